@@ -1,0 +1,1 @@
+"""entitrack: what did fine-tuning change inside a language model?"""
