@@ -1,0 +1,1 @@
+"""Prompts, their counterfactuals, and the position roles in them."""

@@ -1,0 +1,198 @@
+"""The paper's task: which object is in the box that the question names? (section 3 of the paper).
+
+    The document is in Box Q, the bread is in Box X, ... Box Q contains the   ->   document
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from random import Random
+
+from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Pair, Span
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
+
+ROLES = (LAST, QUERY_LABEL, PREV_QUERY_LABEL, CORRECT_OBJECT)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box: what is in it and the letter on it."""
+
+    object: str
+    label: str
+
+
+@dataclass(frozen=True)
+class BoxesContext:
+    """The sentence that says what is where."""
+
+    boxes: tuple[Box, ...]
+
+    @property
+    def text(self) -> str:
+        """The context without its final dot: `The document is in Box Q, the bread is in Box X`."""
+        segments = (f"the {box.object} is in Box {box.label}" for box in self.boxes)
+        joined = ", ".join(segments)
+        return joined[:1].upper() + joined[1:]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The letters, in order."""
+        return tuple(box.label for box in self.boxes)
+
+
+@dataclass(frozen=True)
+class BoxesPrompt:
+    """A context and a question about it.
+
+    Attributes:
+        context: What is where.
+        query: Index of the box that the roles `prev_query_label` and `correct_object` point at.
+        label: The letter in the question. In a clean prompt it is that box's own; in a path-patching
+            counterfactual it is a letter that no box of the context has, so nothing answers it.
+        cluster: Number of the context; its questions are not independent.
+    """
+
+    context: BoxesContext
+    query: int
+    label: str
+    cluster: int = 0
+
+    @property
+    def text(self) -> str:
+        """The whole prompt, up to the word before the answer."""
+        return f"{self.context.text}. Box {self.label} contains the"
+
+    @property
+    def answer(self) -> str:
+        """The object in box `query`."""
+        return self.context.boxes[self.query].object
+
+    @cached_property
+    def spans(self) -> Mapping[str, Span]:
+        """Character spans of the object and letter of box `query`, and of the question's letter."""
+        start = 0
+        for box in self.context.boxes[: self.query]:
+            start += len(f"the {box.object} is in Box {box.label}, ")
+        box = self.context.boxes[self.query]
+        object_start = start + len("the ")
+        label_start = object_start + len(f"{box.object} is in Box ")
+        question_start = len(self.context.text) + len(". Box ")
+        return {
+            CORRECT_OBJECT: (object_start, object_start + len(box.object)),
+            PREV_QUERY_LABEL: (label_start, label_start + len(box.label)),
+            QUERY_LABEL: (question_start, question_start + len(self.label)),
+        }
+
+    @property
+    def facets(self) -> Mapping[str, int]:
+        """Number of boxes, and position of the queried one from 0."""
+        return {"boxes": len(self.context.boxes), "query": self.query}
+
+
+def held_out(context: BoxesContext) -> bool:
+    """Whether the context belongs to the test half, which the embedded family never sees in training.
+
+    A stable hash of the context's text decides; about half of all contexts are held out.
+    """
+    return hashlib.sha256(context.text.encode()).digest()[0] % 2 == 0
+
+
+def draw_context(
+    random: Random, boxes: int, split: str = "test", avoid: BoxesContext | None = None
+) -> BoxesContext:
+    """A random context of distinct objects and letters from one half of all contexts.
+
+    Args:
+        random: Source of randomness; advanced.
+        boxes: How many boxes.
+        split: `test` (held out from the embedded family's training) or `train`.
+        avoid: Share no object and no letter with this context, as far as there are enough of them.
+    """
+    used_objects = {box.object for box in avoid.boxes} if avoid else set()
+    used_labels = set(avoid.labels) if avoid else set()
+    objects = [word for word in OBJECTS if word not in used_objects]
+    labels = [letter for letter in LABELS if letter not in used_labels]
+    while True:
+        pairs = zip(random.sample(objects, boxes), random.sample(labels, boxes), strict=True)
+        context = BoxesContext(tuple(Box(word, letter) for word, letter in pairs))
+        if held_out(context) == (split == "test"):
+            return context
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Seeded generator of box prompts: every box of a context is asked for once.
+
+    Attributes:
+        count: Number of prompts; the last context may be asked fewer questions.
+        boxes: Boxes per context (the paper: 7).
+        seed: Everything drawn is a function of it.
+        compat: `default`, or `paper`: the counterfactual's question letter is then drawn from the
+            whole alphabet and may name a box of its context.
+        split: `test` or `train`, see `held_out`.
+    """
+
+    count: int = 210
+    boxes: int = 7
+    seed: int = 0
+    compat: str = "default"
+    split: str = "test"
+    name: str = field(default="boxes", init=False)
+    roles: tuple[str, ...] = field(default=ROLES, init=False)
+
+    @property
+    def fingerprint(self) -> Mapping[str, object]:
+        """The settings, as plain values."""
+        return {
+            "task": self.name,
+            "count": self.count,
+            "boxes": self.boxes,
+            "seed": self.seed,
+            "compat": self.compat,
+            "split": self.split,
+        }
+
+    def prompts(self) -> list[BoxesPrompt]:
+        """`count` prompts, context by context."""
+        random = Random(f"boxes/{self.seed}/{self.boxes}/{self.split}")
+        prompts: list[BoxesPrompt] = []
+        while len(prompts) < self.count:
+            context = draw_context(random, self.boxes, self.split)
+            cluster = len(prompts) // self.boxes
+            prompts += [
+                BoxesPrompt(context, query, box.label, cluster) for query, box in enumerate(context.boxes)
+            ]
+        return prompts[: self.count]
+
+    def pairs(self) -> list[Pair]:
+        """The prompts with path-patching counterfactuals."""
+        return counterfactual_pairs(self.prompts(), self.seed, self.compat)
+
+
+def counterfactual_pairs(prompts: list[BoxesPrompt], seed: int, compat: str = "default") -> list[Pair]:
+    """Give every prompt a counterfactual whose question nothing in it answers (paper, appendix B).
+
+    The counterfactual has other objects and letters than the clean prompt, as many boxes, and asks for
+    a letter that is in neither context. Its `prev_query_label` and `correct_object` belong to a box
+    drawn at random once per prompt: there is no right one.
+
+    Args:
+        prompts: Clean prompts.
+        seed: Everything drawn is a function of it.
+        compat: `paper` draws contexts and question letters at random, whatever the clean prompt has.
+    """
+    random = Random(f"counterfactual/{seed}/{compat}")
+    pairs = []
+    for prompt in prompts:
+        boxes = len(prompt.context.boxes)
+        avoid = None if compat == "paper" else prompt.context
+        context = draw_context(random, boxes, avoid=avoid)
+        taken = () if compat == "paper" else (*context.labels, *prompt.context.labels)
+        label = random.choice([letter for letter in LABELS if letter not in taken])
+        other = BoxesPrompt(context, random.randrange(boxes), label, prompt.cluster)
+        pairs.append(Pair(prompt, other))
+    return pairs
