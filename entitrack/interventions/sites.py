@@ -91,7 +91,7 @@ def split_heads(
     return values[..., head_columns(anatomy, component, values.device)]
 
 
-def at(values: Float[Tensor, "batch token ..."], positions: Int[Tensor, "batch"]) -> Float[Tensor, "batch ..."]:
+def at(values: Float[Tensor, "batch token ..."], positions: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
     """One token of every row."""
     return values[torch.arange(values.shape[0], device=values.device), positions.to(values.device)]
 

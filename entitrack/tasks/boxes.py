@@ -1,6 +1,6 @@
 """The paper's task: which object is in the box that the question names? (section 3 of the paper).
 
-    The document is in Box Q, the bread is in Box X, ... Box Q contains the   ->   document
+The document is in Box Q, the bread is in Box X, ... Box Q contains the   ->   document
 """
 
 from __future__ import annotations
@@ -101,9 +101,7 @@ def held_out(context: BoxesContext) -> bool:
     return hashlib.sha256(context.text.encode()).digest()[0] % 2 == 0
 
 
-def draw_context(
-    random: Random, boxes: int, split: str = "test", avoid: BoxesContext | None = None
-) -> BoxesContext:
+def draw_context(random: Random, boxes: int, split: str = "test", avoid: BoxesContext | None = None) -> BoxesContext:
     """A random context of distinct objects and letters from one half of all contexts.
 
     Args:
@@ -163,9 +161,7 @@ class Boxes:
         while len(prompts) < self.count:
             context = draw_context(random, self.boxes, self.split)
             cluster = len(prompts) // self.boxes
-            prompts += [
-                BoxesPrompt(context, query, box.label, cluster) for query, box in enumerate(context.boxes)
-            ]
+            prompts += [BoxesPrompt(context, query, box.label, cluster) for query, box in enumerate(context.boxes)]
         return prompts[: self.count]
 
     def pairs(self) -> list[Pair]:

@@ -30,8 +30,8 @@ class EncodedBatch:
 
     tokens: Int[Tensor, "batch token"]
     mask: Int[Tensor, "batch token"]
-    positions: Mapping[str, Int[Tensor, "batch"]]
-    answers: Int[Tensor, "batch"]
+    positions: Mapping[str, Int[Tensor, " batch"]]
+    answers: Int[Tensor, " batch"]
 
     def __len__(self) -> int:
         """Number of prompts."""
@@ -52,9 +52,7 @@ class _Encoded:
     answer: int
 
 
-def encode(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, padding_side: str = "right"
-) -> EncodedBatch:
+def encode(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, padding_side: str = "right") -> EncodedBatch:
     """Tokenize prompts and find their roles and answers.
 
     A role is the last token that overlaps its span, so words and letters that a tokenizer splits are
@@ -109,9 +107,7 @@ def _token_at(span: Span, offsets: Sequence[Span], place: str, role: str) -> int
     return inside[-1]
 
 
-def answer_token(
-    prompt: Prompt, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, place: str = "prompt"
-) -> int:
+def answer_token(prompt: Prompt, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, place: str = "prompt") -> int:
     """The first token of the answer where it follows the prompt.
 
     Raises:

@@ -79,9 +79,7 @@ class BoxesFile:
     def fingerprint(self) -> Mapping[str, object]:
         """The settings and the content of the file, not its place."""
         digest = sha256(self._read()).hexdigest()
-        return {"task": self.name, "content": digest, "count": self.count, "seed": self.seed} | {
-            "compat": self.compat
-        }
+        return {"task": self.name, "content": digest, "count": self.count, "seed": self.seed} | {"compat": self.compat}
 
     def prompts(self) -> list[BoxesPrompt]:
         """The prompts; consecutive lines with one context form a cluster.
