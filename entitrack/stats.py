@@ -41,8 +41,8 @@ def _short(value: float) -> str:
 
 
 def bootstrap_means(
-    values: Float[Tensor, "*series prompt"], clusters: Int[Tensor, " prompt"], seed: int = 0, resamples: int = RESAMPLES
-) -> Float[np.ndarray, "resample *series"]:
+    values: Float[Tensor, "... prompt"], clusters: Int[Tensor, " prompt"], seed: int = 0, resamples: int = RESAMPLES
+) -> Float[np.ndarray, "resample ..."]:
     """Means over resampled clusters; every series sees the same resamples, so differences are paired.
 
     Args:
@@ -65,8 +65,8 @@ def bootstrap_means(
 def estimate(values: Float[Tensor, " prompt"], clusters: Int[Tensor, " prompt"], seed: int = 0) -> Estimate:
     """Mean of a value over prompts, with a cluster-bootstrap interval.
 
-    Where no resample differs (all prompts right, say) the bootstrap would claim certainty; for shares the Wilson interval
-    over clusters is given then.
+    Where no resample differs (all prompts right, say) the bootstrap would claim certainty; for shares the Wilson
+    interval over clusters is given then.
     """
     mean, n = float(values.double().mean()), len(values)
     means = bootstrap_means(values, clusters, seed)
@@ -88,9 +88,7 @@ def difference(
     return Estimate(float(values.mean()), low, high, len(values))
 
 
-def standard_error(
-    values: Float[Tensor, "prompt *series"], clusters: Int[Tensor, " prompt"]
-) -> Float[Tensor, "*series"]:
+def standard_error(values: Float[Tensor, "prompt ..."], clusters: Int[Tensor, " prompt"]) -> Float[Tensor, "..."]:
     """Standard error of the mean over prompts, with clusters as the independent units; infinite for one cluster."""
     _, index = torch.unique(clusters, return_inverse=True)
     count = int(index.max()) + 1

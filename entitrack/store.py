@@ -1,8 +1,8 @@
 """Finished work, kept by its content: what was computed once is never computed again.
 
 A unit of work is one intervention on one batch. Its key is a digest of everything that its result depends on: the
-intervention and the code it ships, the model's weights, every input tensor, and the versions of the libraries. Units are
-files that appear whole or not at all, so a run may be killed at any moment and picks up where it was.
+intervention and the code it ships, the model's weights, every input tensor, and the versions of the libraries. Units
+are files that appear whole or not at all, so a run may be killed at any moment and picks up where it was.
 """
 
 from __future__ import annotations

@@ -34,13 +34,6 @@ def answer(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor]) -> dict[str
     return result
 
 
-def logits(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The model's own logits at the last token, `logits` `[batch, vocab]`."""
-    with torch.no_grad(), model.trace(forward_inputs(prompts), use_cache=False):
-        found = at(model.output.logits, prompts["last"]).float()
-    return {"logits": found}
-
-
 def forward_inputs(prompts: dict[str, Tensor]) -> dict[str, Tensor]:
     """Arguments of a forward pass over padded prompts."""
     mask = prompts["mask"]
@@ -88,7 +81,11 @@ def read_heads(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor], sites: 
 
 
 def answer_patched(
-    model: Any, anatomy: Anatomy, prompts: dict[str, Tensor], variants: list[list[dict[str, Any]]]
+    model: Any,
+    anatomy: Anatomy,
+    prompts: dict[str, Tensor],
+    sites: list[dict[str, Any]],
+    variants: list[list[int]],
 ) -> dict[str, Tensor]:
     """Answers with z of given heads at one position a prompt replaced, for several sets of heads.
 
@@ -99,27 +96,32 @@ def answer_patched(
         model: The model.
         anatomy: Its anatomy.
         prompts: See `answer`.
-        variants: For each variant the sites `{"layer", "heads", "position" [batch], "values" [batch, head, d_head]}`.
+        sites: Each `{"layer", "heads", "position" [batch], "values" [batch, head, d_head]}`.
+        variants: For each variant the numbers of the sites that are replaced; with none of them, the model is itself.
 
     Returns:
         `prediction` and `probability` `[variant, batch]`, see `verdict`.
     """
-    results = [_answer_one(model, anatomy, prompts, sites) for sites in variants]
+    results = []
+    for chosen in variants:
+        patched = logits_patched(model, anatomy, prompts, [sites[number] for number in chosen])
+        results.append(verdict(patched, prompts["answers"]))
     return {name: torch.stack([result[name] for result in results]) for name in ("prediction", "probability")}
 
 
-def _answer_one(
+def logits_patched(
     model: Any, anatomy: Anatomy, prompts: dict[str, Tensor], sites: list[dict[str, Any]]
-) -> dict[str, Tensor]:
-    """One variant of `answer_patched`."""
-    with torch.no_grad(), model.trace(forward_inputs(prompts), use_cache=False):
-        for layer in range(anatomy["n_layers"]):
-            here = [site for site in sites if site["layer"] == layer]
-            if here:
-                o_proj = part(model, anatomy, layer, "o_proj")
-                o_proj.input = replace_z(anatomy, o_proj.input, here)
-        result = verdict(at(model.output.logits, prompts["last"]), prompts["answers"])
-    return result
+) -> Float[Tensor, "batch vocab"]:
+    """Logits at the last token with the z of `sites` replaced; see `answer_patched`."""
+    with torch.no_grad():
+        with model.trace(forward_inputs(prompts), use_cache=False):
+            for layer in range(anatomy["n_layers"]):
+                here = [site for site in sites if site["layer"] == layer]
+                if here:
+                    o_proj = part(model, anatomy, layer, "o_proj")
+                    o_proj.input = replace_z(anatomy, o_proj.input, here)
+            logits = at(model.output.logits, prompts["last"])
+    return logits
 
 
 def replace_z(

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from random import Random
+from typing import ClassVar
 
+from entitrack.errors import UserError
 from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Pair, Span
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
 ROLES = (LAST, QUERY_LABEL, PREV_QUERY_LABEL, CORRECT_OBJECT)
+SPLITS = ("test", "train")
+COMPATS = ("default", "paper")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,16 @@ def draw_context(random: Random, boxes: int, split: str = "test", avoid: BoxesCo
             return context
 
 
+def check_compat(compat: str) -> None:
+    """Refuse a compatibility mode that does not exist.
+
+    Raises:
+        UserError: Listing those that do.
+    """
+    if compat not in COMPATS:
+        raise UserError("task.compat", f"unknown mode {compat!r}", COMPATS)
+
+
 @dataclass(frozen=True)
 class Boxes:
     """Seeded generator of box prompts: every box of a context is asked for once.
@@ -139,8 +153,24 @@ class Boxes:
     seed: int = 0
     compat: str = "default"
     split: str = "test"
-    name: str = field(default="boxes", init=False)
-    roles: tuple[str, ...] = field(default=ROLES, init=False)
+    name: ClassVar[str] = "boxes"
+    roles: ClassVar[tuple[str, ...]] = ROLES
+
+    def __post_init__(self) -> None:
+        """Refuse settings that no prompt can be drawn for.
+
+        Raises:
+            UserError: Naming the key.
+        """
+        if self.count < 1:
+            raise UserError("task.count", f"{self.count} prompts are too few")
+        most = (len(LABELS) - 1) // 2
+        if not 1 <= self.boxes <= most:
+            problem = f"{self.boxes} boxes do not leave letters for a counterfactual"
+            raise UserError("task.boxes", problem, [f"1 to {most}"])
+        check_compat(self.compat)
+        if self.split not in SPLITS:
+            raise UserError("task.split", f"unknown split {self.split!r}", SPLITS)
 
     @property
     def fingerprint(self) -> Mapping[str, object]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import ClassVar
 
 from entitrack.errors import UserError
-from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, counterfactual_pairs
+from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, check_compat, counterfactual_pairs
 from entitrack.tasks.prompts import Pair
 
 _SEGMENT = re.compile(r"^[Tt]he (?P<object>[\w-]+) is in Box (?P<label>[A-Za-z]+)$")
@@ -72,8 +73,12 @@ class BoxesFile:
     count: int = 0
     seed: int = 0
     compat: str = "default"
-    name: str = field(default="boxes_file", init=False)
-    roles: tuple[str, ...] = field(default=ROLES, init=False)
+    name: ClassVar[str] = "boxes_file"
+    roles: ClassVar[tuple[str, ...]] = ROLES
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown compatibility mode."""
+        check_compat(self.compat)
 
     @property
     def fingerprint(self) -> Mapping[str, object]:
