@@ -20,7 +20,8 @@ Intervention = Callable[..., dict[str, Any]]
 class Backend(Protocol):
     """Runs an intervention on a model."""
 
-    name: str
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
     def run(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> dict[str, Any]:
         """The results of `function(envoy, **inputs)` as CPU tensors."""

@@ -7,6 +7,7 @@ python -m entitrack.run --multirun method=cmap donor=float,goat,vicuna
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +15,7 @@ from time import perf_counter
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.backends import Runner
@@ -87,7 +88,21 @@ def main() -> None:
         known = ", ".join(error.options or ())
         _complain(f"{key[0]}: there is no {key[0]} {key[2]!r}; available: {known}")
     except (HydraException, OmegaConfBaseException) as error:
-        _complain(" ".join(str(error).split()))
+        _complain(_explain(" ".join(str(error).split())))
+
+
+def _explain(message: str) -> str:
+    """Hydra's complaint, with the keys that exist where it is about one that does not."""
+    unknown = re.match(r"Could not override '([\w.]+)'", message)
+    if not unknown:
+        return message
+    key = unknown[1]
+    others = [word for word in sys.argv[1:] if not word.startswith("-") and not word.lstrip("+~").startswith(key)]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", overrides=[word for word in others if "," not in word])
+    section = OmegaConf.select(composed, key.rpartition(".")[0]) if "." in key else composed
+    known = list(section) if isinstance(section, DictConfig) else []
+    return str(UserError(key, "there is no such key", known))
 
 
 if __name__ == "__main__":

@@ -73,8 +73,8 @@ def unit_key(function: str, model: str, device: str, inputs: Mapping[str, Any]) 
         inputs: The intervention's arguments: tensors and plain values, in any nesting.
     """
     digest = hashlib.sha256()
-    for piece in (function, model, device, code_digest()):
-        digest.update(piece.encode() + b"\0")
+    for part in (function, model, device, code_digest()):
+        digest.update(part.encode() + b"\0")
     for piece in _pieces(inputs):
         digest.update(piece)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from entitrack.errors import UserError
 from entitrack.interventions.evaluation import answer
-from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs
+from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs
 from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate
 from entitrack.tasks.boxes import Boxes
@@ -70,7 +70,7 @@ class EvaluateResult:
         boxes = sorted({found.boxes for found in self.answers})
         models = list(dict.fromkeys(found.model for found in self.answers))
         by_key = {(found.model, found.boxes): found for found in self.answers}
-        overall = tuple(
+        overall: tuple[tuple[Cell, ...], ...] = tuple(
             (model, *(by_key[model, count].accuracy() for count in boxes), len(by_key[model, boxes[0]].correct))
             for model in models
         )
@@ -78,13 +78,11 @@ class EvaluateResult:
         return (Table("Accuracy", columns, overall), *(self._by_query(models, count) for count in boxes))
 
     def _by_query(self, models: list[str], boxes: int) -> Table:
-        rows = []
-        for model in models:
-            found = next(entry for entry in self.answers if (entry.model, entry.boxes) == (model, boxes))
-            asked = sorted(found.query.unique().tolist())
-            rows.append((model, *(found.accuracy(query) if query in asked else None for query in range(boxes))))
-        columns = ("model", *(f"box {query + 1}" for query in range(boxes)))
-        return Table(f"Accuracy by position of the queried box, {boxes} boxes", columns, tuple(rows))
+        own = {found.model: found for found in self.answers if found.boxes == boxes}
+        asked = sorted({query for found in own.values() for query in found.query.tolist()})
+        rows = tuple((f"box {query + 1}", *(own[model].accuracy(query) for model in models)) for query in asked)
+        title = f"Accuracy by position of the queried box, {boxes} boxes"
+        return Table(title, ("position", *models), rows)
 
     @property
     def notes(self) -> Sequence[str]:

@@ -153,7 +153,7 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
         Group(stage.name, stage.role, found[stage.name].heads if stage.name in found else ())
         for stage in settings.stages
     )
-    record = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
+    record: dict[str, Any] = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
     record |= {"fingerprint": model.fingerprint, "task": dict(experiment.task.fingerprint)}
     record["stages"] = [dataclasses.asdict(stage) for stage in settings.stages]
     return PathPatchingResult(model.name, tuple(found.values()), skipped, Circuit(groups, record))

@@ -109,7 +109,9 @@ class Family:
     def _load(self, name: str, checkpoint: Checkpoint) -> Model:
         from nnsight import TransformersModel
         from transformers import AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         place = f"model.members.{name}"
         path, adapter = _resolve(checkpoint.path), _resolve(checkpoint.adapter)
         options: dict[str, Any] = {"dispatch": self.dispatch}
