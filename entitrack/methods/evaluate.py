@@ -80,7 +80,9 @@ class EvaluateResult:
     def _by_query(self, models: list[str], boxes: int) -> Table:
         own = {found.model: found for found in self.answers if found.boxes == boxes}
         asked = sorted({query for found in own.values() for query in found.query.tolist()})
-        rows = tuple((f"box {query + 1}", *(own[model].accuracy(query) for model in models)) for query in asked)
+        rows: tuple[tuple[Cell, ...], ...] = tuple(
+            (f"box {query + 1}", *(own[model].accuracy(query) for model in models)) for query in asked
+        )
         title = f"Accuracy by position of the queried box, {boxes} boxes"
         return Table(title, ("position", *models), rows)
 

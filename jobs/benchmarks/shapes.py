@@ -35,7 +35,7 @@ SHAPES = {
 def embedded_base(device: str = "cpu") -> Model:
     """The embedded family's base."""
     tokenizer = AutoTokenizer.from_pretrained(ZOO / "llama")
-    module = LlamaForCausalLM.from_pretrained(ZOO / "llama", dtype=torch.float32).to(device)
+    module = LlamaForCausalLM.from_pretrained(ZOO / "llama", dtype=torch.float32, device_map=device)
     return wrap("tiny", module, tokenizer)
 
 
