@@ -44,8 +44,8 @@ def editing(model: nn.Module, layout: Layout, component: str, edit: Edit) -> Ite
     """Pass `component` of every layer through `edit`, as [batch, token, head, d_head], in forwards within.
 
     `z` is the input of the output projection; `q`, `k` and `v` are the outputs of theirs, before rotary
-    embedding and any norm, and `k` and `v` have a head per key-value head. Contexts apply in the order they are
-    entered: an inner one sees what an outer one has written.
+    embedding and any norm, and `k` and `v` have a head per key-value head. Contexts apply in the order they
+    are entered: an inner one sees what an outer one has written.
     """
     with ExitStack() as stack:
         for layer in range(layout.n_layers):
