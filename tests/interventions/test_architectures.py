@@ -55,7 +55,9 @@ def test_fast_is_naive(architecture: str, component: str, padding: str) -> None:
     heads = [[1, head] for head in ((0, 3) if component == "q" else (1,))]
     answers = torch.arange(N) + 3
     layout = layouts.layout_of(module)
-    receivers = None if component == "logits" else path_patching.Receivers(component, [tuple(h) for h in heads])
+    receivers = (
+        None if component == "logits" else path_patching.Receivers(component, [(layer, head) for layer, head in heads])
+    )
     expected = path_patching.path_effects(
         module,
         layout,

@@ -171,7 +171,7 @@ def _rows(inputs: dict[str, Any], rows: slice) -> dict[str, Any]:
 
 
 def _pad(prompts: dict[str, Tensor], left: int, right: int) -> dict[str, Tensor]:
-    moved = {name: prompts[name] + left for name in ("position", "last") if name in prompts}
+    moved: dict[str, Tensor] = {name: prompts[name] + left for name in ("position", "last") if name in prompts}
     grown = {name: torch.nn.functional.pad(prompts[name], (left, right), value=0) for name in ("tokens", "mask")}
     return {**prompts, **moved, **grown}
 
