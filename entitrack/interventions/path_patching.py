@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, forward_inputs
+from entitrack.interventions.evaluation import answer_probability, forward_inputs, full_cache
 from entitrack.interventions.sites import (
     Anatomy,
     at,
@@ -65,7 +65,8 @@ def path_effects(
     heads_of = {layer: heads for layer, heads in heads_of.items() if layer < top}
     source_z = read_source(model, anatomy, source, sorted(heads_of))
     with torch.no_grad():
-        with model.trace(forward_inputs(clean), use_cache=not by_logits):
+        kept = {"use_cache": False} if by_logits else full_cache(model, anatomy, clean["tokens"])
+        with model.trace({**forward_inputs(clean), **kept}):
             state = read_clean(model, anatomy, clean["position"], top, reading)
             probability = answer_probability(at(model.output.logits, clean["last"]), clean["answers"])
             cache = model.output.past_key_values
