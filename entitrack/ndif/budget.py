@@ -30,9 +30,7 @@ def check_budget(settings: Settings, cost: Cost, finished: int, upload: int, aft
     sent = cost.wire_up + coming * upload
     if settings.max_upload_bytes is not None and sent > settings.max_upload_bytes:
         problem = f"the run would send about {sent:,} bytes ({cost.wire_up:,} sent, {coming} jobs of {upload:,})"
-        raise UserError(
-            "backend.max_upload_bytes", f"{problem}, the budget is {settings.max_upload_bytes:,}", fix=_FIX
-        )
+        raise UserError("backend.max_upload_bytes", f"{problem}, the budget is {settings.max_upload_bytes:,}", fix=_FIX)
     each = cost.running_s / finished if finished else 0.0
     seconds = cost.running_s + each * (cost.jobs - finished + coming)
     if settings.max_seconds is not None and seconds > settings.max_seconds:

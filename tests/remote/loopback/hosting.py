@@ -23,6 +23,7 @@ from nnsight.tracing.tracer import _saves, dec, inc
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+
 @dataclass
 class Job:
     """A request and what has become of it."""

@@ -15,6 +15,7 @@ from nnsight.schema.request import RequestModel
 
 PACKAGE = "entitrack"
 
+
 def application(server: Server, key: str) -> Any:
     """The server's pages."""
     app = FastAPI()
