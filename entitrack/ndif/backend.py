@@ -66,7 +66,7 @@ class Ndif:
         noted = store.job(unit.key) if store else None
         if not noted or noted["host"] != self.settings.address:
             return None
-        job = Job(noted["id"], noted["submitted"], adopted=True)
+        job = Job(noted["id"], noted["submitted"], adopted=True, damaged=noted["damaged"])
         job.hear(self._wire.state(job.id, cost))
         if job.last is None and time.time() - job.submitted > self.settings.timeout_s:
             return None
@@ -80,12 +80,10 @@ class Ndif:
         check_budget(self.settings, cost, self._finished, len(blob), unit.after)
         self._make_room(cost)
         begun = time.monotonic()
-        answer = self._wire.submit(envelope(unit.model), blob, cost)
+        job = Job(self._wire.submit(envelope(unit.model), blob, cost), time.time())
         cost.transfer_s += time.monotonic() - begun
-        job = Job(answer.id, time.time())
         if store:
             store.note_job(unit.key, job.record(self.settings.address))
-        job.hear(answer)
         return job
 
     def _preflight(self, model: Model, cost: Cost) -> None:
@@ -100,7 +98,7 @@ class Ndif:
 
     def _make_room(self, cost: Cost) -> None:
         """Wait until fewer jobs than allowed are on the server."""
-        while sum(job.ended is None for job in self._open) >= self.settings.in_flight:
+        while sum(job.ended is None and not self._overdue(job) for job in self._open) >= self.settings.in_flight:
             self._look(cost)
 
     def _look(self, cost: Cost) -> None:
@@ -109,37 +107,42 @@ class Ndif:
         for job in self._open:
             if job.ended is None:
                 job.hear(self._wire.state(job.id, cost))
-                if job.ended is None and time.monotonic() - job.seen > self.settings.timeout_s:
-                    return
+
+    def _overdue(self, job: Job) -> bool:
+        return time.monotonic() - job.seen > self.settings.timeout_s
 
     def _collect(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
         """Wait for a job and fetch its result."""
         while job.ended is None:
             self._look(cost)
-            if job.ended is None and time.monotonic() - job.seen > self.settings.timeout_s:
+            if job.ended is None and (job.lost or self._overdue(job)):
                 self._give_up(unit, job, store, cost)
         self._open.remove(job)
         self._finished += 1
         cost.queued_s += job.queued_s
         cost.running_s += job.running_s
         if job.last and job.last.status == Status.ERROR:
-            if store:
-                store.forget_job(unit.key)
+            _forget(unit, store)
             raise JobFailed(self.settings.address, job.id, job.last.description)
         return self._fetch(unit, job, store, cost)
 
     def _give_up(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> None:
-        """Cancel a job that takes too long."""
-        self._wire.cancel(job.id, cost)
+        """Cancel a job that takes too long, or let go of one that the server has lost."""
         self._open.remove(job)
-        if store:
-            store.forget_job(unit.key)
+        _forget(unit, store)
+        if job.lost:
+            problem = f"{self.settings.address} no longer knows job {job.id}; it may have restarted"
+            raise UserError("backend.host", problem, fix=_RESUME)
+        self._wire.cancel(job.id, cost)
         state = job.last.status.value if job.last else "nothing known of it"
         problem = f"job {job.id} did not finish in {self.settings.timeout_s:g} s ({state}) and was cancelled"
         raise UserError("backend.timeout_s", problem, fix=f"raise it, or {_RESUME}")
 
     def _fetch(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
-        """The result of a job that has completed; a result that arrives damaged is fetched again."""
+        """The result of a job that has completed; a result that arrives damaged is fetched again.
+
+        If it stays so, another run fetches it once more, and the run after that submits the unit anew.
+        """
         begun = time.monotonic()
         trouble = "the server gave none"
         for attempt in range(self.settings.retries + 1):
@@ -154,7 +157,16 @@ class Ndif:
                 continue
             cost.transfer_s += time.monotonic() - begun
             return result
-        if store:
-            store.forget_job(unit.key)
+        if job.damaged:
+            _forget(unit, store)
+        elif store:
+            job.damaged = True
+            store.note_job(unit.key, job.record(self.settings.address))
         problem = f"the result of job {job.id} is damaged, {self.settings.retries + 1} times over ({trouble})"
         raise UserError("backend.host", f"{self.settings.address}: {problem}", fix=_RESUME)
+
+
+def _forget(unit: Unit, store: Store | None) -> None:
+    """Another run shall submit the unit anew."""
+    if store:
+        store.forget_job(unit.key)

@@ -19,26 +19,32 @@ class Job:
         id: Its id on the server.
         submitted: When, in seconds since the epoch.
         adopted: It was submitted by an earlier process.
+        damaged: An earlier process could not read its result.
         seen: When this process began to watch it (clock of `time.monotonic`).
         begun: When it was first seen running.
         ended: When it was first seen to have ended.
         last: What the server said last.
+        lost: The server knew it once and does so no more.
     """
 
     id: str
     submitted: float
     adopted: bool = False
+    damaged: bool = False
     seen: float = field(default_factory=time.monotonic)
     begun: float | None = None
     ended: float | None = None
     last: ResponseModel | None = None
+    lost: bool = False
+    _known: bool = False
 
     def hear(self, said: ResponseModel | None) -> None:
-        """Take note of what the server says."""
+        """Take note of what the server says when asked; nothing at first only means that it has not got to it."""
         now = time.monotonic()
+        self.lost = said is None and self._known
         if said is None or self.ended is not None:
             return
-        self.last = said
+        self.last, self._known = said, True
         if said.status in (Status.RUNNING, Status.LOG) and self.begun is None:
             self.begun = now
         if said.status in _ENDED:
@@ -56,4 +62,4 @@ class Job:
 
     def record(self, host: str) -> dict[str, Any]:
         """What is noted in the store."""
-        return {"id": self.id, "host": host, "submitted": self.submitted}
+        return {"id": self.id, "host": host, "submitted": self.submitted, "damaged": self.damaged}

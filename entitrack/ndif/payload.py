@@ -7,6 +7,7 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nnsight
@@ -14,6 +15,7 @@ import torch
 import zstandard
 from nnsight.modeling import huggingface
 from nnsight.schema.request import RequestModel
+from nnsight.schema.response import ResponseModel, Status
 from nnsight.tracing.backend import Backend
 from nnsight.tracing.tracer import Tracer
 
@@ -62,6 +64,25 @@ def unpack(content: bytes) -> dict[str, Any]:
         raise CorruptResult(f"it does not hold a result ({type(error).__name__}: {error})") from error
 
 
+class _StateReader(pickle.Unpickler):
+    """Reads a job's state, and makes no object but that."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) != (Status.__module__, Status.__qualname__):
+            raise CorruptResult(f"the server sent {module}.{name} with a job's state")
+        return super().find_class(module, name)
+
+
+def unpack_state(content: bytes) -> ResponseModel:
+    """A job's state that came in binary form because the result is in it.
+
+    Raises:
+        CorruptResult: There is more in it than that.
+    """
+    reader = SimpleNamespace(Unpickler=_StateReader, __name__="pickle")
+    return ResponseModel(**torch.load(io.BytesIO(content), pickle_module=reader, weights_only=False))
+
+
 def envelope(model: Model) -> RequestModel:
     """How a request names the model: its key, and the adapter and attention that the server applies to it.
 
@@ -73,12 +94,18 @@ def envelope(model: Model) -> RequestModel:
 def model_key(model: Model) -> str:
     """The name under which a server hosts a model.
 
-    A name on the hub is looked up there, so that every spelling of it is the same; a folder is its own name.
+    A name on the hub is looked up there, so that every spelling of it is the same. Where the hub cannot be asked it
+    counts as spelled: if that is not what the server calls it, the server's list will show. A folder, and a name that
+    the configuration gives as the server's own, are not looked up.
     """
-    place = model.envoy.repo_id
-    if Path(place).is_dir():
+    place, loaded_from = model.envoy.repo_id, model.envoy.args[0]
+    if Path(place).is_dir() or place != loaded_from:
         huggingface._ID_CACHE.setdefault(place, place)
-    return model.envoy.to_model_key()
+    try:
+        return model.envoy.to_model_key()
+    except Exception:
+        huggingface._ID_CACHE.setdefault(place, place)
+        return model.envoy.to_model_key()
 
 
 def key_parts(key: str) -> tuple[str, str, str, str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from nnsight.schema.config import CONFIG
@@ -42,12 +43,12 @@ class Settings:
     @property
     def address(self) -> str:
         """The server's address, without a slash at its end."""
-        return (self.host or CONFIG.API.HOST).rstrip("/")
+        return (self.host or os.environ.get("NDIF_HOST") or CONFIG.API.HOST).rstrip("/")
 
     @property
     def api_key(self) -> str:
         """The API key; empty if there is none."""
-        return self.key or CONFIG.API.APIKEY or ""
+        return self.key or os.environ.get("NDIF_API_KEY") or CONFIG.API.APIKEY or ""
 
     def check(self) -> None:
         """Refuse settings that cannot work.

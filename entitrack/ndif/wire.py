@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from importlib.metadata import version
 from typing import Any
 
 import httpx
-import torch
 from nnsight.schema.request import RequestModel
-from nnsight.schema.response import ResponseModel, Status
+from nnsight.schema.response import ResponseModel
 
 from entitrack.backends import Cost
 from entitrack.errors import UserError
+from entitrack.ndif.payload import unpack_state
 from entitrack.ndif.settings import Settings
 
-_TIMEOUT = httpx.Timeout(10.0, read=600.0)
+_ASK = httpx.Timeout(10.0, read=60.0)
+_SUBMIT = httpx.Timeout(10.0, read=600.0, write=600.0)
 _LONGEST_WAIT_S = 60.0
 _DENIED = (401, 403)
 _TOO_MANY = 429
@@ -34,10 +34,16 @@ class Wire:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._client = httpx.Client(timeout=_TIMEOUT)
+        self._client = httpx.Client(timeout=_ASK)
 
-    def submit(self, request: RequestModel, blob: bytes, cost: Cost) -> ResponseModel:
-        """Hand in a job; the answer names it.
+    def submit(self, request: RequestModel, blob: bytes, cost: Cost) -> str:
+        """Hand in a job.
+
+        A connection that breaks on the way may have handed it in: the job is then handed in again, and the first one
+        runs for nobody.
+
+        Returns:
+            The job's id.
 
         Raises:
             UserError: The server does not take it.
@@ -48,11 +54,12 @@ class Wire:
             "python-version": sys.version,
         }
         files = {"blob": ("request", blob, _BINARY)}
-        answer = self._ask("POST", "/request", cost, data={"data": request.metadata()}, files=files, headers=headers)
+        form = {"data": {"data": request.metadata()}, "files": files, "headers": headers, "timeout": _SUBMIT}
+        answer = self._ask("POST", "/request", cost, **form)
         if answer.is_error:
             raise UserError("backend.host", f"{self.settings.address} refused a job: {_detail(answer)}")
         cost.jobs += 1
-        return ResponseModel.model_validate_json(answer.text)
+        return ResponseModel.model_validate_json(answer.text).id
 
     def state(self, job: str, cost: Cost) -> ResponseModel | None:
         """What the server says of a job; None if it says nothing (yet)."""
@@ -60,8 +67,7 @@ class Wire:
         if answer.is_error:
             return None
         if answer.headers.get("content-type", "").startswith(_BINARY):
-            with torch.serialization.safe_globals([Status]):
-                return ResponseModel(**torch.load(io.BytesIO(answer.content), weights_only=True))
+            return unpack_state(answer.content)
         return ResponseModel.model_validate_json(answer.text)
 
     def result(self, data: Any, cost: Cost) -> bytes:

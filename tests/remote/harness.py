@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import torch
+from nnsight.schema.request import RequestModel
 from torch import Tensor
 
 from entitrack.backends import Runner
@@ -73,6 +74,11 @@ class Loopback:
     def counts(self) -> dict[str, Any]:
         """What it has counted: jobs, executions, cancellations."""
         return self._client.get("/control/counts").json()
+
+    def unpack(self, blob: bytes, request: RequestModel) -> None:
+        """Have it unpack a payload without executing it."""
+        answer = self._client.post("/control/unpack", data={"data": request.metadata()}, files={"blob": blob})
+        assert answer.is_success, answer.json()["detail"]
 
     def settings(self, **others: Any) -> Settings:
         """Settings of a client that is in a hurry."""

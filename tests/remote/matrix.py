@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import OmegaConf
+from transformers import AutoTokenizer
 
 from entitrack.backends import Backend
 from entitrack.circuits import Circuit
@@ -31,10 +33,18 @@ class GivenCircuit(Experiment):
         return self.given
 
 
-def experiment(family: Family, circuit: Circuit, backend: Backend) -> GivenCircuit:
+def experiment(
+    family: Family, circuit: Circuit, backend: Backend, batch_size: int = 14, count: int = 28
+) -> GivenCircuit:
     """A small experiment on the golden family."""
-    task = GoldenTask(frozenset(family.tokenizer.get_vocab()), count=28)
-    return GivenCircuit(family, task, RecordingRunner(backend), "donor", batch_size=14, given=circuit)
+    task = GoldenTask(frozenset(family.tokenizer.get_vocab()), count=count)
+    return GivenCircuit(family, task, RecordingRunner(backend), "donor", batch_size=batch_size, given=circuit)
+
+
+def experiment_prompts(golden: Path, count: int) -> list[str]:
+    """Sentences that the golden tokenizer knows, as a file of prompts has them."""
+    vocabulary = AutoTokenizer.from_pretrained(golden / "base").get_vocab()
+    return [f"{prompt.text} {prompt.answer}" for prompt in GoldenTask(frozenset(vocabulary), count).prompts()]
 
 
 def run(method: str, on: GivenCircuit, **settings: Any) -> RecordingRunner:

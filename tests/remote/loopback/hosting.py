@@ -93,7 +93,7 @@ class Server:
             job = self.waiting.get()
             if job.fault == "slow_queue":
                 self._sleep(job, "slow_queue")
-            if not job.cancelled:
+            if not job.cancelled and job.fault != "forget":
                 self._run(job)
 
     def _sleep(self, job: Job, fault: str) -> None:
@@ -104,9 +104,11 @@ class Server:
     def _run(self, job: Job) -> None:
         self.say(job, "DISPATCHED")
         self.say(job, "RUNNING", "Your job has started running.")
-        self.executed.append(job.id)
         if job.fault == "hang":
             self._sleep(job, "hang")
+        if job.cancelled:
+            return
+        self.executed.append(job.id)
         try:
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 saved = self._execute(job)
@@ -118,14 +120,18 @@ class Server:
         job.result = zstandard.compress(stream.getvalue()) if job.request.compress else stream.getvalue()
         self.say(job, "COMPLETED", "Your job has been completed.", f"{self.address}/result/{job.id}")
 
-    def _execute(self, job: Job) -> dict[str, Any]:
-        """The values that the session's code saves."""
-        model = self.models[job.request.model_key]
-        model._remoteable_set_env(job.request.env)
+    def unpack(self, request: RequestModel, blob: bytes) -> Any:
+        """A session's code, ready to run on the model that the request names."""
+        model = self.models[request.model_key]
+        model._remoteable_set_env(request.env)
         SOURCES.clear()  # keyed by the client's file and line: what is there may be of another version
         BLOCKS.clear()
         known = model._remoteable_persistent_objects()
-        tracer = RequestModel.deserialize(job.blob, known, job.request.compress, unpickler=Guarded)
+        return RequestModel.deserialize(blob, known, request.compress, unpickler=Guarded)
+
+    def _execute(self, job: Job) -> dict[str, Any]:
+        """The values that the session's code saves."""
+        tracer = self.unpack(job.request, job.blob)
         inc()
         try:
             tracer.execute(tracer.info.code)

@@ -36,7 +36,7 @@ def application(server: Server, key: str) -> Any:
         asked = RequestModel.model_validate_json(data)
         if asked.model_key not in server.models:
             raise HTTPException(404, "Model is not deployed")
-        names = ("slow_queue", "hang", "drop_socket", "drop_poll", "corrupt", "inline", "lost_result")
+        names = ("slow_queue", "hang", "drop_socket", "drop_poll", "corrupt", "inline", "forget")
         fault = next((name for name in names if server.faults.due(name)), "")
         job = Job(os.urandom(8).hex(), blob, asked, fault)
         server.jobs[job.id] = job
@@ -55,6 +55,8 @@ def application(server: Server, key: str) -> Any:
         if server.faults.due("poll_unavailable"):
             raise HTTPException(502, "Bad gateway")
         said = job.statuses[-1]
+        if job.fault == "forget":
+            del server.jobs[name]
         if job.fault == "drop_poll" and said.status.value in ("RUNNING", "COMPLETED"):
             job.fault = ""
             return StreamingResponse(torn(), headers={"content-length": "1000"})
@@ -131,6 +133,14 @@ def application(server: Server, key: str) -> Any:
         key = value
         return {}
 
+    @app.post("/control/unpack")
+    async def unpack(data: str = Form(), blob: bytes = File()) -> Any:
+        try:
+            server.unpack(RequestModel.model_validate_json(data), blob)
+        except Exception as error:
+            raise HTTPException(400, f"{type(error).__name__}: {error}") from error
+        return {}
+
     @app.get("/control/counts")
     async def counts() -> Any:
         try:
@@ -139,7 +149,8 @@ def application(server: Server, key: str) -> Any:
             importable = False
         else:
             importable = True
-        jobs = {"jobs": len(server.jobs), "executed": len(server.executed), "posts": server.posts}
+        uploads = [len(job.blob) for job in server.jobs.values()]
+        jobs = {"jobs": len(server.jobs), "executed": len(server.executed), "posts": server.posts, "uploads": uploads}
         cancelled = sum(job.cancelled for job in server.jobs.values())
         return {**jobs, "cancelled": cancelled, "importable": importable, "pid": os.getpid()}
 
