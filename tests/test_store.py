@@ -21,7 +21,7 @@ def key(**inputs: Any) -> str:
 
 def test_what_is_put_is_got(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    result = {"a": torch.arange(3), "b": [torch.ones(2), torch.zeros(1)]}
+    result: dict[str, Any] = {"a": torch.arange(3), "b": [torch.ones(2), torch.zeros(1)]}
     store.put(key(x=1), result)
     found = store.get(key(x=1))
     assert found is not None
@@ -30,7 +30,7 @@ def test_what_is_put_is_got(tmp_path: Path) -> None:
 
 
 def test_the_key_depends_on_everything() -> None:
-    base = {"tokens": torch.arange(4), "heads": [1, 2], "name": "q", "nested": {"a": torch.zeros(2)}}
+    base: dict[str, Any] = {"tokens": torch.arange(4), "heads": [1, 2], "name": "q", "nested": {"a": torch.zeros(2)}}
     others = [
         {**base, "tokens": torch.arange(4).view(2, 2)},
         {**base, "tokens": torch.arange(4).int()},

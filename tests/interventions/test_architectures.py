@@ -55,7 +55,9 @@ def test_fast_is_naive(architecture: str, component: str, padding: str) -> None:
     heads = [[1, head] for head in ((0, 3) if component == "q" else (1,))]
     answers = torch.arange(N) + 3
     layout = layouts.layout_of(module)
-    receivers = None if component == "logits" else path_patching.Receivers(component, [tuple(h) for h in heads])
+    receivers = (
+        None if component == "logits" else path_patching.Receivers(component, [(layer, head) for layer, head in heads])
+    )
     expected = path_patching.path_effects(
         module,
         layout,
@@ -70,7 +72,7 @@ def test_fast_is_naive(architecture: str, component: str, padding: str) -> None:
         "source": {"tokens": others, "mask": other_mask, "position": other_last - 1},
         "senders": [list(range(4))] * 2,
         "receivers": {"component": component, **({} if component == "logits" else {"heads": heads})},
-        "chunk_tokens": 40,
+        "gib": 1e-4,
     }
     found = Local().run(model, path_effects, inputs)["effect"]
     scale = expected.abs().max().clamp(min=1)

@@ -112,7 +112,7 @@ def test_a_killed_run_resumes(golden_experiment: Experiment, tmp_path: Any) -> N
     from entitrack.store import Store
 
     class Interrupted(Local):
-        left = 3
+        left = 1
 
         def run(self, model: Any, function: Any, inputs: Any) -> Any:
             if Interrupted.left == 0:
@@ -125,6 +125,6 @@ def test_a_killed_run_resumes(golden_experiment: Experiment, tmp_path: Any) -> N
         found(dataclasses.replace(golden_experiment, runner=Runner(Interrupted(), store)))
     resumed = dataclasses.replace(golden_experiment, runner=Runner(Local(), store))
     again = found(resumed)
-    assert resumed.runner.cost.reused == 3
+    assert resumed.runner.cost.reused == 1
     for stage, expected in zip(again.stages, found(golden_experiment).stages, strict=True):
         torch.testing.assert_close(stage.scores, expected.scores)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -10,6 +13,7 @@ from entitrack.errors import UserError
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.encoding import encode
 from entitrack.tasks.jsonl import parse_sentence
+from entitrack.tasks.prompts import Span
 
 
 def characters() -> PreTrainedTokenizerFast:
@@ -60,19 +64,22 @@ def test_an_unknown_word_is_named() -> None:
         encode([parse_sentence(SENTENCE)], words("The the book is in Box Q X , . contains"))
 
 
-def test_an_unknown_answer_is_named() -> None:
-    class Elsewhere:
-        text, answer, spans = "The book", "key", {}
-        facets, cluster = {}, 0
+@dataclass(frozen=True)
+class Plain:
+    """A prompt without roles."""
 
+    text: str
+    answer: str
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    facets: Mapping[str, int] = field(default_factory=dict)
+    cluster: int = 0
+
+
+def test_an_unknown_answer_is_named() -> None:
     with pytest.raises(UserError, match="the answer 'key'"):
-        encode([Elsewhere()], words("The book"))
+        encode([Plain("The book", "key")], words("The book"))
 
 
 def test_an_answer_glued_to_the_prompt_is_refused() -> None:
-    class Glued:
-        text, answer, spans = "a,b", "c", {}
-        facets, cluster = {}, 0
-
     with pytest.raises(UserError, match="glues"):
-        encode([Glued()], words("a b , c", glue=True))
+        encode([Plain("a,b", "c")], words("a b , c", glue=True))
