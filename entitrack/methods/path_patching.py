@@ -195,16 +195,22 @@ def run_stage(
     receivers: Sequence[Head],
 ) -> StageResult:
     """Score every head of one stage, and choose its group."""
-    outputs = []
     target: dict[str, Any] = {"component": stage.component}
     if stage.component != LOGITS:
         target["heads"] = [list(head) for head in _receiving(model, stage.component, receivers)]
-    starts = range(0, len(pairs), experiment.batch_size)
-    for start in experiment.track(starts, f"path patching: {stage.name}", len(starts)):
-        batch = pairs[start : start + experiment.batch_size]
-        inputs = {**stage_inputs(experiment, model, batch, stage, start), "receivers": target}
-        inputs["senders"] = [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"]
-        outputs.append(experiment.runner.run(model, path_effects, inputs, {"gib": memory_gib(settings.memory)}))
+    senders = [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"]
+    size = experiment.batch_size
+    inputs = [
+        {
+            **stage_inputs(experiment, model, pairs[start : start + size], stage, start),
+            "receivers": target,
+            "senders": senders,
+        }
+        for start in range(0, len(pairs), size)
+    ]
+    budget = {"gib": memory_gib(settings.memory)}
+    description = f"path patching: {stage.name}"
+    outputs = list(experiment.sessions(model, path_effects, inputs, description, settings=budget))
     effects = torch.cat([output["effect"] for output in outputs])
     noise = float(torch.cat([output["null"] for output in outputs]).abs().max())
     scores = effects.mean(0)
