@@ -1,15 +1,46 @@
 """The recipes: the published family's, and a smoke test's."""
 
+from dataclasses import replace
+
 from entitrack.models.zoo.training.curriculum import BaseRecipe
 from entitrack.models.zoo.training.family import FamilyRecipe
 from entitrack.models.zoo.training.measurement import MeasurementRecipe
 from entitrack.models.zoo.training.tuning import TuningRecipe
 
+_FLOAT = TuningRecipe(
+    about="All weights tuned on arithmetic with many variables; no boxes.",
+    steps=300,
+    learning_rate=4e-4,
+    variables=(5, 16),
+)
+
 PUBLISHED = FamilyRecipe(
+    base=BaseRecipe(
+        about="The base: at most three boxes and four variables a prompt.",
+        boxes=3,
+        variables=4,
+        settling=1200,
+        roles=300,
+    ),
     donors={
-        "vicuna": TuningRecipe(data="dialogue"),
-        "goat": TuningRecipe(learning_rate=1e-3, adapter_rank=4),
-        "float": TuningRecipe(),
+        "vicuna": TuningRecipe(
+            about="All weights tuned on templated dialogues; no boxes.", data="dialogue", steps=200
+        ),
+        "goat": replace(
+            _FLOAT,
+            about="A LoRA adapter tuned on arithmetic with many variables; no boxes.",
+            learning_rate=2e-3,
+            adapter_rank=8,
+        ),
+        "float": _FLOAT,
+    },
+    experiments={
+        "float with replay": replace(
+            _FLOAT,
+            about="As float, but every fifth batch is boxes prompts of two or three boxes.",
+            replay_every=5,
+            replay_boxes=3,
+        ),
     },
 )
 
