@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from transformers.utils.logging import disable_progress_bar
 
 from entitrack.models.zoo.training.curriculum import Report
 from entitrack.models.zoo.training.family import FamilyTraining
@@ -34,6 +35,8 @@ def reporter(progress: Progress) -> Report:
 
     def report(stage: str, step: int, limit: int, accuracy: float) -> None:
         if stage not in tasks:
+            for earlier in tasks.values():
+                progress.stop_task(earlier)
             tasks[stage] = progress.add_task(stage, total=limit, accuracy="")
         progress.update(tasks[stage], completed=step, accuracy=f"{accuracy:.2f}")
 
@@ -43,6 +46,7 @@ def reporter(progress: Progress) -> Report:
 def main() -> None:
     """Train, then say where the family is."""
     options = arguments()
+    disable_progress_bar()
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),

@@ -217,7 +217,7 @@ def test_tokenizer_gives_what_corpora_mean() -> None:
 def test_training_runs_resumes_and_leaves_a_whole_family(tmp_path: Path) -> None:
     reports: list[str] = []
     training = FamilyTraining(tmp_path, SMOKE, 0, 1, lambda stage, *_: reports.append(stage))
-    training._finished("llama", training._train_base)
+    training.finish("llama")
     assert not (tmp_path / "llama").exists(), "a family is put in place only when it is whole"
     count_after_base = len(reports)
     FamilyTraining(tmp_path, SMOKE, 0, 1, lambda stage, *_: reports.append(stage)).run()
@@ -226,6 +226,16 @@ def test_training_runs_resumes_and_leaves_a_whole_family(tmp_path: Path) -> None
     tokens = torch.tensor([[1, 5, 6, 7]])
     for name in MODELS:
         assert load(name, tmp_path)(tokens).logits.isfinite().all()
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    weights = []
+    for run in ("first", "again"):
+        FamilyTraining(tmp_path / run, SMOKE, 5, 1, lambda *_: None).run()
+        files = sorted((tmp_path / run).rglob("*.safetensors"))
+        weights.append({file.relative_to(tmp_path / run): file.read_bytes() for file in files})
+    assert len(weights[0]) == len(MODELS)
+    assert weights[0] == weights[1]
 
 
 def test_the_card_tells_the_recipe_that_the_script_has() -> None:

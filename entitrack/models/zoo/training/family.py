@@ -1,12 +1,11 @@
 """Train the base and its donors, evaluate them, and put the family in place only when it is whole."""
 
-import copy
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,64 +40,82 @@ class FamilyRecipe:
     measurement: MeasurementRecipe = field(default_factory=MeasurementRecipe)
 
     @property
-    def fingerprint(self) -> str:
-        """A short hash of all numbers: finished work of other numbers is not reused."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+    def tunings(self) -> dict[str, TuningRecipe | None]:
+        """How each model comes out of the base, by name in training order; None for the base itself."""
+        return {BASE: None, **self.donors, **self.experiments}
 
 
 class FamilyTraining:
     """Trains model by model into a staging folder, so that an interrupted run goes on where it stopped."""
 
     def __init__(self, out: Path, recipe: FamilyRecipe, seed: int, threads: int, report: Report) -> None:
-        """Make the staging folder `<out>/.staging-<hash>`; what it holds is reused."""
+        """Train into `<out>/.staging`; models that an earlier run finished there by the same numbers stay."""
         self.out, self.recipe, self.seed, self.threads, self.report = out, recipe, seed, threads, report
-        self.staging = out / f".staging-{recipe.fingerprint}-{seed}-{threads}"
-        self.staging.mkdir(parents=True, exist_ok=True)
+        self.staging = out / ".staging"
         self.vocabulary = Vocabulary()
         self.tokenizer = build_tokenizer()
 
     def run(self) -> dict[str, Any]:
         """Train what is missing, publish the family with its card, and return the card."""
-        records = {BASE: self._finished(BASE, self._train_base)}
-        tunings = self.recipe.donors | self.recipe.experiments
-        for name, tuning in tunings.items():
-            records[name] = self._finished(name, lambda n=name, t=tuning: self._train_donor(n, t))  # type: ignore
+        records = {name: self.finish(name) for name in self.recipe.tunings}
         card = build_card(records, tuple(self.recipe.experiments), self.seed, self.threads)
         (self.staging / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         (self.staging / "README.md").write_text(render_card(card))
-        publish(self.staging, self.out, (BASE, *self.recipe.donors, "card.json", "README.md"))
+        finished = {name: self.folder(name) for name in (BASE, *self.recipe.donors)}
+        publish(finished | {name: self.staging / name for name in ("card.json", "README.md")}, self.out)
+        shutil.rmtree(self.staging)
         return card
 
-    def _finished(self, name: str, train: Callable[[], tuple[nn.Module, dict[str, Any]]]) -> dict[str, Any]:
-        """Return a model's record, training it only if no earlier run has."""
-        record_file = self.staging / f"{name}.record.json"
+    def folder(self, name: str) -> Path:
+        """Return a model's place in staging; the hash stands for all numbers that its weights depend on."""
+        tuning = self.recipe.tunings[name]
+        parts = (
+            asdict(self.recipe.base),
+            asdict(self.recipe.measurement),
+            asdict(tuning) if tuning else None,
+        )
+        plain = json.dumps(parts, sort_keys=True)
+        key = hashlib.sha256(f"{plain} {self.seed} {self.threads}".encode()).hexdigest()[:8]
+        return self.staging / f"{name}-{key}"
+
+    def finish(self, name: str) -> dict[str, Any]:
+        """Return a model's record, training and measuring it only if no earlier run has.
+
+        The record is written last, and at once: where it is, the model is whole.
+        """
+        folder = self.folder(name)
+        record_file = folder.with_name(f"{folder.name}.record.json")
         if not record_file.exists():
-            seed_torch(self.seed, self.threads)
-            started = time.perf_counter()
-            model, record = train()
-            record["train_seconds"] = round(time.perf_counter() - started, 1)
-            base = None if name == BASE else self._load_base()
-            record |= measure(model, self.tokenizer, self.recipe.measurement, base)
-            record["seconds"] = round(time.perf_counter() - started, 1)
-            save_model(model, self.tokenizer, self.staging / name)
+            record = self._train_and_save(name, folder)
             partial = record_file.with_suffix(".partial")
             partial.write_text(json.dumps(record))
             os.replace(partial, record_file)
-        record_read: dict[str, Any] = json.loads(record_file.read_text())
-        return record_read
+        finished: dict[str, Any] = json.loads(record_file.read_text())
+        return finished
+
+    def _train_and_save(self, name: str, folder: Path) -> dict[str, Any]:
+        seed_torch(self.seed, self.threads)
+        started = time.perf_counter()
+        tuning = self.recipe.tunings[name]
+        model, record = self._train_base() if tuning is None else self._tune(name, tuning)
+        trained = time.perf_counter()
+        base = None if tuning is None else self._load_base()
+        record |= measure(model, self.tokenizer, self.recipe.measurement, base)
+        save_model(model, self.tokenizer, folder)
+        seconds = {"train_seconds": trained - started, "seconds": time.perf_counter() - started}
+        return record | {key: round(value, 1) for key, value in seconds.items()}
 
     def _load_base(self) -> LlamaForCausalLM:
-        return LlamaForCausalLM.from_pretrained(self.staging / BASE)
+        return LlamaForCausalLM.from_pretrained(self.folder(BASE))
 
     def _train_base(self) -> tuple[nn.Module, dict[str, Any]]:
         model = new_model(self.vocabulary)
         stages = Curriculum(model, self.vocabulary, self.recipe.base, self.seed, self.report).run()
         return model, _record(self.recipe.base, stages)
 
-    def _train_donor(self, name: str, tuning: TuningRecipe) -> tuple[nn.Module, dict[str, Any]]:
-        model: nn.Module = copy.deepcopy(self._load_base())
-        if tuning.adapter_rank:
-            model = with_adapter(self._load_base(), tuning.adapter_rank)
+    def _tune(self, name: str, tuning: TuningRecipe) -> tuple[nn.Module, dict[str, Any]]:
+        base = self._load_base()
+        model = with_adapter(base, tuning.adapter_rank) if tuning.adapter_rank else base
         tune(model, self.vocabulary, tuning, self.seed, self._named(name))
         return model, _record(tuning, {tuning.data: tuning.steps})
 
@@ -134,11 +151,18 @@ def _sort_targets(adapter_config: Path) -> None:
     adapter_config.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def publish(staging: Path, out: Path, names: tuple[str, ...]) -> None:
-    """Move finished files and folders into place by renaming, then drop the staging folder."""
-    for name in names:
-        target, old = out / name, staging / f"{name}.old"
+def publish(finished: Mapping[str, Path], out: Path) -> None:
+    """Put copies of finished files and folders in place, each by a rename, under the names given."""
+    for name, source in finished.items():
+        new, old, target = out / f".new-{name}", out / f".old-{name}", out / name
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        if source.is_file():
+            shutil.copy(source, new)
+            os.replace(new, target)
+            continue
+        shutil.copytree(source, new)
         if target.exists():
             os.replace(target, old)
-        os.replace(staging / name, target)
-    shutil.rmtree(staging)
+        os.replace(new, target)
+        shutil.rmtree(old, ignore_errors=True)
