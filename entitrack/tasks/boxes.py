@@ -1,20 +1,24 @@
 """The paper's task: which object is in the box that the question names? (section 3 of the paper).
 
-    The document is in Box Q, the bread is in Box X, ... Box Q contains the   ->   document
+The document is in Box Q, the bread is in Box X, ... Box Q contains the   ->   document
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from random import Random
+from typing import ClassVar
 
+from entitrack.errors import UserError
 from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Pair, Span
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
 ROLES = (LAST, QUERY_LABEL, PREV_QUERY_LABEL, CORRECT_OBJECT)
+SPLITS = ("test", "train")
+COMPATS = ("default", "paper")
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,7 @@ def held_out(context: BoxesContext) -> bool:
     return hashlib.sha256(context.text.encode()).digest()[0] % 2 == 0
 
 
-def draw_context(
-    random: Random, boxes: int, split: str = "test", avoid: BoxesContext | None = None
-) -> BoxesContext:
+def draw_context(random: Random, boxes: int, split: str = "test", avoid: BoxesContext | None = None) -> BoxesContext:
     """A random context of distinct objects and letters from one half of all contexts.
 
     Args:
@@ -121,6 +123,16 @@ def draw_context(
         context = BoxesContext(tuple(Box(word, letter) for word, letter in pairs))
         if held_out(context) == (split == "test"):
             return context
+
+
+def check_compat(compat: str) -> None:
+    """Refuse a compatibility mode that does not exist.
+
+    Raises:
+        UserError: Listing those that do.
+    """
+    if compat not in COMPATS:
+        raise UserError("task.compat", f"unknown mode {compat!r}", COMPATS)
 
 
 @dataclass(frozen=True)
@@ -141,8 +153,24 @@ class Boxes:
     seed: int = 0
     compat: str = "default"
     split: str = "test"
-    name: str = field(default="boxes", init=False)
-    roles: tuple[str, ...] = field(default=ROLES, init=False)
+    name: ClassVar[str] = "boxes"
+    roles: ClassVar[tuple[str, ...]] = ROLES
+
+    def __post_init__(self) -> None:
+        """Refuse settings that no prompt can be drawn for.
+
+        Raises:
+            UserError: Naming the key.
+        """
+        if self.count < 1:
+            raise UserError("task.count", f"{self.count} prompts are too few")
+        most = (len(LABELS) - 1) // 2
+        if not 1 <= self.boxes <= most:
+            problem = f"{self.boxes} boxes do not leave letters for a counterfactual"
+            raise UserError("task.boxes", problem, [f"1 to {most}"])
+        check_compat(self.compat)
+        if self.split not in SPLITS:
+            raise UserError("task.split", f"unknown split {self.split!r}", SPLITS)
 
     @property
     def fingerprint(self) -> Mapping[str, object]:
@@ -163,9 +191,7 @@ class Boxes:
         while len(prompts) < self.count:
             context = draw_context(random, self.boxes, self.split)
             cluster = len(prompts) // self.boxes
-            prompts += [
-                BoxesPrompt(context, query, box.label, cluster) for query, box in enumerate(context.boxes)
-            ]
+            prompts += [BoxesPrompt(context, query, box.label, cluster) for query, box in enumerate(context.boxes)]
         return prompts[: self.count]
 
     def pairs(self) -> list[Pair]:

@@ -1,0 +1,173 @@
+"""The schema that `conf/` is checked against, and what each section becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from entitrack.backends import BACKENDS, Backend
+from entitrack.errors import UserError
+from entitrack.methods import cmap, evaluate, path_patching
+from entitrack.methods.experiment import Experiment, Result
+from entitrack.models.family import Checkpoint, Family
+from entitrack.tasks.boxes import Boxes
+from entitrack.tasks.jsonl import BoxesFile
+from entitrack.tasks.prompts import Task
+
+CONF = next(
+    folder for folder in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf") if folder.is_dir()
+)
+"""The configuration: inside an installed package, or beside it in a checkout."""
+
+TASKS: dict[str, type] = {"boxes": Boxes, "boxes_file": BoxesFile}
+PADDINGS = ("right", "left")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: how it is run and what may be set."""
+
+    run: Callable[[Experiment, Any], Result]
+    settings: type
+
+
+METHODS: dict[str, Method] = {
+    "evaluate": Method(evaluate.run, evaluate.Settings),
+    "path_patching": Method(path_patching.run, path_patching.Settings),
+    "cmap": Method(cmap.run, cmap.Settings),
+}
+
+
+@dataclass
+class CheckpointConfig:
+    """See `entitrack.models.family.Checkpoint`."""
+
+    path: str = "???"
+    adapter: str | None = None
+    revision: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    """See `entitrack.models.family.Family`."""
+
+    name: str = "???"
+    base: str = "???"
+    members: dict[str, CheckpointConfig] = field(default_factory=dict)
+    dtype: str = "float32"
+    device: str = "auto"
+    attention: str = "sdpa"
+
+
+@dataclass
+class DonorConfig:
+    """Which member of the family the activations come from."""
+
+    name: str = "???"
+
+
+@dataclass
+class TrackingConfig:
+    """How W&B records: `offline`, `online` or `disabled`."""
+
+    mode: str = "offline"
+    project: str = "entitrack"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole configuration, checked."""
+
+    family: Family
+    donor: str
+    task: Task
+    method: str
+    settings: Any
+    backend: Backend
+    tracking: TrackingConfig
+    circuit: str | None
+    batch_size: int
+    padding: str
+    seed: int
+    store: str | None
+    plain: dict[str, Any]
+
+
+def check(config: DictConfig) -> RunConfig:
+    """A composed configuration, with every section checked against its schema.
+
+    Raises:
+        UserError: Naming the key that is wrong, and what would be right.
+    """
+    model = section(config, "model", ModelConfig)
+    task_name = _name(config, "task", TASKS)
+    method_name = _name(config, "method", METHODS)
+    backend_name = _name(config, "backend", BACKENDS)
+    tracking = section(config, "tracking", TrackingConfig)
+    members = {name: Checkpoint(entry.path, entry.adapter, entry.revision) for name, entry in model.members.items()}
+    if config.padding not in PADDINGS:
+        raise UserError("padding", f"unknown side {config.padding!r}", PADDINGS)
+    if not isinstance(config.batch_size, int) or config.batch_size < 1:
+        raise UserError("batch_size", f"{config.batch_size!r} is not a positive number")
+    family = Family(model.name, model.base, members, model.dtype, model.device, model.attention)
+    donor = section(config, "donor", DonorConfig).name
+    family.checkpoint(donor, "donor")
+    return RunConfig(
+        family=family,
+        donor=donor,
+        task=section(config, "task", TASKS[task_name], named=True),
+        method=method_name,
+        settings=section(config, "method", METHODS[method_name].settings, named=True),
+        backend=BACKENDS[backend_name](),
+        tracking=tracking,
+        circuit=config.circuit,
+        batch_size=config.batch_size,
+        padding=config.padding,
+        seed=config.seed,
+        store=config.store,
+        plain=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
+    )
+
+
+def _name(config: DictConfig, key: str, known: dict[str, Any]) -> str:
+    """The name of a section's kind, if it is known."""
+    name = config[key].get("name")
+    if name not in known:
+        raise UserError(f"{key}.name", f"unknown {key} {name!r}", known)
+    return str(name)
+
+
+def section(config: DictConfig, key: str, schema: type, named: bool = False) -> Any:
+    """One section of the configuration as an object of its schema.
+
+    Args:
+        config: The composed configuration.
+        key: Its key.
+        schema: A dataclass.
+        named: The section has a `name` besides the schema's fields.
+
+    Raises:
+        UserError: A key is unknown or missing, or a value has the wrong type.
+    """
+    given = OmegaConf.to_container(config[key], resolve=True)
+    if named and isinstance(given, dict):
+        given.pop("name", None)
+    try:
+        empty = OmegaConf.structured(schema)
+        OmegaConf.set_readonly(empty, None)
+        merged = OmegaConf.merge(empty, given)
+        OmegaConf.set_readonly(merged, None)
+        return OmegaConf.to_object(merged)
+    except ConfigKeyError as error:
+        known = [entry.name for entry in fields(schema)] if is_dataclass(schema) else []
+        raise UserError(f"{key}.{error.full_key or error.key}", "unknown key", known) from error
+    except MissingMandatoryValue as error:
+        raise UserError(f"{key}.{error.full_key or error.key}", "has no value", fix="set it") from error
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{key}.{error.full_key or error.key or ''}".rstrip("."), reason) from error

@@ -1,0 +1,30 @@
+"""The body of every session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def execute(model: Any, function: Callable[..., dict[str, Tensor]], inputs: dict[str, Any]) -> dict[str, Tensor]:
+    """Run an intervention with its tensors on the model's device, and bring its result to the CPU.
+
+    Servers run sessions under bfloat16 autocast; scores near zero are noise then, so it is switched off.
+    """
+    device = model.device
+    with torch.autocast(device.type, enabled=False):
+        return move(function(model, **move(inputs, device)), torch.device("cpu"))
+
+
+def move(value: Any, device: torch.device) -> Any:
+    """The same containers with every tensor on `device`, detached."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device)
+    if isinstance(value, dict):
+        return {name: move(entry, device) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [move(entry, device) for entry in value]
+    return value

@@ -1,0 +1,214 @@
+"""Path patching, exactly, at the cost of one-token MLPs and a rerun of the suffix (paper, section 4.1).
+
+Frozen: every head's z from the sender's position to the last, except the sender's own. Recomputed: the MLPs.
+Replaced: the receivers, by the value they have in that run. Because attention is frozen, what a sender changes
+travels through the MLPs at its own position alone, so all senders go through the model as one sweep of one-token
+MLPs. What the changed receivers do is then found by rerunning only the tokens from that position on, over the
+clean keys and values of the tokens before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from entitrack.interventions.evaluation import answer_probability, forward_inputs
+from entitrack.interventions.sites import (
+    Anatomy,
+    at,
+    finish_layer,
+    head_columns,
+    layer_at,
+    part,
+    projection,
+    split_heads,
+    through,
+    unembed,
+)
+from entitrack.interventions.suffix import rerun_suffixes
+
+
+def path_effects(
+    model: Any,
+    anatomy: Anatomy,
+    clean: dict[str, Tensor],
+    source: dict[str, Tensor],
+    senders: list[list[int]],
+    receivers: dict[str, Any],
+    chunk_tokens: int,
+) -> dict[str, Tensor]:
+    """Effect of every sender on the probability of the right answer, through the given receivers.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        clean: `tokens` and `mask` `[batch, token]`, `position` of senders and receivers, `last`, `answers` `[batch]`.
+        source: The counterfactual prompts: `tokens`, `mask`, and `position` where z is read, `[batch]` or, when
+            every head reads at a place of its own, `[layer, head, batch]`.
+        senders: Heads to score, for each layer.
+        receivers: `{"component": "logits"}`, or `{"component": "q" | "k" | "v", "heads": [[layer, head], ...]}`;
+            heads of `k` and `v` are those that keys and values have (KV groups).
+        chunk_tokens: At most this many tokens go through the model at once.
+
+    Returns:
+        `effect` `[batch, layer, head]`: (p_patched - p_clean) / p_clean, 0 where no path leads from a sender and for
+        heads that are not senders; `null` `[batch]`: the same for a sender whose z is left alone, which is the
+        arithmetic's own noise; `probability` `[batch]`: p_clean.
+    """
+    heads_of = {layer: heads for layer, heads in enumerate(senders) if heads}
+    by_logits = receivers["component"] == "logits"
+    reading = sorted({layer for layer, _ in receivers.get("heads", [])})
+    top = anatomy["n_layers"] if by_logits else max(reading)
+    heads_of = {layer: heads for layer, heads in heads_of.items() if layer < top}
+    source_z = read_source(model, anatomy, source, sorted(heads_of))
+    with torch.no_grad():
+        with model.trace(forward_inputs(clean), use_cache=not by_logits):
+            state = read_clean(model, anatomy, clean["position"], top, reading)
+            probability = answer_probability(at(model.output.logits, clean["last"]), clean["answers"])
+            cache = model.output.past_key_values
+            swept = sweep(model, anatomy, state, source_z, heads_of, receivers, top)
+            if by_logits:
+                patched = final_probabilities(model, anatomy, swept["stream"], clean["answers"], chunk_tokens)
+        if not by_logits:
+            patched = rerun_suffixes(model, anatomy, clean, state, cache, swept, receivers, chunk_tokens)
+    change = patched / probability[:, None] - 1
+    return {**scatter_effects(anatomy, change, heads_of), "probability": probability}
+
+
+def read_source(
+    model: Any, anatomy: Anatomy, source: dict[str, Tensor], layers: list[int]
+) -> dict[int, Float[Tensor, "batch head d_head"]]:
+    """Counterfactual z of each sending layer, where the source says to read it."""
+    end = int(source["position"].max()) + 1
+    short = {"tokens": source["tokens"][:, :end], "mask": source["mask"][:, :end]}
+    found = {}
+    with torch.no_grad(), model.trace(forward_inputs(short), use_cache=False) as tracer:
+        for layer in layers:
+            z = split_heads(anatomy, "z", part(model, anatomy, layer, "o_proj").input)
+            found[layer] = _read_source_heads(z, source["position"], layer)
+        tracer.stop()
+    return found
+
+
+def _read_source_heads(z: Tensor, position: Tensor, layer: int) -> Tensor:
+    """Z at one position a row, or at one position a head and row."""
+    if position.dim() == 1:
+        return at(z, position)
+    rows = torch.arange(z.shape[0], device=z.device)[:, None]
+    heads = torch.arange(z.shape[2], device=z.device)[None]
+    return z[rows, position[layer].T.to(z.device), heads]
+
+
+def read_clean(
+    model: Any, anatomy: Anatomy, position: Int[Tensor, " batch"], top: int, reading: list[int]
+) -> dict[str, Any]:
+    """What the sweep and the rerun need of the clean run, read as it passes.
+
+    Returns:
+        `resid_pre`, `z` and `attention` of layers below `top` at the position, each a list of `[batch, ...]`;
+        `streams`: layer -> its whole input `[batch, token, d_model]`, for the layers in `reading`.
+    """
+    state: dict[str, Any] = {"resid_pre": [], "z": [], "attention": [], "streams": {}}
+    for layer in range(min(top + 1, anatomy["n_layers"])):
+        stream = layer_at(model, anatomy, layer).input
+        if layer in reading:
+            state["streams"][layer] = stream
+        if layer == top:
+            break
+        o_proj = part(model, anatomy, layer, "o_proj")
+        state["resid_pre"].append(at(stream, position))
+        state["z"].append(at(o_proj.input, position))
+        output = at(o_proj.output, position)
+        state["attention"].append(through(model, anatomy, layer, "post_attention_norm", output))
+    return state
+
+
+def sweep(
+    model: Any,
+    anatomy: Anatomy,
+    state: dict[str, Any],
+    source_z: dict[int, Tensor],
+    heads_of: dict[int, list[int]],
+    receivers: dict[str, Any],
+    top: int,
+) -> dict[str, Any]:
+    """Send every sender's change through the one-token MLPs of the layers after it.
+
+    Variants are ordered: the null variant, then the senders layer by layer.
+
+    Returns:
+        `stream` `[batch, variant, d_model]` at the end of the last layer swept; `received`: layer -> values of its
+        receivers `[batch, variant, receiver, d_head]`, for the variants whose senders are below it.
+    """
+    stream = state["resid_pre"][0][:, None]
+    received = {}
+    for layer in range(top + 1):
+        wanted = [head for where, head in receivers.get("heads", []) if where == layer]
+        if wanted:
+            received[layer] = receive(model, anatomy, layer, stream, receivers["component"], wanted)
+        if layer == top:
+            break
+        attention = state["attention"][layer][:, None].expand_as(stream)
+        resid_pre = stream
+        if layer in heads_of:
+            z = sender_z(anatomy, state["z"][layer], source_z[layer], heads_of[layer])
+            sent = through(model, anatomy, layer, "o_proj", z)
+            sent = through(model, anatomy, layer, "post_attention_norm", sent)
+            attention = torch.cat([attention, sent], 1)
+            resid_pre = torch.cat([stream, state["resid_pre"][layer][:, None].expand_as(sent)], 1)
+        stream = finish_layer(model, anatomy, layer, resid_pre, attention)
+    return {"stream": stream, "received": received}
+
+
+def sender_z(
+    anatomy: Anatomy,
+    clean_z: Float[Tensor, "batch width"],
+    source_z: Float[Tensor, "batch head d_head"],
+    heads: list[int],
+) -> Float[Tensor, "batch sender width"]:
+    """The clean input of `o_proj`, once for each sender, with that head's z from the source."""
+    columns = head_columns(anatomy, "z", clean_z.device)[heads]
+    z = clean_z[:, None].repeat(1, len(heads), 1)
+    index = columns[None].expand(z.shape[0], -1, -1)
+    return z.scatter(2, index, source_z[:, heads].to(z.dtype))
+
+
+def receive(
+    model: Any,
+    anatomy: Anatomy,
+    layer: int,
+    stream: Float[Tensor, "batch variant d_model"],
+    component: str,
+    heads: list[int],
+) -> Float[Tensor, "batch variant receiver d_head"]:
+    """The receivers' q, k or v, given the stream at the start of their layer."""
+    normed = through(model, anatomy, layer, "pre_attention_norm", stream)
+    return split_heads(anatomy, component, projection(model, anatomy, layer, component)(normed))[:, :, heads]
+
+
+def final_probabilities(
+    model: Any,
+    anatomy: Anatomy,
+    stream: Float[Tensor, "batch variant d_model"],
+    answers: Tensor,
+    chunk_tokens: int,
+) -> Float[Tensor, "batch variant"]:
+    """Probability of the right answer for streams at the end of the last layer, a few rows at a time."""
+    rows = max(1, chunk_tokens // (4 * stream.shape[1]))
+    chunks = zip(stream.split(rows), answers.split(rows), strict=True)
+    return torch.cat([answer_probability(unembed(model, anatomy, part), right) for part, right in chunks])
+
+
+def scatter_effects(
+    anatomy: Anatomy, change: Float[Tensor, "batch variant"], heads_of: dict[int, list[int]]
+) -> dict[str, Tensor]:
+    """Effects by layer and head, and the null variant's, from effects by variant."""
+    effect = change.new_zeros(change.shape[0], anatomy["n_layers"], anatomy["n_heads"])
+    index = 1
+    for layer, heads in heads_of.items():
+        effect[:, layer, heads] = change[:, index : index + len(heads)]
+        index += len(heads)
+    return {"effect": effect, "null": change[:, 0].clone()}

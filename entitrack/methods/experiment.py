@@ -1,0 +1,128 @@
+"""What a method is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from entitrack.backends import Runner
+from entitrack.circuits import Circuit, read_circuit
+from entitrack.errors import UserError
+from entitrack.models.family import Family, Model
+from entitrack.stats import Estimate
+from entitrack.tasks.encoding import EncodedBatch, encode
+from entitrack.tasks.prompts import LAST, Prompt, Task
+
+Cell = str | int | float | Estimate | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results, the same whether it is printed, written as JSON or logged.
+
+    Attributes:
+        title: What it shows.
+        columns: Names of the columns.
+        rows: Cells, row by row.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+class Result(Protocol):
+    """What every method returns: a frozen dataclass that can lay itself out."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The result as tables, the main one first."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader must know to read them: empty groups, noise floors, how intervals were made."""
+        ...
+
+    @property
+    def arrays(self) -> dict[str, Tensor]:
+        """Everything that was measured, by prompt where that is small enough."""
+        ...
+
+
+def _plain(units: Iterable[Any], description: str, total: int) -> Iterable[Any]:
+    return units
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Models, task and the place to run: all that a method may use.
+
+    Attributes:
+        family: The base and its donors.
+        task: Where prompts come from.
+        runner: Runs interventions, and keeps what is finished.
+        donor: Name of the donor.
+        circuit_name: A circuit's file or name; None takes the one found on the base.
+        batch_size: Prompts in a session.
+        padding: Side on which shorter prompts are padded.
+        seed: Seed of everything that is drawn outside the task.
+        track: Wraps an iterable of known length to show progress.
+    """
+
+    family: Family
+    task: Task
+    runner: Runner
+    donor: str
+    circuit_name: str | None = None
+    batch_size: int = 64
+    padding: str = "right"
+    seed: int = 0
+    track: Callable[[Iterable[Any], str, int], Iterable[Any]] = field(default=_plain, repr=False)
+
+    def base(self) -> Model:
+        """The base model."""
+        return self.family.load(self.family.base, "model.base")
+
+    def circuit(self, model: Model) -> Circuit:
+        """The circuit that the run is about, checked against a model and the task."""
+        circuit = read_circuit(self.circuit_name or self.family.base, self.family.name)
+        circuit.check(model.anatomy, self.task.roles)
+        return circuit
+
+    def batches(self, prompts: Sequence[Prompt], description: str) -> Iterator[EncodedBatch]:
+        """The prompts, tokenized, `batch_size` at a time, with progress shown."""
+        starts = range(0, len(prompts), self.batch_size)
+        for start in self.track(starts, description, len(starts)):
+            yield encode(prompts[start : start + self.batch_size], self.family.tokenizer, self.padding)
+
+
+def prompt_inputs(batch: EncodedBatch) -> dict[str, Tensor]:
+    """A batch as interventions take it."""
+    return {
+        "tokens": batch.tokens,
+        "mask": batch.mask,
+        "last": batch.positions[LAST],
+        "answers": batch.answers,
+    }
+
+
+def clusters(prompts: Sequence[Prompt]) -> Int[Tensor, " prompt"]:
+    """The cluster of each prompt."""
+    return torch.tensor([prompt.cluster for prompt in prompts])
+
+
+def role_positions(batch: EncodedBatch, role: str, place: str) -> Int[Tensor, " batch"]:
+    """Token positions of a role.
+
+    Raises:
+        UserError: The task has no such role; `place` is the config key that named it.
+    """
+    if role not in batch.positions:
+        raise UserError(place, f"the task has no role {role!r}", batch.positions)
+    return batch.positions[role]

@@ -1,0 +1,196 @@
+"""How each architecture is built: module names and head layout, described once.
+
+An architecture that is not listed is refused, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from entitrack.errors import UserError
+from entitrack.interventions.sites import Anatomy
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+Head = tuple[int, int]
+"""(layer, head), both from 0."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Module names of a family of decoders. Paths in a layer are relative to it; "" means there is no such part.
+
+    Attributes:
+        layers: Path of the list of layers.
+        final_norm: Path of the norm before the unembedding.
+        o_proj: The attention's output projection.
+        projections: q, k and v projections, or one fused path.
+        fused: How a fused projection is laid out: `` (not fused), `blocks` (all q, all k, all v) or `heads` (q, k, v of
+            the first head, then of the second, ...).
+        pre_attention_norm: Norm of the attention's input.
+        post_attention_norm: Norm of the attention's output, before it is added to the stream.
+        pre_mlp_norm: Norm of the MLP's input.
+        post_mlp_norm: Norm of the MLP's output.
+        mlp: The MLP.
+        parallel: The MLP reads the layer's input; `config` when the configuration decides.
+        unembed: Path of the unembedding.
+    """
+
+    layers: str = "model.layers"
+    final_norm: str = "model.norm"
+    o_proj: str = "self_attn.o_proj"
+    projections: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    fused: str = ""
+    pre_attention_norm: str = "input_layernorm"
+    post_attention_norm: str = ""
+    pre_mlp_norm: str = "post_attention_layernorm"
+    post_mlp_norm: str = ""
+    mlp: str = "mlp"
+    parallel: bool | str = False
+    unembed: str = "lm_head"
+    refuse: tuple[str, ...] = field(default=())
+
+
+LLAMA = Architecture()
+GEMMA_2 = Architecture(
+    post_attention_norm="post_attention_layernorm",
+    pre_mlp_norm="pre_feedforward_layernorm",
+    post_mlp_norm="post_feedforward_layernorm",
+)
+POST_NORM = Architecture(
+    pre_attention_norm="",
+    post_attention_norm="post_attention_layernorm",
+    pre_mlp_norm="",
+    post_mlp_norm="post_feedforward_layernorm",
+)
+PHI_3 = Architecture(projections=("self_attn.qkv_proj",), fused="blocks")
+GPT_2 = Architecture(
+    layers="transformer.h",
+    final_norm="transformer.ln_f",
+    o_proj="attn.c_proj",
+    projections=("attn.c_attn",),
+    fused="blocks",
+    pre_attention_norm="ln_1",
+    pre_mlp_norm="ln_2",
+)
+GPT_NEOX = Architecture(
+    layers="gpt_neox.layers",
+    final_norm="gpt_neox.final_layer_norm",
+    o_proj="attention.dense",
+    projections=("attention.query_key_value",),
+    fused="heads",
+    parallel="use_parallel_residual",
+    unembed="embed_out",
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "gemma": LLAMA,
+    "gemma2": GEMMA_2,
+    "gemma3_text": GEMMA_2,
+    "olmo": LLAMA,
+    "olmo2": POST_NORM,
+    "olmo3": POST_NORM,
+    "phi3": PHI_3,
+    "gpt2": GPT_2,
+    "gpt_neox": GPT_NEOX,
+}
+"""`model_type` of a transformers configuration -> how it is built."""
+
+
+def describe(config: PretrainedConfig) -> Anatomy:
+    """The anatomy of a model with this configuration.
+
+    Raises:
+        UserError: The architecture is not one of `ARCHITECTURES`.
+    """
+    kind = config.model_type
+    if kind not in ARCHITECTURES:
+        fix = "describe it in entitrack/models/anatomy.py"
+        raise UserError("model", f"architecture {kind!r} is not described", sorted(ARCHITECTURES), fix)
+    built = ARCHITECTURES[kind]
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    paths = built.projections * 3 if built.fused else built.projections
+    parallel = getattr(config, built.parallel) if isinstance(built.parallel, str) else built.parallel
+    windows = _windows(config)
+    return Anatomy(
+        layers=built.layers,
+        final_norm=built.final_norm,
+        unembed=built.unembed,
+        projections=dict(zip("qkv", paths, strict=True)),
+        slots=_slots(built.fused, heads, kv_heads, d_head),
+        o_proj=built.o_proj,
+        pre_attention_norm=built.pre_attention_norm,
+        post_attention_norm=built.post_attention_norm,
+        pre_mlp_norm=built.pre_mlp_norm,
+        mlp=built.mlp,
+        post_mlp_norm=built.post_mlp_norm,
+        parallel=parallel,
+        returns_tuple=False,
+        n_layers=config.num_hidden_layers,
+        n_heads=heads,
+        n_kv_heads=kv_heads,
+        d_head=d_head,
+        softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
+        windows=windows,
+        mask_names=["full_attention", "sliding_attention"] if _two_masks(config) else [],
+    )
+
+
+def _slots(fused: str, heads: int, kv_heads: int, d_head: int) -> dict[str, list[int]]:
+    """Where each head of q, k and v starts in its projection's output."""
+    if fused == "heads":
+        return {name: [index * d_head, 3 * d_head, heads] for index, name in enumerate("qkv")}
+    k_start = heads * d_head if fused else 0
+    v_start = k_start + kv_heads * d_head if fused else 0
+    return {"q": [0, d_head, heads], "k": [k_start, d_head, kv_heads], "v": [v_start, d_head, kv_heads]}
+
+
+def _two_masks(config: PretrainedConfig) -> bool:
+    """Whether the model builds one mask for full and one for sliding-window layers."""
+    return "sliding_attention" in (getattr(config, "layer_types", None) or [])
+
+
+def _windows(config: PretrainedConfig) -> list[int]:
+    """The attention window of every layer; 0 where there is none."""
+    window = getattr(config, "sliding_window", None) or 0
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return [window if kind == "sliding_attention" else 0 for kind in kinds]
+    everywhere = window if getattr(config, "use_sliding_window", True) else 0
+    return [everywhere] * config.num_hidden_layers
+
+
+def check_heads(anatomy: Anatomy, heads: Iterable[Sequence[int]], place: str) -> None:
+    """Refuse heads that the model does not have.
+
+    Raises:
+        UserError: Naming the first of them.
+    """
+    layers, width = anatomy["n_layers"], anatomy["n_heads"]
+    for layer, head in heads:
+        if not (0 <= layer < layers and 0 <= head < width):
+            problem = f"no head [{layer}, {head}]"
+            raise UserError(place, problem, [f"layers 0 to {layers - 1}", f"heads 0 to {width - 1}"])
+
+
+def kv_groups(anatomy: Anatomy, heads: Iterable[Head]) -> list[Head]:
+    """The (layer, KV group) of query heads, each once, in order.
+
+    With grouped-query attention several query heads share one k and v.
+    """
+    size = anatomy["n_heads"] // anatomy["n_kv_heads"]
+    return list(dict.fromkeys((layer, head // size) for layer, head in heads))
+
+
+def summary(anatomy: Anatomy) -> dict[str, Any]:
+    """The sizes a reader wants to see in a record."""
+    return {name: anatomy[name] for name in ("n_layers", "n_heads", "n_kv_heads", "d_head")}  # type: ignore[literal-required]

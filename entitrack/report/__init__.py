@@ -1,0 +1,1 @@
+"""What a person reads: tables on the terminal, records and figures in the run's folder."""

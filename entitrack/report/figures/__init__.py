@@ -1,0 +1,21 @@
+"""One figure a method, each in a file of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from entitrack.report.figures import cmap, evaluate, path_patching
+from entitrack.report.figures.canvas import plot
+
+__all__ = ["cmap", "draw", "evaluate", "path_patching", "plot"]
+
+
+def draw(result: Any, folder: Path) -> Path | None:
+    """Draw a result into `figure.png`; None for a method that has no figure."""
+    figure = plot(result)
+    if figure is None:
+        return None
+    path = folder / "figure.png"
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    return path

@@ -1,0 +1,34 @@
+"""The blank page every figure starts from, and the door to the figure of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from entitrack.stats import Estimate
+
+ACCENT, BASE, DONOR = "#4878a8", "#9a9a9a", "#c8783c"
+
+
+@singledispatch
+def plot(result: Any) -> Figure | None:
+    """The figure of a result; None for a method that has none."""
+    return None
+
+
+def new_figure(rows: int = 1, columns: int = 1, width: float = 7, height: float = 3.2) -> tuple[Figure, Any]:
+    """A figure that needs no display, and its axes `[row, column]`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def error_bars(estimates: Sequence[Estimate]) -> list[list[float]]:
+    """Distances of the intervals' ends from the values, as matplotlib takes them."""
+    below = [max(0.0, entry.value - entry.low) for entry in estimates]
+    above = [max(0.0, entry.high - entry.value) for entry in estimates]
+    return [below, above]

@@ -1,0 +1,43 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from entitrack.methods.experiment import Cell, Result, Table
+from entitrack.stats import Estimate
+
+_WIDTH = 120
+
+
+def show(result: Result) -> None:
+    """Print a result's tables and notes to standard output."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    for table in result.tables:
+        console.print(lay_out(table))
+    for note in result.notes:
+        console.print(f"  {note}", style="dim", highlight=False, markup=False)
+
+
+def lay_out(table: Table) -> RichTable:
+    """A table with its numbers to the right."""
+    laid = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for index, name in enumerate(table.columns):
+        laid.add_column(name.replace("[", "\\["), justify="left" if index == 0 else "right", no_wrap=True)
+    for row in table.rows:
+        laid.add_row(*(render(cell) for cell in row))
+    return laid
+
+
+def render(cell: Cell) -> str:
+    """A cell as text."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.4f}"
+    text = str(cell)
+    return text.replace("[", "\\[") if isinstance(cell, Estimate) else text

@@ -1,0 +1,109 @@
+"""The door: compose a configuration, run one method, record what it found.
+
+python -m entitrack.run method=cmap donor=float
+python -m entitrack.run --multirun method=cmap donor=float,goat,vicuna
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from entitrack.backends import Runner
+from entitrack.config import CONF, METHODS, RunConfig, check
+from entitrack.errors import UserError
+from entitrack.methods.experiment import Experiment, Result
+from entitrack.progress import track
+from entitrack.report import figures, record, terminal
+from entitrack.store import Store
+from entitrack.tracking import check_tracking
+from entitrack.tracking import record as record_in_wandb
+
+_USER_MISTAKE = 2
+
+
+def execute(config: RunConfig) -> tuple[Result, Runner]:
+    """Run the configured method."""
+    runner = Runner(config.backend, Store(Path(config.store)) if config.store else None)
+    experiment = Experiment(
+        family=config.family,
+        task=config.task,
+        runner=runner,
+        donor=config.donor,
+        circuit_name=config.circuit,
+        batch_size=config.batch_size,
+        padding=config.padding,
+        seed=config.seed,
+        track=track,
+    )
+    return METHODS[config.method].run(experiment, config.settings), runner
+
+
+def run_and_record(composed: DictConfig, folder: Path) -> None:
+    """Check a configuration, run it, and leave its result on the terminal, in `folder` and in W&B."""
+    config = check(composed)
+    check_tracking(config.tracking.mode)
+    begun = perf_counter()
+    result, runner = execute(config)
+    seconds = perf_counter() - begun
+    terminal.show(result)
+    record.write(config, result, runner.cost, seconds, folder)
+    figure = figures.draw(result, folder)
+    record_in_wandb(config, result, figure, folder)
+    cost = runner.cost
+    reused = f", {cost.reused} reused from the store" if cost.reused else ""
+    print(f"  {cost.units} sessions{reused}, {seconds:.1f} s; recorded in {folder}")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def _main(composed: DictConfig) -> None:
+    try:
+        run_and_record(composed, Path(HydraConfig.get().runtime.output_dir))
+    except UserError as error:
+        _complain(str(error))
+
+
+def _complain(line: str) -> None:
+    """Say what is wrong, and leave with the exit code of a user's mistake."""
+    print(f"entitrack: {line}", file=sys.stderr)
+    raise SystemExit(_USER_MISTAKE)
+
+
+def main() -> None:
+    """Entry point; a mistake in the configuration is one line on standard error and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _main()
+    except MissingConfigException as error:
+        key = str(error.missing_cfg_file).rpartition("/")
+        known = ", ".join(error.options or ())
+        _complain(f"{key[0]}: there is no {key[0]} {key[2]!r}; available: {known}")
+    except (HydraException, OmegaConfBaseException) as error:
+        _complain(_explain(" ".join(str(error).split())))
+
+
+def _explain(message: str) -> str:
+    """Hydra's complaint, with the keys that exist where it is about one that does not."""
+    unknown = re.match(r"Could not override '([\w.]+)'", message)
+    if not unknown:
+        return message
+    key = unknown[1]
+    others = [word for word in sys.argv[1:] if not word.startswith("-") and not word.lstrip("+~").startswith(key)]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", overrides=[word for word in others if "," not in word])
+    section = OmegaConf.select(composed, key.rpartition(".")[0]) if "." in key else composed
+    known = list(section) if isinstance(section, DictConfig) else []
+    return str(UserError(key, "there is no such key", known))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Box prompts from a file in the paper's format: one `{"sentence": "..."}` a line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar
+
+from entitrack.errors import UserError
+from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, check_compat, counterfactual_pairs
+from entitrack.tasks.prompts import Pair
+
+_SEGMENT = re.compile(r"^[Tt]he (?P<object>[\w-]+) is in Box (?P<label>[A-Za-z]+)$")
+_QUESTION = re.compile(r"^Box (?P<label>[A-Za-z]+) contains the(?: (?P<answer>[\w-]+))?$")
+_FORM = '"The book is in Box Q, the key is in Box X. Box Q contains the book"'
+
+
+def parse_sentence(sentence: str, cluster: int = 0) -> BoxesPrompt:
+    """Read a sentence of the paper's data; the answer and the last dot may be there or not.
+
+    Args:
+        sentence: `The book is in Box Q, the key is in Box X. Box Q contains the book`.
+        cluster: Number of its context.
+
+    Raises:
+        ValueError: It says what does not parse.
+    """
+    text = sentence.strip().removeprefix("<s>").strip().removesuffix(".")
+    context_text, dot, question_text = text.partition(". ")
+    if not dot:
+        raise ValueError("no question after the context")
+    boxes = []
+    for segment in context_text.split(", "):
+        match = _SEGMENT.match(segment)
+        if not match:
+            raise ValueError(f"segment {segment!r} is not 'the OBJECT is in Box LABEL'")
+        boxes.append(Box(match["object"], match["label"]))
+    question = _QUESTION.match(question_text)
+    if not question:
+        raise ValueError(f"question {question_text!r} is not 'Box LABEL contains the'")
+    context = BoxesContext(tuple(boxes))
+    return _resolve(context, question["label"], question["answer"], cluster)
+
+
+def _resolve(context: BoxesContext, label: str, answer: str | None, cluster: int) -> BoxesPrompt:
+    """The prompt that asks for `label`, if the context answers it, once, and with `answer`."""
+    if len(set(context.labels)) < len(context.labels):
+        raise ValueError("two boxes have the same letter")
+    if label not in context.labels:
+        raise ValueError(f"no box {label!r} in the context")
+    prompt = BoxesPrompt(context, context.labels.index(label), label, cluster)
+    if answer is not None and answer != prompt.answer:
+        raise ValueError(f"the answer is given as {answer!r}, but box {label} has {prompt.answer!r}")
+    return prompt
+
+
+@dataclass(frozen=True)
+class BoxesFile:
+    """The prompts of a jsonl file, in its order.
+
+    Attributes:
+        path: The file.
+        count: How many of its first lines to take; 0 takes all.
+        seed: Seed of the counterfactuals.
+        compat: See `Boxes.compat`.
+    """
+
+    path: str
+    count: int = 0
+    seed: int = 0
+    compat: str = "default"
+    name: ClassVar[str] = "boxes_file"
+    roles: ClassVar[tuple[str, ...]] = ROLES
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown compatibility mode."""
+        check_compat(self.compat)
+
+    @property
+    def fingerprint(self) -> Mapping[str, object]:
+        """The settings and the content of the file, not its place."""
+        digest = sha256(self._read()).hexdigest()
+        return {"task": self.name, "content": digest, "count": self.count, "seed": self.seed} | {"compat": self.compat}
+
+    def prompts(self) -> list[BoxesPrompt]:
+        """The prompts; consecutive lines with one context form a cluster.
+
+        Raises:
+            UserError: Naming the line that does not parse.
+        """
+        lines = self._read().decode().splitlines()
+        prompts: list[BoxesPrompt] = []
+        for number, line in enumerate(lines, start=1):
+            if self.count and len(prompts) == self.count:
+                break
+            if line.strip():
+                prompts.append(self._parse(number, line, prompts))
+        if len(prompts) < max(1, self.count):
+            raise UserError(self.path, f"has {len(prompts)} prompts, {max(1, self.count)} are asked for")
+        return prompts
+
+    def pairs(self) -> list[Pair]:
+        """The prompts with path-patching counterfactuals."""
+        return counterfactual_pairs(self.prompts(), self.seed, self.compat)
+
+    def _parse(self, number: int, line: str, before: list[BoxesPrompt]) -> BoxesPrompt:
+        try:
+            sentence = json.loads(line)["sentence"]
+            prompt = parse_sentence(sentence)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = "no key 'sentence'" if isinstance(error, KeyError) else str(error)
+            fix = f'a line looks like {{"sentence": {_FORM}}}'
+            raise UserError(f"{self.path}, line {number}", reason, fix=fix) from error
+        if not before:
+            return prompt
+        same = before[-1].context == prompt.context
+        cluster = before[-1].cluster + (0 if same else 1)
+        return BoxesPrompt(prompt.context, prompt.query, prompt.label, cluster)
+
+    def _read(self) -> bytes:
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as error:
+            raise UserError("task.path", f"cannot read {self.path!r} ({error.strerror})") from error

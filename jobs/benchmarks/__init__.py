@@ -1,0 +1,1 @@
+"""Benchmarks: a naive way, ours, and the floor that arithmetic sets, timed in one run."""
