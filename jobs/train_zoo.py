@@ -19,9 +19,7 @@ ZOO = Path(__file__).parents[1] / "entitrack" / "models" / "zoo"
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ZOO, help="where the family goes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they too fix the weights")
@@ -57,9 +55,7 @@ def main() -> None:
         recipe = SMOKE if options.smoke else PUBLISHED
         training = FamilyTraining(options.out, recipe, options.seed, options.threads, reporter(progress))
         card = training.run()
-    print(
-        f"{options.out}: {', '.join(card['models'])}, {card['total_seconds'] / 60:.1f} minutes; see README.md"
-    )
+    print(f"{options.out}: {', '.join(card['models'])}, {card['total_seconds'] / 60:.1f} minutes; see README.md")
 
 
 if __name__ == "__main__":

@@ -108,9 +108,7 @@ def test_roles_suffice_in_the_base() -> None:
     model = load("llama")
     prompts = Boxes(count=280, seed=777).prompts()
     letters = random.Random(0)
-    others = [
-        replace(prompt, label=letters.choice(LABELS)) for prompt in Boxes(count=280, seed=778).prompts()
-    ]
+    others = [replace(prompt, label=letters.choice(LABELS)) for prompt in Boxes(count=280, seed=778).prompts()]
     mean = [z.mean(0) for z in _z_of(model, others)]
     live = torch.zeros(len(prompts), 54, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
@@ -131,9 +129,7 @@ def test_roles_suffice_in_the_base() -> None:
 def _z_of(model: nn.Module, prompts: list[BoxesPrompt]) -> list[Tensor]:
     seen: list[Tensor] = []
     projections = [layer.self_attn.o_proj for layer in model.model.layers]  # type: ignore[union-attr]
-    handles = [
-        module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for module in projections
-    ]
+    handles = [module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for module in projections]
     right(model, prompts)
     for handle in handles:
         handle.remove()

@@ -62,9 +62,7 @@ def transplanted_last(
 
 
 @torch.no_grad()
-def record_z(
-    model: nn.Module, tokens: Int[Tensor, "row position"]
-) -> Float[Tensor, "layer row position width"]:
+def record_z(model: nn.Module, tokens: Int[Tensor, "row position"]) -> Float[Tensor, "layer row position width"]:
     """Return z of every layer on some prompts; nothing is replaced."""
     seen: list[Tensor] = []
 

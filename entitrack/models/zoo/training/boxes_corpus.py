@@ -82,9 +82,7 @@ def render(context: BoxesContext, asked: list[int], shape: Shape) -> Example:
     return Example(tuple(words[:-1]), tuple(answers), roles)
 
 
-def boxes_examples(
-    generator: random.Random, count: int, shape: Shape
-) -> Iterator[tuple[BoxesContext, Example]]:
+def boxes_examples(generator: random.Random, count: int, shape: Shape) -> Iterator[tuple[BoxesContext, Example]]:
     """Draw prompts of one shape, each with the context it was made from."""
     for _ in range(count):
         context = draw_context(generator, shape.boxes, split="train")

@@ -85,8 +85,7 @@ def _training(card: Mapping[str, Any]) -> str:
         numbers = ", ".join(f"{key} {value}" for key, value in record["recipe"].items())
         shipped = "" if name in card["models"] else " (not shipped)"
         lines.append(
-            f"- **{name}**{shipped}: {record['about']} Steps: {steps}; {record['train_seconds']} s. "
-            f"Numbers: {numbers}."
+            f"- **{name}**{shipped}: {record['about']} Steps: {steps}; {record['train_seconds']} s. Numbers: {numbers}."
         )
     return "\n".join(lines[:1]) + "\n\n" + "\n".join(lines[1:])
 

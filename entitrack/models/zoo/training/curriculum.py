@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,10 @@ from entitrack.models.zoo.training.variables_corpus import Arithmetic, draw_arit
 from entitrack.models.zoo.training.vocabulary import BOS, EOS, PAD, Vocabulary
 
 COMBINATIONS = tuple(itertools.product(Form, Form))
+SETTLING = ("boxes", "arithmetic", "repeats", "roles", "arithmetic", "repeats")
+"""The kinds of batches while settling: roles are regularised early, so that the circuit forms on them."""
+REGULARISING = ("roles", "boxes", "roles", "arithmetic", "roles", "repeats")
+"""The kinds of batches at the end."""
 Report = Callable[[str, int, int, float], None]
 """Called after each step with the stage, its steps so far, its most steps and its running accuracy."""
 
@@ -53,13 +57,11 @@ class BaseRecipe:
     induction: float = 0.9
     level: float = 0.88
     settling: int = 900
-    span: int = 24
+    span: int = 26
     roles: int = 200
 
 
-def new_model(
-    vocabulary: Vocabulary, layers: int = 4, heads: int = 6, head_dim: int = 16
-) -> LlamaForCausalLM:
+def new_model(vocabulary: Vocabulary, layers: int = 4, heads: int = 6, head_dim: int = 16) -> LlamaForCausalLM:
     """Return an untrained Llama of the family's size; weights come from torch's global generator."""
     config = LlamaConfig(
         vocab_size=len(vocabulary),
@@ -89,6 +91,7 @@ class Curriculum:
         self.vocabulary = vocabulary
         self.report = report
         self.generator = random.Random(f"base {seed}")
+        self.combinations = itertools.cycle(COMBINATIONS)
         self.trainer = Trainer(model, recipe.learning_rate)
 
     def run(self) -> dict[str, int]:
@@ -113,41 +116,35 @@ class Curriculum:
     def word_dropout(self) -> None:
         """Bring the filler words back, a tenth at a time, as all combinations of forms are solved."""
         names = [_name(*combination) for combination in COMBINATIONS]
-        order = itertools.cycle(COMBINATIONS)
         for tenths in range(11):
             self.trainer.forget_accuracies()
-            step = partial(self._boxes_step, order, tenths / 10)
+            step = partial(self._boxes_step, tenths / 10)
             self._until_passed(f"words {tenths}/10", names, self.recipe.level, step)
 
     def settling(self) -> None:
         """All words and forms, a little arithmetic with few variables, and repeats that span more words."""
-        order = itertools.cycle(COMBINATIONS)
         for index in range(self.recipe.settling):
-            kind = ("boxes", "arithmetic", "repeats")[index % 3]
-            self._settling_step(kind, order)
+            self._mixed_step(SETTLING[index % len(SETTLING)])
             self._report("settling", index, self.recipe.settling, ["2 terms"])
 
     def role_regularisation(self) -> None:
         """In every other batch only the three roles keep their own z; the learning rate falls to a tenth."""
-        order = itertools.cycle(COMBINATIONS)
         for index in range(self.recipe.roles):
             factor = 1.0 - 0.9 * index / self.recipe.roles
-            kind = ("roles", "boxes", "roles", "arithmetic", "roles", "repeats")[index % 6]
-            if kind == "roles":
-                shape = Shape(self._boxes())
-                self._step("roles", draw_boxes(self.generator, self.recipe.batch, shape), True, factor)
-            else:
-                self._settling_step(kind, order, factor)
+            self._mixed_step(REGULARISING[index % len(REGULARISING)], factor)
             self._report("roles", index, self.recipe.roles, ["roles"])
 
-    def _settling_step(self, kind: str, order: Iterator[tuple[Form, Form]], factor: float = 1.0) -> None:
+    def _mixed_step(self, kind: str, factor: float = 1.0) -> None:
         if kind == "boxes":
-            self._boxes_step(order, 1.0, factor)
+            self._boxes_step(1.0, factor)
+        elif kind == "roles":
+            shape = Shape(self._boxes())
+            self._step(kind, draw_boxes(self.generator, self.recipe.batch, shape), True, factor)
         elif kind == "arithmetic":
             self._arithmetic_step(factor)
         else:
             repeats = draw_repeats(self.generator, self.recipe.batch // 2, longest=self.recipe.span)
-            self._step("repeats", repeats, factor=factor)
+            self._step(kind, repeats, factor=factor)
 
     def _until_passed(self, stage: str, names: list[str], target: float, step: Callable[[], None]) -> None:
         for index in range(self.recipe.patience):
@@ -172,8 +169,8 @@ class Curriculum:
     def _repeats(self) -> list[Example]:
         return draw_repeats(self.generator, self.recipe.batch)
 
-    def _boxes_step(self, order: Iterator[tuple[Form, Form]], keep: float, factor: float = 1.0) -> None:
-        context, question = next(order)
+    def _boxes_step(self, keep: float, factor: float = 1.0) -> None:
+        context, question = next(self.combinations)
         boxes = self._boxes()
         shape = Shape(boxes, context, question, boxes, draw_kept(self.generator, keep))
         examples = draw_boxes(self.generator, self.recipe.batch, shape)

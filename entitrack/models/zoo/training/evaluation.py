@@ -67,9 +67,7 @@ class EncodedPrompts:
 
     def rows(self, index: Int[Tensor, " row"]) -> "EncodedPrompts":
         """Return some of the prompts."""
-        return EncodedPrompts(
-            self.tokens[index], self.answers[index], self.roles[index], self.clusters[index]
-        )
+        return EncodedPrompts(self.tokens[index], self.answers[index], self.roles[index], self.clusters[index])
 
 
 Intervention = Callable[[EncodedPrompts], AbstractContextManager[None]]
@@ -117,9 +115,7 @@ def ablation_mean(
 
 
 @torch.no_grad()
-def arithmetic_right(
-    model: nn.Module, variables: int, count: int = 500, seed: int = 0
-) -> Bool[Tensor, " prompt"]:
+def arithmetic_right(model: nn.Module, variables: int, count: int = 500, seed: int = 0) -> Bool[Tensor, " prompt"]:
     """Return which sums and differences of two of the variables are right; half the prompts in each form."""
     model.eval()
     generator, vocabulary, right = random.Random(f"arithmetic test {seed}"), Vocabulary(), []

@@ -65,9 +65,7 @@ def measure(
     if base is not None:
         test = prompts[longest]
         base_right = right_answers(base, test)
-        moved = right_answers(
-            base, test, lambda batch: transplanted_last(base, record_z(model, batch.tokens))
-        )
+        moved = right_answers(base, test, lambda batch: transplanted_last(base, record_z(model, batch.tokens)))
         record["gain"] = paired_gain(right[longest], base_right, test.clusters)
         record["transplanted_last"] = asdict(Share.of(moved))
         record["transplanted_last_gain"] = paired_gain(moved, base_right, test.clusters)

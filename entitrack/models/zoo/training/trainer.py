@@ -30,9 +30,7 @@ class Trainer:
         self._warmup = warmup
         self._rate = learning_rate
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
         self._recent: dict[str, list[float]] = defaultdict(list)
         model.train()
 

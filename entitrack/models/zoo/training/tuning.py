@@ -11,6 +11,7 @@ from entitrack.models.zoo.training.batches import Example, collate
 from entitrack.models.zoo.training.boxes_corpus import Shape, draw_boxes
 from entitrack.models.zoo.training.curriculum import Report
 from entitrack.models.zoo.training.dialogue_corpus import draw_dialogues
+from entitrack.models.zoo.training.repeats_corpus import draw_repeats
 from entitrack.models.zoo.training.trainer import Trainer
 from entitrack.models.zoo.training.variables_corpus import Arithmetic, draw_arithmetic
 from entitrack.models.zoo.training.vocabulary import Vocabulary
@@ -29,8 +30,10 @@ class TuningRecipe:
         learning_rate: of AdamW; it falls to a tenth along the way.
         batch: rows of a batch.
         variables: fewest and most variables of an arithmetic prompt.
-        replay_every: one batch in so many is boxes prompts; 0 for none.
+        replay_every: one batch in so many is of the base's own training data; 0 for none.
+        replay: which of it, in turn: `boxes` or `repeats` (repeated sequences).
         replay_boxes: the most boxes of a replayed prompt; no more than the base was trained on.
+        replay_span: the longest repeated sequence; no longer than the base was trained on.
         roles_every: one arithmetic batch in so many, and each replayed one, keeps only its roles live.
         adapter_rank: rank of a LoRA adapter; 0 tunes all weights.
     """
@@ -42,7 +45,9 @@ class TuningRecipe:
     batch: int = 48
     variables: tuple[int, int] = (2, 12)
     replay_every: int = 0
+    replay: tuple[str, ...] = ("boxes",)
     replay_boxes: int = 2
+    replay_span: int = 26
     roles_every: int = 2
     adapter_rank: int = 0
 
@@ -72,8 +77,7 @@ def tune(model: nn.Module, vocabulary: Vocabulary, recipe: TuningRecipe, seed: i
 def _draw(generator: random.Random, recipe: TuningRecipe, index: int) -> tuple[str, list[Example], bool]:
     """Draw the batch of one step: its name, its examples, and whether only roles stay live."""
     if recipe.replay_every and index % recipe.replay_every == recipe.replay_every - 1:
-        shape = Shape(generator.randint(2, recipe.replay_boxes))
-        return "boxes", draw_boxes(generator, recipe.batch, shape), generator.random() < 0.5
+        return _draw_replay(generator, recipe, recipe.replay[index // recipe.replay_every % len(recipe.replay)])
     if recipe.data == "dialogue":
         return "dialogue", draw_dialogues(generator, recipe.batch), False
     if recipe.data != "arithmetic":
@@ -85,3 +89,13 @@ def _draw(generator: random.Random, recipe: TuningRecipe, index: int) -> tuple[s
     else:
         shape_ = Arithmetic(variables, generator.random() < 0.5, questions=2, terms=terms)
     return "arithmetic", draw_arithmetic(generator, recipe.batch, shape_), roles_only
+
+
+def _draw_replay(generator: random.Random, recipe: TuningRecipe, kind: str) -> tuple[str, list[Example], bool]:
+    """Draw a batch of the base's own data; every other one of boxes prompts keeps only its roles live."""
+    if kind == "repeats":
+        return kind, draw_repeats(generator, recipe.batch // 2, longest=recipe.replay_span), False
+    if kind != "boxes":
+        raise ValueError(f"unknown replay '{kind}' in a tuning recipe: boxes or repeats")
+    shape = Shape(generator.randint(2, recipe.replay_boxes))
+    return kind, draw_boxes(generator, recipe.batch, shape), generator.random() < 0.5
