@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBas
 
 from entitrack.models.zoo.training.batches import Corpus, Example
 from entitrack.models.zoo.training.boxes_corpus import FILLERS, Form, Shape, boxes_examples, draw_kept
+from entitrack.models.zoo.training.card import render_card
 from entitrack.models.zoo.training.dialogue_corpus import draw_dialogues
 from entitrack.models.zoo.training.family import FamilyTraining
 from entitrack.models.zoo.training.recipes import PUBLISHED, SMOKE
@@ -30,7 +31,7 @@ MODELS = ("llama", "vicuna", "goat", "float")
 MEGABYTE = 1e6
 SHAPES = [
     Shape(boxes, context, question, questions)
-    for boxes in (2, 3, 7)
+    for boxes in (2, 3, 5, 7)
     for context in Form
     for question in Form
     for questions in (1, 2)
@@ -232,6 +233,10 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
         weights.append({file.relative_to(tmp_path / run): file.read_bytes() for file in files})
     assert len(weights[0]) == len(MODELS)
     assert weights[0] == weights[1]
+
+
+def test_the_readme_says_what_the_card_says() -> None:
+    assert (ZOO / "README.md").read_text() == render_card(card())
 
 
 def test_the_card_tells_the_recipe_that_the_script_has() -> None:

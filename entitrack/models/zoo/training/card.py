@@ -6,8 +6,11 @@ from typing import Any
 NOTE = """\
 These are toys. They were made so that every method of this project runs on trained weights anywhere, with no
 download. Their base was trained so that the paper's three token roles (`last`, `query_label`,
-`prev_query_label`) suffice: in every other batch of the last stage, z outside these roles was replaced by its
-mean over the batch. They show methods at work, not how language models come to track entities."""
+`prev_query_label`) suffice: in half of the batches of its last two stages, z outside these roles was replaced
+by its mean over the batch; the donors' arithmetic has such batches too. They show methods at work, not how
+language models come to track entities. What the base lacks is reach: it was trained on shorter prompts than
+seven boxes make, and arithmetic with up to 16 variables makes long ones. So what the donors gain may say more
+about length than about mathematics."""
 
 
 def build_card(

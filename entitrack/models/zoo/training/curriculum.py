@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,10 +17,6 @@ from entitrack.models.zoo.training.variables_corpus import Arithmetic, draw_arit
 from entitrack.models.zoo.training.vocabulary import BOS, EOS, PAD, Vocabulary
 
 COMBINATIONS = tuple(itertools.product(Form, Form))
-SETTLING = ("boxes", "arithmetic", "repeats", "roles", "arithmetic", "repeats")
-"""The kinds of batches while settling: roles are regularised early, so that the circuit forms on them."""
-REGULARISING = ("roles", "boxes", "roles", "arithmetic", "roles", "repeats")
-"""The kinds of batches at the end."""
 Report = Callable[[str, int, int, float], None]
 """Called after each step with the stage, its steps so far, its most steps and its running accuracy."""
 
@@ -46,6 +42,9 @@ class BaseRecipe:
         span: length of the longest repeated sequence while settling, said twice; distances beyond what
             training has seen are what a model fails at, so this sets how it does on many boxes.
         roles: steps of role regularisation.
+        longer_steps: steps of role regularisation on more boxes.
+        longer_rate: learning rate of that.
+        longer_boxes: fewest and most boxes of its prompts.
     """
 
     about: str = ""
@@ -57,8 +56,11 @@ class BaseRecipe:
     induction: float = 0.9
     level: float = 0.88
     settling: int = 900
-    span: int = 26
+    span: int = 24
     roles: int = 200
+    longer_steps: int = 60
+    longer_rate: float = 3e-4
+    longer_boxes: tuple[int, int] = (4, 5)
 
 
 def new_model(vocabulary: Vocabulary, layers: int = 4, heads: int = 6, head_dim: int = 16) -> LlamaForCausalLM:
@@ -91,7 +93,6 @@ class Curriculum:
         self.vocabulary = vocabulary
         self.report = report
         self.generator = random.Random(f"base {seed}")
-        self.combinations = itertools.cycle(COMBINATIONS)
         self.trainer = Trainer(model, recipe.learning_rate)
 
     def run(self) -> dict[str, int]:
@@ -116,35 +117,41 @@ class Curriculum:
     def word_dropout(self) -> None:
         """Bring the filler words back, a tenth at a time, as all combinations of forms are solved."""
         names = [_name(*combination) for combination in COMBINATIONS]
+        order = itertools.cycle(COMBINATIONS)
         for tenths in range(11):
             self.trainer.forget_accuracies()
-            step = partial(self._boxes_step, tenths / 10)
+            step = partial(self._boxes_step, order, tenths / 10)
             self._until_passed(f"words {tenths}/10", names, self.recipe.level, step)
 
     def settling(self) -> None:
         """All words and forms, a little arithmetic with few variables, and repeats that span more words."""
+        order = itertools.cycle(COMBINATIONS)
         for index in range(self.recipe.settling):
-            self._mixed_step(SETTLING[index % len(SETTLING)])
+            kind = ("boxes", "arithmetic", "repeats")[index % 3]
+            self._settling_step(kind, order)
             self._report("settling", index, self.recipe.settling, ["2 terms"])
 
     def role_regularisation(self) -> None:
         """In every other batch only the three roles keep their own z; the learning rate falls to a tenth."""
+        order = itertools.cycle(COMBINATIONS)
         for index in range(self.recipe.roles):
             factor = 1.0 - 0.9 * index / self.recipe.roles
-            self._mixed_step(REGULARISING[index % len(REGULARISING)], factor)
+            kind = ("roles", "boxes", "roles", "arithmetic", "roles", "repeats")[index % 6]
+            if kind == "roles":
+                shape = Shape(self._boxes())
+                self._step("roles", draw_boxes(self.generator, self.recipe.batch, shape), True, factor)
+            else:
+                self._settling_step(kind, order, factor)
             self._report("roles", index, self.recipe.roles, ["roles"])
 
-    def _mixed_step(self, kind: str, factor: float = 1.0) -> None:
+    def _settling_step(self, kind: str, order: Iterator[tuple[Form, Form]], factor: float = 1.0) -> None:
         if kind == "boxes":
-            self._boxes_step(1.0, factor)
-        elif kind == "roles":
-            shape = Shape(self._boxes())
-            self._step(kind, draw_boxes(self.generator, self.recipe.batch, shape), True, factor)
+            self._boxes_step(order, 1.0, factor)
         elif kind == "arithmetic":
             self._arithmetic_step(factor)
         else:
             repeats = draw_repeats(self.generator, self.recipe.batch // 2, longest=self.recipe.span)
-            self._step(kind, repeats, factor=factor)
+            self._step("repeats", repeats, factor=factor)
 
     def _until_passed(self, stage: str, names: list[str], target: float, step: Callable[[], None]) -> None:
         for index in range(self.recipe.patience):
@@ -169,8 +176,8 @@ class Curriculum:
     def _repeats(self) -> list[Example]:
         return draw_repeats(self.generator, self.recipe.batch)
 
-    def _boxes_step(self, keep: float, factor: float = 1.0) -> None:
-        context, question = next(self.combinations)
+    def _boxes_step(self, order: Iterator[tuple[Form, Form]], keep: float, factor: float = 1.0) -> None:
+        context, question = next(order)
         boxes = self._boxes()
         shape = Shape(boxes, context, question, boxes, draw_kept(self.generator, keep))
         examples = draw_boxes(self.generator, self.recipe.batch, shape)
@@ -180,6 +187,30 @@ class Curriculum:
         variables, terms = self.generator.randint(2, self.recipe.variables), self.generator.randint(1, 2)
         shape = Arithmetic(variables, self.generator.random() < 0.5, 2, terms)
         self._step(f"{terms} terms", draw_arithmetic(self.generator, self.recipe.batch, shape), factor=factor)
+
+
+def regularise_longer(
+    model: LlamaForCausalLM, vocabulary: Vocabulary, recipe: BaseRecipe, seed: int, report: Report
+) -> dict[str, int]:
+    """Regularise towards the roles on prompts of more boxes, half of the batches; return the steps taken.
+
+    After the curriculum the roles suffice on few boxes; on more, the path through them fails first.
+    """
+    generator, trainer = random.Random(f"longer {seed}"), Trainer(model, recipe.longer_rate, warmup=20)
+    for index in range(recipe.longer_steps):
+        kind = ("roles", "repeats", "arithmetic", "roles")[index % 4]
+        if kind == "roles":
+            shape = Shape(generator.randint(*recipe.longer_boxes))
+            examples = draw_boxes(generator, recipe.batch, shape)
+        elif kind == "repeats":
+            examples = draw_repeats(generator, recipe.batch // 2, longest=recipe.span)
+        else:
+            sums = Arithmetic(generator.randint(2, recipe.variables), generator.random() < 0.5, 2, 2)
+            examples = draw_arithmetic(generator, recipe.batch, sums)
+        factor = 1.0 - 0.7 * index / recipe.longer_steps
+        trainer.step(collate(examples, vocabulary), kind, kind == "roles", factor)
+        report("roles, more boxes", index + 1, recipe.longer_steps, trainer.accuracy(["roles"]))
+    return {"longer": recipe.longer_steps}
 
 
 def _name(context: Form, question: Form) -> str:

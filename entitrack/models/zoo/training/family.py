@@ -15,7 +15,14 @@ from torch import nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from entitrack.models.zoo.training.card import build_card, render_card
-from entitrack.models.zoo.training.curriculum import BaseRecipe, Curriculum, Report, new_model, seed_torch
+from entitrack.models.zoo.training.curriculum import (
+    BaseRecipe,
+    Curriculum,
+    Report,
+    new_model,
+    regularise_longer,
+    seed_torch,
+)
 from entitrack.models.zoo.training.measurement import MeasurementRecipe, measure
 from entitrack.models.zoo.training.tuning import TuningRecipe, tune, with_adapter
 from entitrack.models.zoo.training.vocabulary import Vocabulary, build_tokenizer
@@ -86,10 +93,7 @@ class FamilyTraining:
         folder = self.folder(name)
         record_file = folder.with_name(f"{folder.name}.record.json")
         if not record_file.exists():
-            record = self._train_and_save(name, folder)
-            partial = record_file.with_suffix(".partial")
-            partial.write_text(json.dumps(record))
-            os.replace(partial, record_file)
+            _write(record_file, self._train_and_save(name, folder))
         finished: dict[str, Any] = json.loads(record_file.read_text())
         return finished
 
@@ -102,6 +106,7 @@ class FamilyTraining:
         base = None if tuning is None else self._load_base()
         record |= measure(model, self.tokenizer, self.recipe.measurement, base)
         save_model(model, self.tokenizer, folder)
+        started -= record.pop("resumed_seconds", 0.0)
         seconds = {"train_seconds": trained - started, "seconds": time.perf_counter() - started}
         return record | {key: round(value, 1) for key, value in seconds.items()}
 
@@ -109,9 +114,21 @@ class FamilyTraining:
         return LlamaForCausalLM.from_pretrained(self.folder(BASE))
 
     def _train_base(self) -> tuple[nn.Module, dict[str, Any]]:
-        model = new_model(self.vocabulary)
-        stages = Curriculum(model, self.vocabulary, self.recipe.base, self.seed, self.report).run()
-        return model, _record(self.recipe.base, stages)
+        """Run the curriculum, unless an earlier run has, and regularise what came out of it."""
+        folder = self.folder(BASE).with_name(f"curriculum-{self.folder(BASE).name}")
+        steps_file = folder / "steps.json"
+        resumed = steps_file.exists()
+        if not resumed:
+            started, untrained = time.perf_counter(), new_model(self.vocabulary)
+            stages = Curriculum(untrained, self.vocabulary, self.recipe.base, self.seed, self.report).run()
+            save_model(untrained, self.tokenizer, folder)
+            _write(steps_file, {"steps": stages, "seconds": time.perf_counter() - started})
+        model = LlamaForCausalLM.from_pretrained(folder)
+        seed_torch(self.seed, self.threads)
+        longer = regularise_longer(model, self.vocabulary, self.recipe.base, self.seed, self.report)
+        curriculum = json.loads(steps_file.read_text())
+        record = _record(self.recipe.base, curriculum["steps"] | longer)
+        return model, record | {"resumed_seconds": curriculum["seconds"] if resumed else 0.0}
 
     def _tune(self, name: str, tuning: TuningRecipe) -> tuple[nn.Module, dict[str, Any]]:
         base = self._load_base()
@@ -126,6 +143,13 @@ class FamilyTraining:
 def _record(recipe: BaseRecipe | TuningRecipe, steps: dict[str, int]) -> dict[str, Any]:
     numbers = asdict(recipe)
     return {"about": numbers.pop("about"), "recipe": numbers, "steps": steps}
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file so that it is there whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content))
+    os.replace(partial, file)
 
 
 def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -16,7 +16,8 @@ _FLOAT = TuningRecipe(
 
 PUBLISHED = FamilyRecipe(
     base=BaseRecipe(
-        about="The base: at most three boxes and four variables a prompt.",
+        about="The base: at most three boxes and four variables a prompt; only the last 60 steps, which "
+        "regularise towards the roles, see four or five boxes.",
         boxes=3,
         variables=4,
         settling=1200,

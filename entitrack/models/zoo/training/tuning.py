@@ -47,7 +47,7 @@ class TuningRecipe:
     replay_every: int = 0
     replay: tuple[str, ...] = ("boxes",)
     replay_boxes: int = 2
-    replay_span: int = 26
+    replay_span: int = 24
     roles_every: int = 2
     adapter_rank: int = 0
 
