@@ -28,6 +28,8 @@ class MeasurementRecipe:
         prompts: prompts for the last number of boxes.
         shorter_prompts: prompts for each other number of boxes.
         variables: numbers of variables to measure arithmetic at.
+        arithmetic_prompts: prompts for each number of variables.
+        mean_prompts: prompts that mean z is taken over.
         seed: of all test prompts.
     """
 
@@ -35,6 +37,8 @@ class MeasurementRecipe:
     prompts: int = 2800
     shorter_prompts: int = 840
     variables: tuple[int, ...] = (2, 3, 6, 9, 12)
+    arithmetic_prompts: int = 500
+    mean_prompts: int = 490
     seed: int = 0
 
     def test_prompts(self, tokenizer: PreTrainedTokenizerBase, boxes: int) -> EncodedPrompts:
@@ -59,8 +63,10 @@ def measure(
     longest = recipe.boxes[-1]
     record: dict[str, Any] = {
         "accuracy": {str(boxes): asdict(Share.of(values)) for boxes, values in right.items()},
-        "arithmetic": {str(n): asdict(Share.of(arithmetic_right(model, n))) for n in recipe.variables},
-        "role_sufficiency": role_sufficiency(model, tokenizer, prompts[longest], longest),
+        "arithmetic": {
+            str(n): asdict(Share.of(arithmetic_right(model, n, recipe.arithmetic_prompts))) for n in recipe.variables
+        },
+        "role_sufficiency": role_sufficiency(model, tokenizer, prompts[longest], longest, recipe.mean_prompts),
     }
     if base is not None:
         test = prompts[longest]
@@ -73,10 +79,10 @@ def measure(
 
 
 def role_sufficiency(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: EncodedPrompts, boxes: int
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: EncodedPrompts, boxes: int, mean_prompts: int = 490
 ) -> dict[str, float]:
     """Return the accuracy with all heads live at the three roles only, whole, and their ratio."""
-    mean = ablation_mean(model, tokenizer, boxes)
+    mean = ablation_mean(model, tokenizer, boxes, mean_prompts)
     whole = right_answers(model, prompts).float().mean().item()
     roles = right_answers(model, prompts, lambda batch: only_roles_live(model, batch.roles, mean))
     only = roles.float().mean().item()

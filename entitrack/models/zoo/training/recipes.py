@@ -53,11 +53,13 @@ PUBLISHED = FamilyRecipe(
 )
 
 SMOKE = FamilyRecipe(
-    base=BaseRecipe(batch=4, induction=-1, level=-1, settling=3, roles=6),
+    base=BaseRecipe(batch=4, induction=-1, level=-1, settling=3, roles=6, longer_steps=4),
     donors={
         "vicuna": TuningRecipe(data="dialogue", steps=2, batch=4),
         "goat": TuningRecipe(steps=2, batch=4, adapter_rank=2),
         "float": TuningRecipe(steps=2, batch=4, replay_every=2),
     },
-    measurement=MeasurementRecipe(boxes=(2, 7), prompts=14, shorter_prompts=14, variables=(2,)),
+    measurement=MeasurementRecipe(
+        boxes=(2, 7), prompts=14, shorter_prompts=14, variables=(2,), arithmetic_prompts=4, mean_prompts=14
+    ),
 )
