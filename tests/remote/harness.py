@@ -64,7 +64,7 @@ class Loopback:
 
     def order(self, fault: str, times: int = 1, seconds: float = 0.0) -> None:
         """Have it make a mistake."""
-        asked = {"name": fault, "times": times, "seconds": seconds}
+        asked: dict[str, str | float] = {"name": fault, "times": times, "seconds": seconds}
         self._client.post("/control/fault", params=asked).raise_for_status()
 
     def need_key(self, key: str) -> None:

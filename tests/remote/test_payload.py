@@ -33,7 +33,7 @@ MOST_OVERHEAD = 1.5
 
 def interventions() -> list[tuple[str, Callable[..., Any]]]:
     """Every function that may travel."""
-    found = []
+    found: list[tuple[str, Callable[..., Any]]] = []
     for module in pkgutil.iter_modules(entitrack.interventions.__path__):
         loaded = import_module(f"entitrack.interventions.{module.name}")
         members = inspect.getmembers(loaded, inspect.isfunction)

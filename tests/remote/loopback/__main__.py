@@ -13,6 +13,7 @@ import asyncio
 import os
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,9 @@ def main() -> None:
     given = parser.parse_args()
     isolate([str(Path(__file__).parent), *given.site])
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from anyio import abc as anyio_abc  # before nnsight, which makes later imports of these fail
-    from anyio.streams import tls  # noqa: F401
-
-    assert anyio_abc.SocketAttribute
+    # Before nnsight, after which they cannot be imported any more.
+    import_module("anyio.abc")
+    import_module("anyio.streams.tls")
     import torch
     import uvicorn
     from hosting import Server

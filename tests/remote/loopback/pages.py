@@ -85,7 +85,8 @@ def application(server: Server, key: str) -> Any:
     async def subscribe(socket: WebSocket) -> None:
         await socket.accept()
         session = os.urandom(8).hex()
-        server.subscribers[session] = listener = asyncio.Queue()
+        listener: asyncio.Queue[Any] = asyncio.Queue()
+        server.subscribers[session] = listener
         await socket.send_json({"session_id": session})
         while True:
             said = await listener.get()
