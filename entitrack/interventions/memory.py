@@ -15,7 +15,7 @@ PROBE_TOKENS = 256
 
 
 def allocation_meter() -> Any:
-    """A context that counts the bytes of the tensors made in it: `peak` is the highest sum of those that live at a time.
+    """A context that counts the bytes of the tensors made in it: `peak` is the highest sum of those alive at a time.
 
     For devices whose allocator keeps no such count. The class is made where it is used: torch wraps the methods of
     such a class when it is made, and what is wrapped cannot be shipped.

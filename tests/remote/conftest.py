@@ -9,6 +9,7 @@ import pytest
 
 from entitrack.models.family import Family
 from tests.remote.harness import Loopback, hosted_family
+from tests.remote.scenarios import Bench
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def bare_family(golden_folder: Path) -> Family:
 def full_family(golden_folder: Path) -> Family:
     """The same family with weights."""
     return hosted_family(golden_folder, weights=True)
+
+
+@pytest.fixture
+def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
+    """Three small units, and a store of this test's own."""
+    return Bench(server, bare_family, full_family, tmp_path)

@@ -13,6 +13,8 @@ import asyncio
 import os
 import socket
 import sys
+import threading
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,13 @@ def isolate(site: list[str]) -> None:
     """Leave only the standard library and the given folders to import from, without the package under test."""
     sys.meta_path.insert(0, _NoPackage())  # type: ignore[arg-type]
     sys.path.extend(site)
+
+
+def leave_with(parent: int) -> None:
+    """End this process when its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 def main() -> None:
@@ -64,7 +73,13 @@ def main() -> None:
         stream.write(str(port))
     os.replace(temporary, given.port_file)
     config = uvicorn.Config(app, log_level="critical", ws="websockets-sansio")
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+    threading.Thread(target=leave_with, args=(os.getppid(),), daemon=True).start()
+
+    async def serve() -> None:
+        server.loop = asyncio.get_running_loop()
+        await uvicorn.Server(config).serve(sockets=[listening])
+
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":

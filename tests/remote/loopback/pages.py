@@ -155,10 +155,6 @@ def application(server: Server, key: str) -> Any:
         cancelled = sum(job.cancelled for job in server.jobs.values())
         return {**jobs, "cancelled": cancelled, "importable": importable, "pid": os.getpid()}
 
-    @app.on_event("startup")
-    async def remember_loop() -> None:
-        server.loop = asyncio.get_running_loop()
-
     async def torn() -> Any:
         yield b'{"id": '
         raise ConnectionResetError("ordered")
