@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,33 +15,27 @@ PROBE_TOKENS = 256
 
 
 def allocation_meter() -> Any:
-    """A context that counts the bytes of the tensors made in it: `peak` is the highest sum of those alive at a time.
+    """A mode that keeps, as `peak`, the most bytes that tensors made while it is active took at once.
 
-    For devices whose allocator keeps no such count. The class is made where it is used: torch wraps the methods of
-    such a class when it is made, and what is wrapped cannot be shipped.
+    For devices whose allocator keeps no such count. The class is made here, so that it is made where this runs.
     """
 
-    class AllocationMeter(TorchDispatchMode):
-        kept: Any
-        peak: Any
+    class Meter(TorchDispatchMode):
+        peak = 0
+        storages: ClassVar[dict[int, tuple[StorageWeakRef, int]]] = {}
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             for value in result if isinstance(result, (tuple, list)) else (result,):
-                if isinstance(value, Tensor):
-                    self.count(value.untyped_storage())
+                if isinstance(value, torch.Tensor):
+                    storage = value.untyped_storage()
+                    self.storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+            for key in [key for key, (reference, _) in self.storages.items() if reference.expired()]:
+                del self.storages[key]
+            self.peak = max(self.peak, sum(size for _, size in self.storages.values()))
             return result
 
-        def count(self, storage: Any) -> None:
-            if storage._cdata in self.kept:
-                return
-            self.kept = {key: entry for key, entry in self.kept.items() if not entry[0].expired()}
-            self.kept[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-            self.peak = max(self.peak, sum(size for _, size in self.kept.values()))
-
-    meter = AllocationMeter()
-    meter.kept, meter.peak = {}, 0
-    return meter
+    return Meter()
 
 
 def measured(device: torch.device, work: Callable[[], Any]) -> tuple[Any, int]:
