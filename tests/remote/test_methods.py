@@ -69,3 +69,29 @@ def adapter_for(model: Path, folder: Path) -> Path:
     adapted = get_peft_model(loaded, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     adapted.save_pretrained(str(folder))
     return folder
+
+
+def test_a_half_precision_server_shows_its_noise(
+    server: Loopback, bare_family: Family, golden_circuit: Circuit
+) -> None:
+    """Autocast can be switched off, the weights' own precision cannot: what rounding does is measured."""
+    checkpoint = Checkpoint(server.hosted[2])
+    half = Family("half", "base", {"base": checkpoint, "donor": checkpoint}, dispatch=False)
+    noise = {}
+    for name, family in (("float32", bare_family), ("bfloat16", half)):
+        found = matrix.run("path_patching", matrix.experiment(family, golden_circuit, server.backend(), 7, 7))
+        noise[name] = max(float(result["null"].abs().mean()) for result in found.results["base.path_effects"])
+    assert noise["float32"] < 1e-5
+    assert noise["bfloat16"] > 1e-3
+
+
+def test_screening_and_the_naive_check_travel_too(
+    server: Loopback, bare_family: Family, full_family: Family, golden_circuit: Circuit
+) -> None:
+    settings = {"screen": "attribution:0.5", "verify": 1}
+    here, remote = (
+        matrix.run("path_patching", matrix.experiment(family, golden_circuit, backend, 7, 7), **settings)
+        for family, backend in ((full_family, Local()), (bare_family, server.backend()))
+    )
+    assert max(matrix.differences(here, remote).values()) <= TOLERANCE
+    assert {"base.attribution_effects", "base.naive_effects"} <= remote.results.keys()
