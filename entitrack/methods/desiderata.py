@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from entitrack.methods.experiment import Cell, Experiment, Table
+from entitrack.methods.pairs import box_prompts, draw_pairs, task_compat
 from entitrack.tasks.desiderata import Desideratum, DesideratumPair, find_desiderata
 
 
@@ -63,9 +64,9 @@ class DesiderataResult:
 def run(experiment: Experiment, settings: Settings) -> DesiderataResult:
     """Draw one pair of each desideratum. No model is run."""
     rules = find_desiderata(settings.desiderata)
-    prompts = box_prompts(experiment)
+    prompts, compat = box_prompts(experiment), task_compat(experiment)
     number = settings.prompt % len(prompts)
-    examples = {rule.name: rule.pairs(prompts, experiment.seed, compat(experiment))[number] for rule in rules}
+    examples = {rule.name: draw_pairs(rule, prompts, experiment.seed, compat)[number] for rule in rules}
     return DesiderataResult({rule.name: _meaning(rule) for rule in rules}, examples)
 
 
