@@ -27,6 +27,9 @@ from entitrack.interventions.sites import (
 )
 from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_mask, tile
 
+PASS = 3e8
+"""What a pass through the model costs besides its tokens, in multiply-adds."""
+
 
 def masked_answers(
     model: Any,
@@ -87,7 +90,7 @@ def prepare(
         with model.trace(forward_inputs(clean), use_cache=True):
             stream = layer_at(model, anatomy, layers[0]).input
             cache = model.output.past_key_values
-        jobs = suffix_rows(clean, len(draws), chunk_tokens)
+        jobs = suffix_jobs(anatomy, clean, len(draws), chunk_tokens)
         pieces = [make_piece(model, anatomy, clean, stream, cache, job, layers[0]) for job in jobs]
     return {
         "layers": numbers,
@@ -100,15 +103,33 @@ def prepare(
     }
 
 
-def suffix_rows(clean: dict[str, Tensor], n_masks: int, chunk_tokens: int) -> list[dict[str, Any]]:
-    """Prompts whose suffixes are equally long, cut into pieces of at most `chunk_tokens` tokens."""
+def suffix_jobs(anatomy: Anatomy, clean: dict[str, Tensor], n_masks: int, chunk_tokens: int) -> list[dict[str, Any]]:
+    """Which prompts go through the model together, from how many tokens before the end on.
+
+    Prompts of unlike suffixes go together, from the earliest role on, where recomputing some clean tokens costs less
+    than another pass.
+
+    Returns:
+        Jobs of at most `chunk_tokens` tokens, each with `rows`, the `length` of the suffix, and how many masks stand
+        side by side in a row (`pack`) of how many rows a prompt (`lanes`).
+    """
     lengths = clean["last"] - clean["position"] + 1
+    room = clean["last"] - clean["mask"].argmax(1) + 1
+    worth = PASS / (12 * anatomy["n_layers"] * (anatomy["n_heads"] * anatomy["d_head"]) ** 2)
+    groups: list[tuple[int, list[Tensor]]] = []
+    for length in sorted(lengths.unique().tolist(), reverse=True):
+        rows = (lengths == length).nonzero().flatten()
+        longest = groups[-1][0] if groups else 0
+        wasted = (longest - length) * len(rows) * n_masks
+        if groups and wasted <= worth and int(room[rows].min()) >= longest:
+            groups[-1][1].append(rows)
+        else:
+            groups.append((length, [rows]))
     jobs = []
-    for length in lengths.unique().tolist():
+    for length, parts in groups:
         pack = max(1, min(n_masks, PACKED_TOKENS // length))
         lanes = -(-n_masks // pack)
-        rows = (lengths == length).nonzero().flatten()
-        for chunk in rows.split(max(1, chunk_tokens // (length * pack * lanes))):
+        for chunk in torch.cat(parts).split(max(1, chunk_tokens // (length * pack * lanes))):
             jobs.append({"rows": chunk, "length": length, "pack": pack, "lanes": lanes})
     return jobs
 
@@ -125,16 +146,21 @@ def make_piece(
     """Arguments of the suffix's forward pass for some of the rows, without the cache that each pass fills anew.
 
     Returns:
-        What `job` says; `inputs` of the model; `prefix`: layer -> clean keys and values of the tokens before the
-        suffix; `stream` at the start of layer `start` `[row * lane, pack * token, d_model]`.
+        What `job` says; `offset` `[row]` of the role in the suffix; `inputs` of the model; `prefix`: layer -> clean
+        keys and values of the tokens before the suffix; `stream` at the start of layer `start`
+        `[row * lane, pack * token, d_model]`.
     """
     rows, length, pack, lanes = (job[name] for name in ("rows", "length", "pack", "lanes"))
-    suffix = clean["position"][rows, None] + torch.arange(length, device=rows.device)
+    first = clean["last"] - length + 1
+    offset = (clean["position"] - first)[rows]
+    clean = {**clean, "position": first}
+    suffix = first[rows, None] + torch.arange(length, device=rows.device)
     positions = position_ids(clean["mask"])[rows].gather(1, suffix)
     prefix = prefix_cache(cache, clean, rows, start, lanes)
     here = stream[rows[:, None].to(stream.device), suffix.to(stream.device)]
     return {
         **job,
+        "offset": offset,
         "inputs": {
             "input_ids": tile(clean["tokens"][rows].gather(1, suffix), lanes, pack),
             "position_ids": tile(positions, lanes, pack),
@@ -219,12 +245,14 @@ def mix(
     masks: Float[Tensor, "mask head"],
     layer: int,
 ) -> Float[Tensor, "lane token width"]:
-    """`o_proj`'s input with the layer's heads mixed at the first token of every suffix."""
+    """`o_proj`'s input with the layer's heads mixed at the role, once for every mask."""
     rows, length, pack, lanes = (piece[name] for name in ("rows", "length", "pack", "lanes"))
     numbers = prepared["layers"][layer]
     columns = head_columns(anatomy, "z", z.device)[[prepared["heads"][n][1] for n in numbers]]
-    firsts = torch.arange(0, length * pack, length, device=z.device)
-    own = z[:, firsts][..., columns].reshape(len(rows), lanes * pack, *columns.shape)
+    places = piece["offset"][:, None].to(z.device) + torch.arange(0, length * pack, length, device=z.device)
+    places = places.repeat_interleave(lanes, 0)
+    lane = torch.arange(len(z), device=z.device)[:, None]
+    own = z[lane, places][..., columns].reshape(len(rows), lanes * pack, *columns.shape)
     order = torch.arange(lanes * pack).clamp(max=len(masks) - 1)
     draws = torch.tensor(prepared["draws"])[order]
     source = prepared["source"][layer]
@@ -232,5 +260,5 @@ def mix(
     keep = masks[order.to(masks.device)][:, numbers].to(z.device)[None, :, :, None]
     mixed = (keep * own + (1 - keep) * other).to(z.dtype).reshape(len(z), pack, -1)
     replaced = z.clone()
-    replaced[:, firsts[:, None], columns.flatten()[None]] = mixed
+    replaced[lane[..., None], places[..., None], columns.flatten()] = mixed
     return replaced

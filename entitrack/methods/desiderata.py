@@ -53,7 +53,9 @@ class DesiderataResult:
     @property
     def notes(self) -> Sequence[str]:
         """What target means."""
-        return ("target: what the clean prompt should be answered with once the counterfactual's activations are in it",)
+        return (
+            "target: what the clean prompt should be answered with once the counterfactual's activations are in it",
+        )
 
     @property
     def arrays(self) -> dict[str, Tensor]:

@@ -16,7 +16,9 @@ def _(result: ActivationPatchingResult) -> Figure:
     figure, axes = new_figure(1, len(result.models), width=width, height=1.4 + 0.45 * len(groups))
     for number, (axis, model) in enumerate(zip(axes[0], result.models, strict=True)):
         found = [[result.accuracy(model, group, rule) for rule in rules] for group in groups]
-        image = axis.imshow([[cell.value for cell in row] for row in found], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        image = axis.imshow(
+            [[cell.value for cell in row] for row in found], cmap="Blues", vmin=0, vmax=1, aspect="auto"
+        )
         for row, cells in enumerate(found):
             for column, cell in enumerate(cells):
                 text = f"{cell.value:.2f}\n±{(cell.high - cell.low) / 2:.2f}"

@@ -1,0 +1,88 @@
+"""Prompts for training, validation and test of masks: half, a quarter, a quarter (paper, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from entitrack.errors import UserError
+from entitrack.methods.experiment import Experiment, clusters, role_positions
+from entitrack.methods.pairs import encode_pairs
+from entitrack.tasks.desiderata import DesideratumPair
+from entitrack.tasks.prompts import LAST
+
+Draws = Sequence[Sequence[DesideratumPair]]
+"""Draw -> pairs; every draw has the same clean prompts."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Pairs by what they are for; no context is in two of them.
+
+    Attributes:
+        train: Half of the contexts.
+        validation: A quarter.
+        test: The rest.
+    """
+
+    train: Draws
+    validation: Draws
+    test: Draws
+
+    @property
+    def test_clusters(self) -> Int[Tensor, " prompt"]:
+        """Context of each test prompt."""
+        return clusters([pair.clean for pair in self.test[0]])
+
+
+def split(drawn: Draws) -> Splits:
+    """Half of the contexts to train, a quarter to validate, a quarter to test.
+
+    Raises:
+        UserError: There are fewer than four contexts.
+    """
+    order = {cluster: n for n, cluster in enumerate(dict.fromkeys(pair.clean.cluster for pair in drawn[0]))}
+    count = len(order)
+    if count < 4:
+        problem = f"{count} contexts are too few for training, validation and test"
+        raise UserError("task.count", problem, fix="ask for prompts of at least 4 contexts")
+    half, three_quarters = count // 2, count // 2 + max(1, count // 4)
+    ends = ((0, half), (half, three_quarters), (three_quarters, count))
+    parts = [
+        [[pair for pair in pairs if low <= order[pair.clean.cluster] < high] for pairs in drawn] for low, high in ends
+    ]
+    return Splits(*parts)
+
+
+def batch_inputs(experiment: Experiment, drawn: Draws, role: str, size: int) -> list[dict[str, Any]]:
+    """Pairs as `entitrack.interventions.masking.prepare` takes them, batch by batch."""
+    batches = []
+    for start in range(0, len(drawn[0]), size):
+        encoded = [encode_pairs(experiment, pairs[start : start + size]) for pairs in drawn]
+        clean = encoded[0].clean
+        place = f"circuit, role {role!r}"
+        batches.append(
+            {
+                "clean": {
+                    "tokens": clean.tokens,
+                    "mask": clean.mask,
+                    "last": clean.positions[LAST],
+                    "position": role_positions(clean, role, place),
+                },
+                "sources": [
+                    {
+                        "tokens": entry.source.tokens,
+                        "mask": entry.source.mask,
+                        "position": entry.source_position(role, place),
+                    }
+                    for entry in encoded
+                ],
+                "targets": torch.stack([entry.clean.answers for entry in encoded]),
+            }
+        )
+    return batches
