@@ -61,9 +61,7 @@ def read_masks(path: str, place: str = "method.masks") -> Masks:
         UserError: There is no such file, or it does not hold masks.
     """
     if not Path(path).is_file():
-        raise UserError(
-            place, f"no file {path!r}", fix="find masks with method=dcm and pass the path of its masks.json"
-        )
+        raise UserError(place, f"no file {path!r}", fix="pass the masks.json of a method=dcm run")
     try:
         record = json.loads(Path(path).read_text())
         heads = {

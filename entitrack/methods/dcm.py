@@ -149,7 +149,7 @@ def test_masks(
     draws: list[int],
     kept: torch.Tensor,
 ) -> torch.Tensor:
-    """Right or wrong `[mask, prompt]` on the test prompts: trained masks, then for each draw whole group and nothing."""
+    """Right or wrong `[mask, prompt]` on the test prompts: trained masks, then whole groups, then nothing patched."""
     whole = torch.zeros(settings.draws, len(group.heads))
     every_draw = list(range(settings.draws))
     shared = {

@@ -14,7 +14,7 @@ from entitrack.circuits import Group
 from entitrack.masks import Masks
 from entitrack.methods.experiment import Cell, Table
 from entitrack.models.anatomy import Head
-from entitrack.stats import Estimate, estimate
+from entitrack.stats import Estimate, difference, estimate
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,16 @@ class DcmResult:
         """Share of targets answered on the test prompts."""
         return estimate(mask.correct[patched].float(), self.clusters)
 
+    def gain(self, mask: Trained) -> Estimate:
+        """What patching the mask's heads adds to the unpatched model's accuracy, paired."""
+        return difference(mask.correct["mask"].float(), mask.correct["nothing"].float(), self.clusters)
+
+    def carried(self, group: str) -> list[Trained]:
+        """The chosen masks of a group that answer more targets than the unpatched model does."""
+        chosen = [self.chosen(group, rule) for rule in self.desiderata]
+        found = [mask for mask in chosen if mask and self.gain(mask).low > 0]
+        return sorted(found, key=lambda mask: -self.gain(mask).value)
+
     @property
     def masks(self) -> Masks:
         """The chosen masks."""
@@ -98,10 +108,12 @@ class DcmResult:
         found = [mask for mask in chosen if mask]
         columns = ("group/desideratum", "nothing [95 %]", "mask [95 %]", "whole group [95 %]", "heads", "n")
         rows: list[tuple[Cell, ...]] = [(f"{mask.group}/{mask.desideratum}", *self._cells(mask)) for mask in found]
-        listed: list[tuple[Cell, ...]] = [(f"{mask.group}/{mask.desideratum}", _list(mask.heads)) for mask in found]
+        listed: list[tuple[Cell, ...]] = [
+            (f"{mask.group}/{mask.desideratum}", self.gain(mask), _list(mask.heads)) for mask in found
+        ]
         tables = [
             Table(f"DCM on {self.model}: test targets answered", columns, tuple(rows)),
-            Table("Heads that carry it", ("group/desideratum", "layer.head"), tuple(listed)),
+            Table("The masks", ("group/desideratum", "mask minus nothing [95 %]", "heads"), tuple(listed)),
         ]
         if len(self.trained) > len(found):
             every: list[tuple[Cell, ...]] = [(mask.name, *self._cells(mask)) for mask in self.trained]
@@ -114,13 +126,19 @@ class DcmResult:
 
     @property
     def notes(self) -> Sequence[str]:
-        """How to read the table; a group without heads is named."""
-        empty = [f"group {group.name} has no heads: nothing to train" for group in self.groups if not group.heads]
+        """How to read the table, and in words what each group carries."""
         return (
-            "mask: z of its heads, at the group's role, from counterfactual to clean prompt; brackets: no head, all heads",
-            "half of the contexts train, a quarter chooses the mask, a quarter is the test; 95 % intervals over contexts",
-            *empty,
+            "mask: its heads' z, at the role, from counterfactual to clean prompt; brackets: no head, every head",
+            "half of the contexts train, a quarter chooses the mask, a quarter tests it; 95 % intervals over contexts",
+            *(self._in_words(group) for group in self.groups),
         )
+
+    def _in_words(self, group: Group) -> str:
+        """What a group carries: every desideratum whose interval over the unpatched model is above zero."""
+        if not group.heads:
+            return f"{group.name} has no heads: nothing to train"
+        found = [f"{mask.desideratum} (+{self.gain(mask).value:.2f})" for mask in self.carried(group.name)]
+        return f"{group.name} carries {', '.join(found)}" if found else f"{group.name} carries none of these"
 
     @property
     def arrays(self) -> dict[str, Tensor]:

@@ -53,9 +53,7 @@ class DesiderataResult:
     @property
     def notes(self) -> Sequence[str]:
         """What target means."""
-        return (
-            "target: what the clean prompt should be answered with once the counterfactual's activations are in it",
-        )
+        return ("target: the answer to the clean prompt once the counterfactual's activations are in it",)
 
     @property
     def arrays(self) -> dict[str, Tensor]:

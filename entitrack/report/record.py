@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: `result.json`, `arrays.safetensors`, and a circuit or masks where they were found."""
+"""What a run leaves in its folder: `result.json`, `arrays.safetensors`, and a circuit or masks where found."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def lay_out(table: Table) -> RichTable:
     """A table with its numbers to the right; columns of long texts are wrapped."""
     laid = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for index, name in enumerate(table.columns):
-        long = any(isinstance(row[index], str) and len(row[index]) > _LONG for row in table.rows)
+        long = any(isinstance(cell := row[index], str) and len(cell) > _LONG for row in table.rows)
         justify: Literal["left", "right"] = "left" if index == 0 or long else "right"
         laid.add_column(name.replace("[", "\\["), justify=justify, no_wrap=not long, ratio=1 if long else None)
     for row in table.rows:
