@@ -9,8 +9,12 @@ from random import Random
 from typing import ClassVar, Protocol
 
 from entitrack.errors import UserError
-from entitrack.tasks.boxes import BoxesPrompt, draw_context
+from entitrack.tasks.boxes import Box, BoxesPrompt, draw_context
 from entitrack.tasks.prompts import Prompt
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
+
+PUBLISHED_SPARE = Box("apple", "O")
+"""The published one more box, whatever the prompts have."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +70,29 @@ class Drawn(ABC):
         Raises:
             UserError: The contexts have too few boxes, or `compat=paper` finds no counterfactual among the prompts.
         """
-        fewest = min(len(prompt.context.boxes) for prompt in prompts)
-        if fewest < self.fewest_boxes:
-            problem = f"desideratum {self.name!r} needs at least {self.fewest_boxes} boxes, a prompt has {fewest}"
-            raise UserError("task", problem)
+        self._check(prompts)
         random = Random(f"{self.name}/{seed}/{compat}")
-        if compat == "paper":
-            return [self._pair(random, clean, self.published(random, clean, prompts), compat) for clean in prompts]
-        return [self._pair(random, clean, self.drawn(random, clean), compat) for clean in prompts]
+        objects = objects_of(prompts)
+        pairs = []
+        for clean in prompts:
+            if compat == "paper":
+                other, spare = self.published(random, clean, prompts), PUBLISHED_SPARE
+            else:
+                other = self.drawn(random, clean, objects)
+                spare = draw_spare(random, objects, clean, other)
+            pairs.append(DesideratumPair(clean, self.alter(other, spare), self.target(clean, other)))
+        return pairs
 
-    def drawn(self, random: Random, clean: BoxesPrompt) -> BoxesPrompt:
+    def _check(self, prompts: Sequence[BoxesPrompt]) -> None:
+        counts = [len(prompt.context.boxes) for prompt in prompts]
+        most = (len(LABELS) - 1) // 2
+        if min(counts) < self.fewest_boxes or max(counts) > most:
+            problem = f"desideratum {self.name!r} needs {self.fewest_boxes} to {most} boxes"
+            raise UserError("task", f"{problem}, prompts have {min(counts)} to {max(counts)}")
+
+    def drawn(self, random: Random, clean: BoxesPrompt, objects: Sequence[str]) -> BoxesPrompt:
         """A counterfactual that differs from the clean prompt in object, letter and position."""
-        context = draw_context(random, len(clean.context.boxes), avoid=clean.context)
+        context = draw_context(random, len(clean.context.boxes), avoid=clean.context, objects=objects)
         query = random.choice(self.positions(clean))
         return BoxesPrompt(context, query, context.boxes[query].label, clean.cluster)
 
@@ -102,16 +117,33 @@ class Drawn(ABC):
             raise UserError("task.count", problem, fix="ask for more prompts")
         return random.choice(found)
 
-    def _pair(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> DesideratumPair:
-        return DesideratumPair(clean, self.alter(random, clean, other, compat), self.target(clean, other))
+    def alter(self, other: BoxesPrompt, spare: Box) -> Prompt:
+        """The counterfactual as it is read; itself, unless the desideratum changes its structure.
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> Prompt:
-        """The counterfactual as it is written; as it is, unless the desideratum changes its structure."""
+        Args:
+            other: The counterfactual.
+            spare: One more box, for those that add one.
+        """
         return other
 
     @abstractmethod
     def target(self, clean: BoxesPrompt, other: BoxesPrompt) -> str:
         """The word that the patched run should answer."""
+
+
+def objects_of(prompts: Sequence[BoxesPrompt]) -> Sequence[str]:
+    """What counterfactuals' boxes are filled with: the prompts' own objects where there are enough."""
+    most = max(len(prompt.context.boxes) for prompt in prompts)
+    own = sorted({box.object for prompt in prompts for box in prompt.context.boxes})
+    return own if len(own) > 2 * most else OBJECTS
+
+
+def draw_spare(random: Random, objects: Sequence[str], clean: BoxesPrompt, other: BoxesPrompt) -> Box:
+    """A box whose object and letter neither prompt has."""
+    boxes = (*clean.context.boxes, *other.context.boxes)
+    taken, named = {box.object for box in boxes}, {box.label for box in boxes}
+    word = random.choice([word for word in objects if word not in taken])
+    return Box(word, random.choice([letter for letter in LABELS if letter not in named]))
 
 
 def same_position(clean: BoxesPrompt, other: BoxesPrompt) -> str:

@@ -6,15 +6,11 @@ All but one have the positional target; the texts are the published ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from random import Random
 from typing import ClassVar
 
-from entitrack.tasks.boxes import BoxesPrompt
+from entitrack.tasks.boxes import Box, BoxesPrompt
 from entitrack.tasks.desiderata.variables import Positional
 from entitrack.tasks.desiderata.writing import FORM, WrittenPrompt, write
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
-
-_PUBLISHED_SEGMENT = FORM.format(object="apple", label="O")
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,7 @@ class RandomTextStart(Positional):
 
     name: ClassVar[str] = "random_text_start"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         return write(other, before="there are a bunch of boxes containing objects")
 
@@ -34,7 +30,7 @@ class RandomTextEnd(Positional):
 
     name: ClassVar[str] = "random_text_end"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         return write(other, after="these are a bunch of boxes containing objects")
 
@@ -45,7 +41,7 @@ class TokensBetweenBoxAndObject(Positional):
 
     name: ClassVar[str] = "add_tokens_btw_box_and_obj"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         return write(other, asked_form="the {object} is contained in the Box {label}")
 
@@ -56,9 +52,9 @@ class SegmentStart(Positional):
 
     name: ClassVar[str] = "add_seg_start"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
-        return write(other, before=_one_more_box(random, clean, other, compat))
+        return write(other, before=FORM.format(object=spare.object, label=spare.label))
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,9 @@ class SegmentEnd(Positional):
 
     name: ClassVar[str] = "add_seg_end"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
-        return write(other, after=_one_more_box(random, clean, other, compat))
+        return write(other, after=FORM.format(object=spare.object, label=spare.label))
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class BoxesBeforeSegment(Positional):
 
     name: ClassVar[str] = "add_box_before_correct_segment"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         named = "there are three additional boxes, Box PP, Box BB and Box AA"
         return write(other, asked_form=f"{named}, {FORM}")
@@ -111,7 +107,7 @@ class AlteredOrder(Positional):
 
     name: ClassVar[str] = "altered_box_obj_order"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         return write(other, asked_form="Box {label} contains the {object}")
 
@@ -122,7 +118,7 @@ class AlteredAssociation(Positional):
 
     name: ClassVar[str] = "altered_box_obj_association"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         return write(other, asked_form="the {object} is not in Box {label}")
 
@@ -133,7 +129,7 @@ class NoComma(Positional):
 
     name: ClassVar[str] = "no_comma"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         return write(other, separator=" ")
 
@@ -144,17 +140,6 @@ class AddedComma(Positional):
 
     name: ClassVar[str] = "add_comma"
 
-    def alter(self, random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
         """See `Drawn.alter`."""
         return write(other, form="the {object}, is in Box {label}")
-
-
-def _one_more_box(random: Random, clean: BoxesPrompt, other: BoxesPrompt, compat: str) -> str:
-    """A segment with an object and a letter of its own; the published one is always the same."""
-    if compat == "paper":
-        return _PUBLISHED_SEGMENT
-    boxes = (*clean.context.boxes, *other.context.boxes)
-    objects, labels = {box.object for box in boxes}, {box.label for box in boxes}
-    word = random.choice([word for word in OBJECTS if word not in objects])
-    label = random.choice([letter for letter in LABELS if letter not in labels])
-    return FORM.format(object=word, label=label)

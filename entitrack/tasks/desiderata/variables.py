@@ -31,13 +31,13 @@ class BoxLabelValue(Drawn):
 
     name: ClassVar[str] = "box_label_value"
 
-    def drawn(self, random: Random, clean: BoxesPrompt) -> BoxesPrompt:
+    def drawn(self, random: Random, clean: BoxesPrompt, objects: Sequence[str]) -> BoxesPrompt:
         """A counterfactual that shares one letter with the clean context, at another position than there."""
         labels = clean.context.labels
         named = random.choice([box for box in range(len(labels)) if box != clean.query])
         places = [box for box in range(len(labels)) if box != named]
         query = random.choice([box for box in places if box != clean.query] or places)
-        boxes = list(draw_context(random, len(labels), avoid=clean.context).boxes)
+        boxes = list(draw_context(random, len(labels), avoid=clean.context, objects=objects).boxes)
         boxes[query] = Box(boxes[query].object, labels[named])
         return BoxesPrompt(BoxesContext(tuple(boxes)), query, labels[named], clean.cluster)
 
