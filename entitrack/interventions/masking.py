@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import forward_inputs
+from entitrack.interventions.evaluation import forward_inputs, full_cache
 from entitrack.interventions.path_patching import read_source
 from entitrack.interventions.sites import (
     Anatomy,
@@ -25,7 +25,7 @@ from entitrack.interventions.sites import (
     through,
     unembed,
 )
-from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_mask, tile
+from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_masks, tile, use_mask
 
 PASS = 3e8
 """What a pass through the model costs besides its tokens, in multiply-adds."""
@@ -87,11 +87,11 @@ def prepare(
             read = read_source(model, anatomy, counterfactual, layers)
             for layer in layers:
                 source[layer].append(read[layer][:, [heads[n][1] for n in numbers[layer]]])
-        with model.trace(forward_inputs(clean), use_cache=True):
+        with model.trace({**forward_inputs(clean), **full_cache(model, anatomy, clean["tokens"])}):
             stream = layer_at(model, anatomy, layers[0]).input
             cache = model.output.past_key_values
         jobs = suffix_jobs(anatomy, clean, len(draws), chunk_tokens)
-        pieces = [make_piece(model, anatomy, clean, stream, cache, job, layers[0]) for job in jobs]
+        pieces = [make_piece(anatomy, clean, stream, cache, job, layers[0]) for job in jobs]
     return {
         "layers": numbers,
         "heads": heads,
@@ -135,7 +135,6 @@ def suffix_jobs(anatomy: Anatomy, clean: dict[str, Tensor], n_masks: int, chunk_
 
 
 def make_piece(
-    model: Any,
     anatomy: Anatomy,
     clean: dict[str, Tensor],
     stream: Float[Tensor, "batch token d_model"],
@@ -146,9 +145,9 @@ def make_piece(
     """Arguments of the suffix's forward pass for some of the rows, without the cache that each pass fills anew.
 
     Returns:
-        What `job` says; `offset` `[row]` of the role in the suffix; `inputs` of the model; `prefix`: layer -> clean
-        keys and values of the tokens before the suffix; `stream` at the start of layer `start`
-        `[row * lane, pack * token, d_model]`.
+        What `job` says; `offset` `[row]` of the role in the suffix; `inputs` of the model; `masks` by attention
+        window; `prefix`: layer -> clean keys and values of the tokens before the suffix; `stream` at the start of layer
+        `start` `[row * lane, pack * token, d_model]`.
     """
     rows, length, pack, lanes = (job[name] for name in ("rows", "length", "pack", "lanes"))
     first = clean["last"] - length + 1
@@ -164,8 +163,8 @@ def make_piece(
         "inputs": {
             "input_ids": tile(clean["tokens"][rows].gather(1, suffix), lanes, pack),
             "position_ids": tile(positions, lanes, pack),
-            "attention_mask": suffix_mask(model, anatomy, clean, job, positions, stream.dtype, lanes),
         },
+        "masks": suffix_masks(anatomy, clean, job, positions, stream.dtype, lanes),
         "prefix": {
             layer: (prefix.layers[layer].keys, prefix.layers[layer].values)
             for layer in range(start, anatomy["n_layers"])
@@ -217,14 +216,19 @@ def piece_logits(
     for layer, (keys, values) in piece["prefix"].items():
         cache.update(keys, values, layer)
     ends = torch.arange(length - 1, length * pack, length, device=piece["stream"].device)
-    with model.trace(piece["inputs"], past_key_values=cache, use_cache=True) as tracer:
+    windows = anatomy["windows"]
+    inputs = {**piece["inputs"], "attention_mask": piece["masks"][windows[top]], "past_key_values": cache}
+    with model.trace(inputs, use_cache=True) as tracer:
         for layer in range(start):
             layer_at(model, anatomy, layer).skip(returned)
-        for layer in range(start, top):
-            if layer in prepared["layers"]:
+        for layer in range(start, top + 1):
+            if windows[layer] != windows[top]:
+                use_mask(model, anatomy, layer, piece["masks"][windows[layer]])
+            if layer == top:
+                stream_top = layer_at(model, anatomy, top).input
+            elif layer in prepared["layers"]:
                 o_proj = part(model, anatomy, layer, "o_proj")
                 o_proj.input = mix(anatomy, o_proj.input, prepared, piece, masks, layer)
-        stream_top = layer_at(model, anatomy, top).input
         z = part(model, anatomy, top, "o_proj").input
         if top in prepared["layers"]:
             z = mix(anatomy, z, prepared, piece, masks, top)

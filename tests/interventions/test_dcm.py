@@ -9,8 +9,17 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local
-from entitrack.interventions.dcm import train_masks
+from entitrack.interventions import masking
+from entitrack.interventions.dcm import choose, start_choice, train_masks
+from entitrack.interventions.evaluation import read_heads
+from entitrack.interventions.masking import masked_answers
+from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
+from tests.interventions.test_architectures import ragged, wrapped
+from tests.interventions.test_patching import patched
+from tests.naive import dcm as naive
+from tests.naive import layouts, tiny
+from tests.naive.prompts import Group, Prompts
 
 SETTINGS = ["object_value.value_fetcher", "positional.pos_detector", "positional.struct_reader"]
 
@@ -70,3 +79,144 @@ def test_masks_take_the_golden_path(
     torch.testing.assert_close(found["masks"][:, 0], golden[f"dcm.{key}.mask_trajectory"], atol=1e-4, rtol=0)
     losses = torch.tensor(golden_json[f"dcm.{key}.losses"])
     torch.testing.assert_close(found["losses"][:, 0], losses, atol=1e-4, rtol=0)
+
+
+N = 5
+HEADS = [[1, 2], [0, 0], [0, 3], [1, 1]]
+BACK = torch.tensor([1, 3, 2, 5, 2])
+
+
+def random_batch(padding: str, back: Tensor, seeds: tuple[int, ...] = (2,)) -> dict[str, Any]:
+    """Prompts of unlike lengths with a role `back` tokens before the last, and a draw of counterfactuals a seed."""
+    tokens, mask, last = ragged(1, padding)
+    sources = []
+    for seed in seeds:
+        others, other_mask, other_last = ragged(seed, padding)
+        sources.append({"tokens": others, "mask": other_mask, "position": other_last - seed % 4})
+    targets = torch.stack([(torch.arange(N) + seed) % 32 for seed in seeds])
+    clean = {"tokens": tokens, "mask": mask, "last": last, "position": last - back}
+    return {"clean": clean, "sources": sources, "targets": targets}
+
+
+def train_random(model: Model, batch: dict[str, Any], **changes: Any) -> dict[str, Tensor]:
+    given = {"batches": [batch], "validation": [batch], "steps": 6, "evaluate_every": 2, **changes}
+    return train(model, HEADS, rows_of(batch, slice(0, N)), **given)
+
+
+def patch(model: Model, batch: dict[str, Any], masks: Tensor, draws: list[int], chunk_tokens: int = 64) -> Any:
+    inputs = {"heads": HEADS, "batch": batch, "masks": masks, "draws": draws, "chunk_tokens": chunk_tokens}
+    return Local().run(model, masked_answers, {"anatomy": model.anatomy, **inputs})
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) & set(tiny.ARCHITECTURES)))
+def test_fast_is_naive(architecture: str, padding: str) -> None:
+    """Masks and losses of every step, for roles at the last token and before it.
+
+    The weight is negative, so that all masks move.
+    """
+    module, model = wrapped(architecture)
+    module.requires_grad_(False)
+    for back in (torch.zeros(N, dtype=torch.long), BACK):
+        batch = random_batch(padding, back)
+        clean, source = batch["clean"], batch["sources"][0]
+        data = naive.Desideratum(
+            Prompts(clean["tokens"], clean["mask"]),
+            Prompts(source["tokens"], source["mask"]),
+            source["position"],
+            clean["last"],
+            batch["targets"][0],
+        )
+        group = Group([(layer, head) for layer, head in HEADS], clean["position"])
+        layout = layouts.layout_of(module)
+        expected = naive.train_mask(module, layout, data, group, [slice(0, N)], 6, sparsity=-1.0)
+        found = train_random(model, batch, sparsity=[-1.0])
+        torch.testing.assert_close(found["masks"][:, 0], expected.masks, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found["losses"][:, 0], expected.losses, atol=1e-4, rtol=1e-4)
+        assert expected.losses.std() > 1e-3
+
+
+def test_masks_trained_together_are_those_trained_alone() -> None:
+    model = wrapped("llama")[1]
+    both = random_batch("right", BACK, seeds=(2, 5))
+    plan = [(draw, weight) for draw in (0, 1) for weight in (0.01, 0.3, 2.0)]
+    options = {"draws": [draw for draw, _ in plan], "sparsity": [weight for _, weight in plan], "patience": 1}
+    together = train_random(model, both, **options)
+    for number, (draw, weight) in enumerate(plan):
+        one = {**both, "sources": [both["sources"][draw]], "targets": both["targets"][[draw]]}
+        alone = train_random(model, one, sparsity=[weight], patience=1)
+        steps = len(alone["masks"])
+        torch.testing.assert_close(together["masks"][:steps, number], alone["masks"][:, 0], atol=1e-5, rtol=0)
+        assert (together["kept"][number] == alone["kept"][0]).all()
+
+
+@pytest.mark.parametrize("worth", [0.0, 1e12])
+@pytest.mark.parametrize("chunk_tokens", [1, 23, 4096])
+def test_how_prompts_are_grouped_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, worth: float, chunk_tokens: int
+) -> None:
+    model = wrapped("llama")[1]
+    expected = train_random(model, random_batch("right", BACK))["masks"]
+    monkeypatch.setattr(masking, "PASS", worth)
+    found = train_random(model, random_batch("right", BACK), chunk_tokens=chunk_tokens)["masks"]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+def test_a_fixed_mask_patches_the_heads_that_it_drops(padding: str) -> None:
+    """All ones is the model itself; zeros are activation patching; each mask has its own draw of counterfactuals."""
+    model = wrapped("llama")[1]
+    batch = random_batch(padding, BACK, seeds=(2, 5))
+    masks = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0.0]])
+    draws = [0, 0, 1, 1]
+    found = patch(model, batch, masks, draws)
+    clean = {**batch["clean"], "answers": batch["targets"][0]}
+    for number, (mask, draw) in enumerate(zip(masks, draws, strict=True)):
+        chosen = sorted(head for head, own in zip(HEADS, mask.tolist(), strict=True) if not own)
+        sites = [{"layer": la, "heads": [he], "position": clean["position"]} for la, he in chosen]
+        source = {**batch["sources"][draw], "last": batch["clean"]["last"], "answers": clean["answers"]}
+        read = {"prompts": source, "sites": [{**site, "position": source["position"]} for site in sites]}
+        values = Local().run(model, read_heads, {"anatomy": model.anatomy, **read})["values"]
+        filled = [{**site, "values": value} for site, value in zip(sites, values, strict=True)]
+        inputs = {"anatomy": model.anatomy, "prompts": clean, "sites": filled}
+        logits = Local().run(model, patched, inputs)["logits"]
+        assert (found["prediction"][number] == logits.argmax(-1)).all()
+        expected = logits.gather(1, batch["targets"][draw][:, None])[:, 0]
+        torch.testing.assert_close(found["target_logit"][number], expected, atol=1e-4, rtol=1e-4)
+    assert (found["target_logit"][0] - found["target_logit"][1]).abs().max() > 1e-2
+
+
+def test_heads_without_effect_are_left_alone() -> None:
+    """A prompt that is its own counterfactual gives no gradient but that of the number of heads."""
+    model = wrapped("llama")[1]
+    batch = random_batch("right", BACK)
+    batch["sources"] = [{name: batch["clean"][name] for name in ("tokens", "mask", "position")}]
+    found = train_random(model, batch, sparsity=[1.0])
+    assert (found["kept"] == 1).all()
+    torch.testing.assert_close(found["losses"][0], found["losses"][-1], atol=1e-4, rtol=0)
+
+
+def test_of_equally_good_masks_the_larger_set_is_kept_and_patience_ends() -> None:
+    best = start_choice(torch.ones(2, 3))
+    seen = [
+        ([[0, 1, 1], [0, 1, 1]], [0.5, 0.5]),
+        ([[0, 0, 1], [0, 1, 1]], [0.5, 0.4]),
+        ([[1, 1, 1], [0, 0, 0]], [0.5, 0.9]),
+    ]
+    for masks, accuracy in seen:
+        choose(best, torch.tensor(masks).float(), torch.tensor(accuracy), patience=2)
+    assert best["masks"].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert best["active"].tolist() == [False, True]
+    choose(best, torch.zeros(2, 3), torch.tensor([1.0, 0.9]), patience=2)
+    assert best["masks"].tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_the_published_quirk_validates_at_the_training_batchs_positions() -> None:
+    """Then training is the same, and only what is kept may differ."""
+    model = wrapped("llama")[1]
+    batch, other = random_batch("right", BACK), random_batch("right", BACK.flip(0))
+    own = train_random(model, batch, validation=[other])
+    borrowed = train_random(model, batch, validation=[other], borrow_positions=True)
+    same = train_random(model, batch, validation=[batch])
+    torch.testing.assert_close(own["masks"], borrowed["masks"])
+    torch.testing.assert_close(borrowed["validated"], same["validated"])
