@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_patched, read_heads
+from entitrack.interventions.evaluation import answer_patched, logits_patched, read_heads
 from entitrack.interventions.sites import Anatomy
 
 
@@ -33,7 +34,18 @@ def answer_from_source(
     Returns:
         See `answer_patched`: the activations themselves never leave the session.
     """
+    return answer_patched(model, anatomy, clean, fill(model, anatomy, source, sites), variants)
+
+
+def logits_from_source(
+    model: Any, anatomy: Anatomy, clean: dict[str, Tensor], source: dict[str, Tensor], sites: list[dict[str, Any]]
+) -> Float[Tensor, "batch vocab"]:
+    """Logits at the last token with all sites patched at once; see `answer_from_source`."""
+    return logits_patched(model, anatomy, clean, fill(model, anatomy, source, sites))
+
+
+def fill(model: Any, anatomy: Anatomy, source: dict[str, Tensor], sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sites with their `values`, read in the counterfactuals."""
     read = [{**site, "position": site["source_position"]} for site in sites]
     values = read_heads(model, anatomy, source, read)["values"]
-    filled = [{**site, "values": found} for site, found in zip(sites, values, strict=True)]
-    return answer_patched(model, anatomy, clean, filled, variants)
+    return [{**site, "values": found} for site, found in zip(sites, values, strict=True)]
