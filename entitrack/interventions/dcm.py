@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.masking import answers_under, piece_logits, prepare, target_logits
+from entitrack.interventions.masking import answers_under, piece_logits, target_logits
+from entitrack.interventions.preparation import prepare
 from entitrack.interventions.sites import Anatomy
 
 
@@ -36,7 +37,7 @@ def train_masks(
         model: The model.
         anatomy: Its anatomy.
         heads: The group's heads, in the order of the masks.
-        batches: Training batches, used in turn; see `prepare`.
+        batches: Training batches, used in turn; see `prepare`, with the heads' `positions` and `source_positions`.
         validation: Validation batches.
         draws: For each mask, the number of its draw of counterfactuals.
         sparsity: For each mask, the weight of the number of heads taken from the counterfactual.
@@ -62,7 +63,7 @@ def train_masks(
     for step in range(steps):
         number = step % len(batches)
         if number not in ready:
-            ready[number] = prepare(model, anatomy, heads, batches[number], draws, chunk_tokens)
+            ready[number] = prepare_group(model, anatomy, heads, batches[number], draws, chunk_tokens)
         with torch.no_grad():
             masks.clamp_(0, 1)
         history["losses"].append(accumulate(model, anatomy, ready[number], masks, weights))
@@ -71,7 +72,7 @@ def train_masks(
         if (step + 1) % evaluate_every == 0 or step + 1 == steps:
             if borrow_positions or not ready_validation:
                 lent = [borrow(batch, batches[number]) if borrow_positions else batch for batch in validation]
-                ready_validation = [prepare(model, anatomy, heads, batch, draws, chunk_tokens) for batch in lent]
+                ready_validation = [prepare_group(model, anatomy, heads, batch, draws, chunk_tokens) for batch in lent]
             rounded = masks.detach().clamp(0, 1).round()
             accuracy = validate(model, anatomy, ready_validation, rounded)
             history["validated"].append(accuracy)
@@ -80,6 +81,14 @@ def train_masks(
             if not best["active"].any():
                 break
     return {**{name: torch.stack(values) for name, values in history.items()}, "kept": best["masks"]}
+
+
+def prepare_group(
+    model: Any, anatomy: Anatomy, heads: list[list[int]], batch: dict[str, Any], draws: list[int], chunk_tokens: int
+) -> dict[str, Any]:
+    """`prepare` for one group, whose positions come with the batch."""
+    group = {"heads": heads, **{name: batch[name] for name in ("positions", "source_positions")}}
+    return prepare(model, anatomy, [group], batch, draws, chunk_tokens)[0]
 
 
 def accumulate(
@@ -119,12 +128,7 @@ def borrow(batch: dict[str, Any], lender: dict[str, Any]) -> dict[str, Any]:
     """The batch with another's positions, row by row, clean and counterfactual."""
     count = batch["targets"].shape[1]
     turn = torch.arange(count, device=batch["targets"].device) % lender["targets"].shape[1]
-    sources = zip(batch["sources"], lender["sources"], strict=True)
-    return {
-        **batch,
-        "clean": {**batch["clean"], "position": lender["clean"]["position"][turn]},
-        "sources": [{**source, "position": other["position"][turn]} for source, other in sources],
-    }
+    return {**batch, **{name: lender[name][..., turn] for name in ("positions", "source_positions")}}
 
 
 def start_choice(masks: Float[Tensor, "mask head"]) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """Mixing clean and counterfactual z under a mask, at the cost of what the mask can change (paper, section 5).
 
-Replaced: z of a group's heads at its role, by `mask * own + (1 - mask) * counterfactual`. Recomputed: from the group's
-first layer on, the tokens from the role to the last. Frozen: the tokens before the role, which cannot see it: their
-keys and values are the clean run's. Several masks go through side by side, each a copy of the suffix over one prefix.
+Replaced: z of given heads at given positions, by `mask * own + (1 - mask) * counterfactual`. Recomputed: from the first
+of these layers on, the tokens from the first of these positions to the last. Frozen: the tokens before, which cannot
+see it: their keys and values are the clean run's. Several masks go through side by side, each a copy of the suffix over
+one prefix. A mask of zeros is activation patching.
 """
 
 from __future__ import annotations
@@ -13,30 +14,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import forward_inputs, full_cache
-from entitrack.interventions.path_patching import read_source
+from entitrack.interventions.preparation import prepare
 from entitrack.interventions.sites import (
     Anatomy,
     finish_layer,
     head_columns,
     layer_at,
     part,
-    position_ids,
     through,
     unembed,
 )
-from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_masks, tile, use_mask
-
-PASS = 3e8
-"""What a pass through the model costs besides its tokens, in multiply-adds."""
+from entitrack.interventions.suffix import use_mask
 
 
 def masked_answers(
     model: Any,
     anatomy: Anatomy,
-    heads: list[list[int]],
+    groups: list[dict[str, Any]],
     batch: dict[str, Any],
-    masks: Float[Tensor, "mask head"],
+    masks: list[Float[Tensor, "mask head"]],
     draws: list[int],
     chunk_tokens: int,
 ) -> dict[str, Tensor]:
@@ -45,138 +41,30 @@ def masked_answers(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        heads: The group's heads, in the order of the masks.
+        groups: See `prepare`.
         batch: See `prepare`.
-        masks: 1 keeps a head's own z, 0 takes the counterfactual's.
+        masks: For each group, its masks: 1 keeps a head's own z, 0 takes the counterfactual's.
         draws: For each mask, the number of the draw of counterfactuals that it is about.
         chunk_tokens: At most this many tokens go through the model at once.
 
     Returns:
-        `prediction` `[mask, batch]`, the most likely token; `target_logit` `[mask, batch]`, float32.
+        `prediction` `[group, mask, batch]`, the most likely token; `target_logit` `[group, mask, batch]`, float32;
+        `own` `[batch]`, the unpatched model's most likely token.
     """
     with torch.no_grad():
-        prepared = prepare(model, anatomy, heads, batch, draws, chunk_tokens)
-        return answers_under(model, anatomy, prepared, masks)
-
-
-def prepare(
-    model: Any, anatomy: Anatomy, heads: list[list[int]], batch: dict[str, Any], draws: list[int], chunk_tokens: int
-) -> dict[str, Any]:
-    """What stays the same for a batch while masks change: counterfactual z, and the clean run before the suffix.
-
-    Args:
-        model: The model.
-        anatomy: Its anatomy.
-        heads: The group's heads.
-        batch: `clean`: `tokens` and `mask` `[batch, token]`, `position` of the group's role and `last` `[batch]`;
-            `sources`: for each draw of counterfactuals `tokens`, `mask`, and the `position` where z is read;
-            `targets` `[draw, batch]`, the token to be answered.
-        draws: For each mask, the number of its draw.
-        chunk_tokens: At most this many tokens go through the model at once.
-
-    Returns:
-        `layers`: layer -> numbers of its heads in the group; `source`: layer -> z `[draw, batch, head, d_head]`;
-        `pieces`: see `make_piece`; and the batch's `targets`.
-    """
-    clean = batch["clean"]
-    layers = sorted({layer for layer, _ in heads})
-    numbers = {layer: [n for n, (where, _) in enumerate(heads) if where == layer] for layer in layers}
-    source: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    with torch.no_grad():
-        for counterfactual in batch["sources"]:
-            read = read_source(model, anatomy, counterfactual, layers)
-            for layer in layers:
-                source[layer].append(read[layer][:, [heads[n][1] for n in numbers[layer]]])
-        with model.trace({**forward_inputs(clean), **full_cache(model, anatomy, clean["tokens"])}):
-            stream = layer_at(model, anatomy, layers[0]).input
-            cache = model.output.past_key_values
-        jobs = suffix_jobs(anatomy, clean, len(draws), chunk_tokens)
-        pieces = [make_piece(anatomy, clean, stream, cache, job, layers[0]) for job in jobs]
+        prepared = prepare(model, anatomy, groups, batch, draws, chunk_tokens)
+        found = [answers_under(model, anatomy, entry, mask) for entry, mask in zip(prepared, masks, strict=True)]
     return {
-        "layers": numbers,
-        "heads": heads,
-        "source": {layer: torch.stack(found) for layer, found in source.items()},
-        "draws": draws,
-        "targets": batch["targets"],
-        "pieces": pieces,
-        "cache_type": type(cache),
-    }
-
-
-def suffix_jobs(anatomy: Anatomy, clean: dict[str, Tensor], n_masks: int, chunk_tokens: int) -> list[dict[str, Any]]:
-    """Which prompts go through the model together, from how many tokens before the end on.
-
-    Prompts of unlike suffixes go together, from the earliest role on, where recomputing some clean tokens costs less
-    than another pass.
-
-    Returns:
-        Jobs of at most `chunk_tokens` tokens, each with `rows`, the `length` of the suffix, and how many masks stand
-        side by side in a row (`pack`) of how many rows a prompt (`lanes`).
-    """
-    lengths = clean["last"] - clean["position"] + 1
-    room = clean["last"] - clean["mask"].argmax(1) + 1
-    worth = PASS / (12 * anatomy["n_layers"] * (anatomy["n_heads"] * anatomy["d_head"]) ** 2)
-    groups: list[tuple[int, list[Tensor]]] = []
-    for length in sorted(lengths.unique().tolist(), reverse=True):
-        rows = (lengths == length).nonzero().flatten()
-        longest = groups[-1][0] if groups else 0
-        wasted = (longest - length) * len(rows) * n_masks
-        if groups and wasted <= worth and int(room[rows].min()) >= longest:
-            groups[-1][1].append(rows)
-        else:
-            groups.append((length, [rows]))
-    jobs = []
-    for length, parts in groups:
-        pack = max(1, min(n_masks, PACKED_TOKENS // length))
-        lanes = -(-n_masks // pack)
-        for chunk in torch.cat(parts).split(max(1, chunk_tokens // (length * pack * lanes))):
-            jobs.append({"rows": chunk, "length": length, "pack": pack, "lanes": lanes})
-    return jobs
-
-
-def make_piece(
-    anatomy: Anatomy,
-    clean: dict[str, Tensor],
-    stream: Float[Tensor, "batch token d_model"],
-    cache: Any,
-    job: dict[str, Any],
-    start: int,
-) -> dict[str, Any]:
-    """Arguments of the suffix's forward pass for some of the rows, without the cache that each pass fills anew.
-
-    Returns:
-        What `job` says; `offset` `[row]` of the role in the suffix; `inputs` of the model; `masks` by attention
-        window; `prefix`: layer -> clean keys and values of the tokens before the suffix; `stream` at the start of layer
-        `start` `[row * lane, pack * token, d_model]`.
-    """
-    rows, length, pack, lanes = (job[name] for name in ("rows", "length", "pack", "lanes"))
-    first = clean["last"] - length + 1
-    offset = (clean["position"] - first)[rows]
-    clean = {**clean, "position": first}
-    suffix = first[rows, None] + torch.arange(length, device=rows.device)
-    positions = position_ids(clean["mask"])[rows].gather(1, suffix)
-    prefix = prefix_cache(cache, clean, rows, start, lanes)
-    here = stream[rows[:, None].to(stream.device), suffix.to(stream.device)]
-    return {
-        **job,
-        "offset": offset,
-        "inputs": {
-            "input_ids": tile(clean["tokens"][rows].gather(1, suffix), lanes, pack),
-            "position_ids": tile(positions, lanes, pack),
-        },
-        "masks": suffix_masks(anatomy, clean, job, positions, stream.dtype, lanes),
-        "prefix": {
-            layer: (prefix.layers[layer].keys, prefix.layers[layer].values)
-            for layer in range(start, anatomy["n_layers"])
-        },
-        "stream": tile(here, lanes, pack),
+        "prediction": torch.stack([entry["prediction"] for entry in found]),
+        "target_logit": torch.stack([entry["target_logit"] for entry in found]),
+        "own": prepared[0]["own"],
     }
 
 
 def answers_under(
     model: Any, anatomy: Anatomy, prepared: dict[str, Any], masks: Float[Tensor, "mask head"]
 ) -> dict[str, Tensor]:
-    """See `masked_answers`, for a batch that is prepared."""
+    """Answers of one group that is prepared; see `masked_answers`."""
     targets = prepared["targets"]
     shape = (len(masks), targets.shape[1])
     prediction = torch.empty(shape, dtype=torch.long, device=targets.device)
@@ -249,20 +137,21 @@ def mix(
     masks: Float[Tensor, "mask head"],
     layer: int,
 ) -> Float[Tensor, "lane token width"]:
-    """`o_proj`'s input with the layer's heads mixed at the role, once for every mask."""
+    """`o_proj`'s input with the layer's heads mixed at their positions, once for every mask."""
     rows, length, pack, lanes = (piece[name] for name in ("rows", "length", "pack", "lanes"))
     numbers = prepared["layers"][layer]
-    columns = head_columns(anatomy, "z", z.device)[[prepared["heads"][n][1] for n in numbers]]
-    places = piece["offset"][:, None].to(z.device) + torch.arange(0, length * pack, length, device=z.device)
-    places = places.repeat_interleave(lanes, 0)
-    lane = torch.arange(len(z), device=z.device)[:, None]
-    own = z[lane, places][..., columns].reshape(len(rows), lanes * pack, *columns.shape)
+    columns = head_columns(anatomy, "z", z.device)[[prepared["heads"][number][1] for number in numbers]]
+    begins = torch.arange(0, length * pack, length, device=z.device)
+    places = piece["offset"][:, None, numbers].to(z.device) + begins[:, None]
+    places = places.repeat_interleave(lanes, 0)[..., None]
+    lane = torch.arange(len(z), device=z.device)[:, None, None, None]
+    own = z[lane, places, columns].reshape(len(rows), lanes * pack, *columns.shape)
     order = torch.arange(lanes * pack).clamp(max=len(masks) - 1)
     draws = torch.tensor(prepared["draws"])[order]
     source = prepared["source"][layer]
     other = source[draws.to(source.device)[None], rows.to(source.device)[:, None]].to(z.device)
     keep = masks[order.to(masks.device)][:, numbers].to(z.device)[None, :, :, None]
-    mixed = (keep * own + (1 - keep) * other).to(z.dtype).reshape(len(z), pack, -1)
+    mixed = (keep * own + (1 - keep) * other).to(z.dtype).reshape(len(z), pack, *columns.shape)
     replaced = z.clone()
-    replaced[lane[..., None], places[..., None], columns.flatten()] = mixed
+    replaced[lane, places, columns] = mixed
     return replaced

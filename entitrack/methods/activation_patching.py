@@ -8,23 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit
+from entitrack.circuits import Circuit, Group
 from entitrack.errors import UserError
-from entitrack.interventions.activation_patching import answer_from_source
-from entitrack.masks import Masks, read_masks
-from entitrack.methods.cmap import group_sites
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs
-from entitrack.methods.pairs import EncodedPairs, box_prompts, draw_pairs, encode_pairs, published_quirk, task_compat
+from entitrack.interventions.masking import masked_answers
+from entitrack.masks import read_masks
+from entitrack.methods.experiment import Cell, Experiment, Table, clusters
+from entitrack.methods.pairs import (
+    box_prompts,
+    draw_pairs,
+    encode_pairs,
+    head_positions,
+    pair_inputs,
+    published_quirk,
+    task_compat,
+)
 from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate
-from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.desiderata import Desideratum, find_desiderata
+from entitrack.tasks.desiderata import DesideratumPair, find_desiderata
+from entitrack.tasks.prompts import LAST
 
 NOTHING = "nothing"
 
@@ -39,6 +45,7 @@ class Settings:
         groups: Groups to patch, one by one; empty takes all of the circuit's.
         masks: `masks.json` of `method=dcm`, whose heads are patched; empty patches whole groups.
         repeats: How often the counterfactuals are drawn (the paper: 10).
+        chunk_tokens: At most this many tokens go through the model at once.
     """
 
     models: list[str] = field(default_factory=list)
@@ -46,6 +53,7 @@ class Settings:
     groups: list[str] = field(default_factory=list)
     masks: str = ""
     repeats: int = 3
+    chunk_tokens: int = 8192
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ class ActivationPatchingResult:
 
 
 def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
-    """Patch every group in every model, for every desideratum."""
+    """Patch every group in every model, for every desideratum and draw."""
     if settings.repeats < 1:
         raise UserError("method.repeats", f"{settings.repeats} repeats are too few")
     rules = find_desiderata(settings.desiderata)
@@ -146,65 +154,84 @@ def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
     if settings.groups:
         circuit = Circuit(tuple(circuit.group(name, "method.groups") for name in settings.groups))
     masks = read_masks(settings.masks) if settings.masks else None
-    circuits = {rule.name: _chosen(circuit, masks, rule, settings.masks) for rule in rules}
-    prompts = box_prompts(experiment)
-    patched = []
+    circuits = {
+        rule.name: masks.narrow_circuit(circuit, rule.name, settings.masks) if masks else circuit for rule in rules
+    }
+    prompts, compat = box_prompts(experiment), task_compat(experiment)
+    drawn = [
+        (rule.name, draw_pairs(rule, prompts, experiment.seed + repeat, compat))
+        for rule in rules
+        for repeat in range(settings.repeats)
+    ]
+    patched: list[Patched] = []
     for name in settings.models or list(experiment.family.members):
         model = experiment.family.load(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
-        for rule in rules:
-            patched.append(_patch(experiment, settings, model, rule, circuits[rule.name], prompts))
+        correct = _patch_model(experiment, settings, model, circuit, circuits, drawn)
+        for number, rule in enumerate(rules):
+            own = correct[:, number * settings.repeats : (number + 1) * settings.repeats]
+            heads = {NOTHING: 0, **{group.name: len(group.heads) for group in circuits[rule.name].groups}}
+            patched.append(Patched(name, rule.name, heads, dict(zip(heads, own, strict=True))))
     words = f"the heads of the masks in {settings.masks}" if masks else "all heads of each group"
     return ActivationPatchingResult(tuple(patched), clusters(prompts), words)
 
 
-def _chosen(circuit: Circuit, masks: Masks | None, rule: Desideratum, place: str) -> Circuit:
-    """The circuit with the heads that are patched for a desideratum."""
-    return masks.narrow_circuit(circuit, rule.name, place) if masks else circuit
+_NOBODY = Group(NOTHING, LAST, ((0, 0),))
+"""Run in place of a circuit without heads; its head is never patched."""
+
+Drawn = Sequence[tuple[str, Sequence[DesideratumPair]]]
+"""Name of a desideratum, and pairs; once for every desideratum and draw."""
 
 
-def _patch(
+def _patch_model(
     experiment: Experiment,
     settings: Settings,
     model: Model,
-    rule: Desideratum,
     circuit: Circuit,
-    prompts: Sequence[BoxesPrompt],
-) -> Patched:
-    """One model and one desideratum, all repeats: a session a batch."""
-    compat = task_compat(experiment)
-    size = experiment.batch_size
-    units = [(repeat, start) for repeat in range(settings.repeats) for start in range(0, len(prompts), size)]
-    found: list[list[Tensor]] = [[] for _ in range(settings.repeats)]
-    drawn = [draw_pairs(rule, prompts, experiment.seed + repeat, compat) for repeat in range(settings.repeats)]
-    for repeat, start in experiment.track(units, f"patching {model.name}: {rule.name}", len(units)):
-        batch = encode_pairs(experiment, drawn[repeat][start : start + size], published_quirk(compat))
-        found[repeat].append(patch_batch(experiment, model, circuit, batch))
-    right = torch.stack([torch.cat(parts, 1) for parts in found], 1)
-    names = [NOTHING, *(group.name for group in circuit.groups)]
-    heads = {NOTHING: 0, **{group.name: len(group.heads) for group in circuit.groups}}
-    return Patched(model.name, rule.name, heads, dict(zip(names, right, strict=True)))
+    circuits: Mapping[str, Circuit],
+    drawn: Drawn,
+) -> Bool[Tensor, "group draw prompt"]:
+    """Targets answered by one model: nothing patched, then each group. Draws of the same clean prompts go together."""
+    count, size = len(drawn[0][1]), experiment.batch_size
+    together: dict[tuple[str, ...], list[int]] = {}
+    for number, (_, pairs) in enumerate(drawn):
+        together.setdefault(tuple(pair.clean.text for pair in pairs), []).append(number)
+    correct = torch.zeros(1 + len(circuit.groups), len(drawn), count, dtype=torch.bool)
+    units = [(numbers, slice(start, start + size)) for numbers in together.values() for start in range(0, count, size)]
+    for numbers, rows in experiment.track(units, f"patching {model.name}", len(units)):
+        chosen = [drawn[number] for number in numbers]
+        found = patch_batch(experiment, settings, model, circuit, circuits, [(rule, p[rows]) for rule, p in chosen])
+        correct[:, numbers, rows] = found
+    return correct
 
 
 def patch_batch(
-    experiment: Experiment, model: Model, circuit: Circuit, batch: EncodedPairs
-) -> Bool[Tensor, "variant batch"]:
-    """Whether the target is answered: nothing patched, then each group."""
-    sites, numbers = pair_sites(circuit, batch)
+    experiment: Experiment,
+    settings: Settings,
+    model: Model,
+    circuit: Circuit,
+    circuits: Mapping[str, Circuit],
+    drawn: Drawn,
+) -> Bool[Tensor, "group draw batch"]:
+    """Targets answered in one batch: a session for all groups, desiderata and draws."""
+    quirk = published_quirk(task_compat(experiment))
+    encoded = [encode_pairs(experiment, pairs, quirk) for _, pairs in drawn]
+    batch = pair_inputs(encoded)
+    full = [group for group in circuit.groups if group.heads] or [_NOBODY]
     inputs = {
-        "clean": prompt_inputs(batch.clean),
-        "source": prompt_inputs(batch.source),
-        "sites": sites,
-        "variants": [[], *(numbers[group.name] for group in circuit.groups)],
+        "groups": [{"heads": [list(head) for head in group.heads], **head_positions(group, encoded)} for group in full],
+        "batch": batch,
+        "masks": [torch.stack([kept_heads(group, circuits[rule]) for rule, _ in drawn]) for group in full],
+        "draws": list(range(len(drawn))),
     }
-    return experiment.runner.run(model, answer_from_source, inputs)["prediction"] == batch.clean.answers
+    found = experiment.runner.run(model, masked_answers, inputs, {"chunk_tokens": settings.chunk_tokens})
+    by_name = {group.name: prediction for group, prediction in zip(full, found["prediction"], strict=True)}
+    own = found["own"].expand(len(drawn), -1)
+    predictions = torch.stack([own, *(by_name.get(group.name, own) for group in circuit.groups)])
+    return predictions == batch["targets"]
 
 
-def pair_sites(circuit: Circuit, batch: EncodedPairs) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
-    """`group_sites` of the clean prompts, each with the place to read in the counterfactuals."""
-    sites, numbers = group_sites(circuit, batch.clean)
-    for group in circuit.groups:
-        position = batch.source_position(group.role, f"circuit, group {group.name!r}")
-        for number in numbers[group.name]:
-            sites[number]["source_position"] = position
-    return sites, numbers
+def kept_heads(group: Group, circuit: Circuit) -> Float[Tensor, " head"]:
+    """The mask that patches the heads that a circuit has of the group: 1 keeps a head's own z."""
+    patched = next((found.heads for found in circuit.groups if found.name == group.name), ())
+    return torch.tensor([0.0 if head in patched else 1.0 for head in group.heads])

@@ -113,12 +113,12 @@ def train_group(
     """All masks of one group and desideratum: a session to train them, and one for each batch of test prompts."""
     plan = [(draw, weight) for draw in range(settings.draws) for weight in settings.sparsity]
     compat = task_compat(experiment)
-    batches = batch_inputs(experiment, splits.train, group.role, settings.batch_size)
+    batches = batch_inputs(experiment, splits.train, group, settings.batch_size)
     draws = [draw for draw, _ in plan]
     inputs: dict[str, Any] = {
         "heads": [list(head) for head in group.heads],
         "batches": batches,
-        "validation": batch_inputs(experiment, splits.validation, group.role, settings.batch_size),
+        "validation": batch_inputs(experiment, splits.validation, group, settings.batch_size),
         "draws": draws,
         "sparsity": [weight for _, weight in plan],
         "steps": settings.steps,
@@ -152,14 +152,13 @@ def test_masks(
     """Right or wrong `[mask, prompt]` on the test prompts: trained masks, then whole groups, then nothing patched."""
     whole = torch.zeros(settings.draws, len(group.heads))
     every_draw = list(range(settings.draws))
-    shared = {
-        "heads": [list(head) for head in group.heads],
-        "masks": torch.cat([kept, whole, 1 - whole]),
-        "draws": [*draws, *every_draw, *every_draw],
-    }
+    heads = [list(head) for head in group.heads]
+    masks = torch.cat([kept, whole, 1 - whole])
+    numbers = [*draws, *every_draw, *every_draw]
     right = []
-    for batch in batch_inputs(experiment, splits.test, group.role, experiment.batch_size):
-        inputs = {**shared, "batch": batch}
+    for batch in batch_inputs(experiment, splits.test, group, experiment.batch_size):
+        places = {name: batch.pop(name) for name in ("positions", "source_positions")}
+        inputs = {"groups": [{"heads": heads, **places}], "batch": batch, "masks": [masks], "draws": numbers}
         found = experiment.runner.run(model, masked_answers, inputs, {"chunk_tokens": settings.chunk_tokens})
-        right.append(found["prediction"] == batch["targets"][shared["draws"]])
+        right.append(found["prediction"][0] == batch["targets"][numbers])
     return torch.cat(right, 1)

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from entitrack.circuits import Group
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Experiment, clusters, role_positions
-from entitrack.methods.pairs import encode_pairs
+from entitrack.methods.experiment import Experiment, clusters
+from entitrack.methods.pairs import encode_pairs, head_positions, pair_inputs
 from entitrack.tasks.desiderata import DesideratumPair
-from entitrack.tasks.prompts import LAST
 
 Draws = Sequence[Sequence[DesideratumPair]]
 """Draw -> pairs; every draw has the same clean prompts."""
@@ -59,30 +58,10 @@ def split(drawn: Draws) -> Splits:
     return Splits(*parts)
 
 
-def batch_inputs(experiment: Experiment, drawn: Draws, role: str, size: int) -> list[dict[str, Any]]:
-    """Pairs as `entitrack.interventions.masking.prepare` takes them, batch by batch."""
+def batch_inputs(experiment: Experiment, drawn: Draws, group: Group, size: int) -> list[dict[str, Any]]:
+    """Pairs as `entitrack.interventions.dcm.train_masks` takes them, batch by batch."""
     batches = []
     for start in range(0, len(drawn[0]), size):
         encoded = [encode_pairs(experiment, pairs[start : start + size]) for pairs in drawn]
-        clean = encoded[0].clean
-        place = f"circuit, role {role!r}"
-        batches.append(
-            {
-                "clean": {
-                    "tokens": clean.tokens,
-                    "mask": clean.mask,
-                    "last": clean.positions[LAST],
-                    "position": role_positions(clean, role, place),
-                },
-                "sources": [
-                    {
-                        "tokens": entry.source.tokens,
-                        "mask": entry.source.mask,
-                        "position": entry.source_position(role, place),
-                    }
-                    for entry in encoded
-                ],
-                "targets": torch.stack([entry.clean.answers for entry in encoded]),
-            }
-        )
+        batches.append({**pair_inputs(encoded), **head_positions(group, encoded)})
     return batches

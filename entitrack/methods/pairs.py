@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from entitrack.circuits import Group
 from entitrack.errors import UserError
 from entitrack.methods.experiment import Experiment, role_positions
 from entitrack.tasks.boxes import BoxesPrompt
 from entitrack.tasks.desiderata import Desideratum, DesideratumPair, aim
 from entitrack.tasks.encoding import EncodedBatch, encode
-from entitrack.tasks.prompts import PREV_QUERY_LABEL
+from entitrack.tasks.prompts import LAST, PREV_QUERY_LABEL
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,24 @@ def encode_pairs(experiment: Experiment, pairs: Sequence[DesideratumPair], share
     clean = encode([aim(pair.clean, pair.target) for pair in pairs], tokenizer, side)
     source = encode([pair.counterfactual for pair in pairs], tokenizer, side)
     return EncodedPairs(clean, source, shared_positions)
+
+
+def pair_inputs(encoded: Sequence[EncodedPairs]) -> dict[str, Any]:
+    """Draws of counterfactuals for the same clean prompts, as `interventions.preparation.prepare` takes them."""
+    clean = encoded[0].clean
+    return {
+        "clean": {"tokens": clean.tokens, "mask": clean.mask, "last": clean.positions[LAST]},
+        "sources": [{"tokens": entry.source.tokens, "mask": entry.source.mask} for entry in encoded],
+        "targets": torch.stack([entry.clean.answers for entry in encoded]),
+    }
+
+
+def head_positions(group: Group, encoded: Sequence[EncodedPairs]) -> dict[str, Tensor]:
+    """Where each head of a group is patched in the clean prompts, and read in each draw of counterfactuals."""
+    place, count = f"circuit, group {group.name!r}", len(group.heads)
+    patched = role_positions(encoded[0].clean, group.role, place)
+    read = torch.stack([entry.source_position(group.role, place) for entry in encoded])
+    return {"positions": patched.repeat(count, 1), "source_positions": read[:, None].repeat(1, count, 1)}
 
 
 def published_quirk(compat: str) -> str:

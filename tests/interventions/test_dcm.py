@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local
-from entitrack.interventions import masking
+from entitrack.interventions import preparation
 from entitrack.interventions.dcm import choose, start_choice, train_masks
 from entitrack.interventions.evaluation import read_heads
-from entitrack.interventions.masking import masked_answers
+from entitrack.interventions.masking import masked_answers, piece_logits
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
 from tests.interventions.test_architectures import ragged, wrapped
@@ -33,6 +33,18 @@ def golden_side(golden: dict[str, Tensor], prefix: str, side: str, group: str) -
         "struct_reader": (tokens == asked[:, None]).int().argmax(1),
     }[group]
     return {"tokens": tokens, "mask": torch.ones_like(tokens), "last": last, "position": position}
+
+
+def with_positions(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    """The batch as it is trained on: one position a head, the same for all heads of a group."""
+    clean = {name: value for name, value in batch["clean"].items() if name != "position"}
+    sources = [{name: source[name] for name in ("tokens", "mask")} for source in batch["sources"]]
+    read = torch.stack([source["position"] for source in batch["sources"]])
+    places = {
+        "positions": batch["clean"]["position"].repeat(count, 1),
+        "source_positions": read[:, None].repeat(1, count, 1),
+    }
+    return {"clean": clean, "sources": sources, "targets": batch["targets"], **places}
 
 
 def rows_of(batch: dict[str, Any], rows: slice) -> dict[str, Any]:
@@ -68,7 +80,10 @@ def train(model: Model, heads: Any, batch: dict[str, Any], **changes: Any) -> di
         "borrow_positions": False,
         "chunk_tokens": 4096,
     }
-    return Local().run(model, train_masks, {"anatomy": model.anatomy, **inputs, **changes})
+    given = {"anatomy": model.anatomy, **inputs, **changes}
+    for name in ("batches", "validation"):
+        given[name] = [with_positions(entry, len(heads)) for entry in given[name]]
+    return Local().run(model, train_masks, given)
 
 
 @pytest.mark.parametrize("key", SETTINGS)
@@ -104,8 +119,11 @@ def train_random(model: Model, batch: dict[str, Any], **changes: Any) -> dict[st
 
 
 def patch(model: Model, batch: dict[str, Any], masks: Tensor, draws: list[int], chunk_tokens: int = 64) -> Any:
-    inputs = {"heads": HEADS, "batch": batch, "masks": masks, "draws": draws, "chunk_tokens": chunk_tokens}
-    return Local().run(model, masked_answers, {"anatomy": model.anatomy, **inputs})
+    placed = with_positions(batch, len(HEADS))
+    groups = [{"heads": HEADS, **{name: placed.pop(name) for name in ("positions", "source_positions")}}]
+    inputs = {"groups": groups, "batch": placed, "masks": [masks], "draws": draws, "chunk_tokens": chunk_tokens}
+    found = Local().run(model, masked_answers, {"anatomy": model.anatomy, **inputs})
+    return {"prediction": found["prediction"][0], "target_logit": found["target_logit"][0], "own": found["own"]}
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
@@ -157,7 +175,7 @@ def test_how_prompts_are_grouped_changes_nothing(
 ) -> None:
     model = wrapped("llama")[1]
     expected = train_random(model, random_batch("right", BACK))["masks"]
-    monkeypatch.setattr(masking, "PASS", worth)
+    monkeypatch.setattr(preparation, "PASS", worth)
     found = train_random(model, random_batch("right", BACK), chunk_tokens=chunk_tokens)["masks"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
@@ -170,6 +188,7 @@ def test_a_fixed_mask_patches_the_heads_that_it_drops(padding: str) -> None:
     masks = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0.0]])
     draws = [0, 0, 1, 1]
     found = patch(model, batch, masks, draws)
+    assert (found["own"] == found["prediction"][0]).all()
     clean = {**batch["clean"], "answers": batch["targets"][0]}
     for number, (mask, draw) in enumerate(zip(masks, draws, strict=True)):
         chosen = sorted(head for head, own in zip(HEADS, mask.tolist(), strict=True) if not own)
@@ -220,3 +239,34 @@ def test_the_published_quirk_validates_at_the_training_batchs_positions() -> Non
     same = train_random(model, batch, validation=[batch])
     torch.testing.assert_close(own["masks"], borrowed["masks"])
     torch.testing.assert_close(borrowed["validated"], same["validated"])
+
+
+def test_patching_a_whole_circuit_gives_golden_logits(
+    golden: dict[str, Tensor], golden_model: Model, golden_circuit: Any
+) -> None:
+    """All groups at once; as published, the structure reader is read at the clean prompt's position."""
+    key = "dcm.object_value"
+    sides = {side: golden_side(golden, key, side, "struct_reader") for side in ("base", "source")}
+    last, previous = sides["base"]["last"], sides["base"]["position"]
+    places = {"last": last, "query_label": last - 2, "prev_query_label": previous}
+    heads = [(list(head), group.role) for group in golden_circuit.groups for head in group.heads]
+    positions = torch.stack([places[role] for _, role in heads])
+    assert (sides["source"]["last"] == last).all()
+    groups = [{"heads": [head for head, _ in heads], "positions": positions, "source_positions": positions[None]}]
+    batch = {
+        "clean": {name: sides["base"][name] for name in ("tokens", "mask", "last")},
+        "sources": [{name: sides["source"][name] for name in ("tokens", "mask")}],
+        "targets": golden[f"{key}.labels"][None],
+    }
+
+    def patch_all(model: Any, anatomy: Any, groups: Any, batch: Any) -> dict[str, Tensor]:
+        with torch.no_grad():
+            prepared = preparation.prepare(model, anatomy, groups, batch, [0], 4096)[0]
+            logits = torch.empty(42, 256)
+            for piece in prepared["pieces"]:
+                logits[piece["rows"]] = piece_logits(model, anatomy, prepared, piece, torch.zeros(1, len(heads)))[:, 0]
+        return {"logits": logits}
+
+    inputs = {"anatomy": golden_model.anatomy, "groups": groups, "batch": batch}
+    found = Local().run(golden_model, patch_all, inputs)["logits"]
+    torch.testing.assert_close(found, golden["actpatch.logits"], atol=1e-4, rtol=0)
