@@ -19,6 +19,7 @@ from entitrack.interventions.masking import masked_answers
 from entitrack.masks import read_masks
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.methods.pairs import (
+    EncodedPairs,
     box_prompts,
     draw_pairs,
     encode_pairs,
@@ -163,11 +164,14 @@ def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
         for rule in rules
         for repeat in range(settings.repeats)
     ]
+    units = make_units(experiment, circuits, drawn)
     patched: list[Patched] = []
     for name in settings.models or list(experiment.family.members):
         model = experiment.family.load(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
-        correct = _patch_model(experiment, settings, model, circuit, circuits, drawn)
+        correct = torch.zeros(1 + len(circuit.groups), len(drawn), len(prompts), dtype=torch.bool)
+        for unit in experiment.track(units, f"patching {name}", len(units)):
+            correct[:, unit.draws, unit.rows] = patch_unit(experiment, settings, model, circuit, unit)
         for number, rule in enumerate(rules):
             own = correct[:, number * settings.repeats : (number + 1) * settings.repeats]
             heads = {NOTHING: 0, **{group.name: len(group.heads) for group in circuits[rule.name].groups}}
@@ -183,50 +187,55 @@ Drawn = Sequence[tuple[str, Sequence[DesideratumPair]]]
 """Name of a desideratum, and pairs; once for every desideratum and draw."""
 
 
-def _patch_model(
-    experiment: Experiment,
-    settings: Settings,
-    model: Model,
-    circuit: Circuit,
-    circuits: Mapping[str, Circuit],
-    drawn: Drawn,
-) -> Bool[Tensor, "group draw prompt"]:
-    """Targets answered by one model: nothing patched, then each group. Draws of the same clean prompts go together."""
-    count, size = len(drawn[0][1]), experiment.batch_size
+@dataclass(frozen=True)
+class Unit:
+    """Some prompts, with all counterfactuals that they are patched from: a session a model.
+
+    Attributes:
+        rows: Which prompts.
+        draws: Numbers of the draws, over all desiderata.
+        encoded: The pairs of each draw.
+        circuits: For each draw, the heads that are patched.
+    """
+
+    rows: slice
+    draws: list[int]
+    encoded: list[EncodedPairs]
+    circuits: list[Circuit]
+
+
+def make_units(experiment: Experiment, circuits: Mapping[str, Circuit], drawn: Drawn) -> list[Unit]:
+    """The pairs in batches. Draws of the same clean prompts go together."""
+    quirk = published_quirk(task_compat(experiment))
     together: dict[tuple[str, ...], list[int]] = {}
     for number, (_, pairs) in enumerate(drawn):
         together.setdefault(tuple(pair.clean.text for pair in pairs), []).append(number)
-    correct = torch.zeros(1 + len(circuit.groups), len(drawn), count, dtype=torch.bool)
-    units = [(numbers, slice(start, start + size)) for numbers in together.values() for start in range(0, count, size)]
-    for numbers, rows in experiment.track(units, f"patching {model.name}", len(units)):
-        chosen = [drawn[number] for number in numbers]
-        found = patch_batch(experiment, settings, model, circuit, circuits, [(rule, p[rows]) for rule, p in chosen])
-        correct[:, numbers, rows] = found
-    return correct
+    units = []
+    for numbers in together.values():
+        for start in range(0, len(drawn[0][1]), experiment.batch_size):
+            rows = slice(start, start + experiment.batch_size)
+            encoded = [encode_pairs(experiment, drawn[number][1][rows], quirk) for number in numbers]
+            units.append(Unit(rows, numbers, encoded, [circuits[drawn[number][0]] for number in numbers]))
+    return units
 
 
-def patch_batch(
-    experiment: Experiment,
-    settings: Settings,
-    model: Model,
-    circuit: Circuit,
-    circuits: Mapping[str, Circuit],
-    drawn: Drawn,
+def patch_unit(
+    experiment: Experiment, settings: Settings, model: Model, circuit: Circuit, unit: Unit
 ) -> Bool[Tensor, "group draw batch"]:
-    """Targets answered in one batch: a session for all groups, desiderata and draws."""
-    quirk = published_quirk(task_compat(experiment))
-    encoded = [encode_pairs(experiment, pairs, quirk) for _, pairs in drawn]
-    batch = pair_inputs(encoded)
+    """Targets answered: nothing patched, then each group."""
+    batch = pair_inputs(unit.encoded)
     full = [group for group in circuit.groups if group.heads] or [_NOBODY]
     inputs = {
-        "groups": [{"heads": [list(head) for head in group.heads], **head_positions(group, encoded)} for group in full],
+        "groups": [
+            {"heads": [list(head) for head in group.heads], **head_positions(group, unit.encoded)} for group in full
+        ],
         "batch": batch,
-        "masks": [torch.stack([kept_heads(group, circuits[rule]) for rule, _ in drawn]) for group in full],
-        "draws": list(range(len(drawn))),
+        "masks": [torch.stack([kept_heads(group, found) for found in unit.circuits]) for group in full],
+        "draws": list(range(len(unit.draws))),
     }
     found = experiment.runner.run(model, masked_answers, inputs, {"chunk_tokens": settings.chunk_tokens})
     by_name = {group.name: prediction for group, prediction in zip(full, found["prediction"], strict=True)}
-    own = found["own"].expand(len(drawn), -1)
+    own = found["own"].expand(len(unit.draws), -1)
     predictions = torch.stack([own, *(by_name.get(group.name, own) for group in circuit.groups)])
     return predictions == batch["targets"]
 
