@@ -99,7 +99,6 @@ def piece_logits(
     """
     rows, length, pack, lanes = (piece[name] for name in ("rows", "length", "pack", "lanes"))
     start, top = min(prepared["layers"]), anatomy["n_layers"] - 1
-    returned = (piece["stream"], None) if anatomy["returns_tuple"] else piece["stream"]
     cache = prepared["cache_type"]()
     for layer, (keys, values) in piece["prefix"].items():
         cache.update(keys, values, layer)
@@ -108,7 +107,7 @@ def piece_logits(
     inputs = {**piece["inputs"], "attention_mask": piece["masks"][windows[top]], "past_key_values": cache}
     with model.trace(inputs, use_cache=True) as tracer:
         for layer in range(start):
-            layer_at(model, anatomy, layer).skip(returned)
+            layer_at(model, anatomy, layer).skip(piece["stream"])
         for layer in range(start, top + 1):
             if windows[layer] != windows[top]:
                 use_mask(model, anatomy, layer, piece["masks"][windows[layer]])
@@ -143,7 +142,7 @@ def mix(
     columns = head_columns(anatomy, "z", z.device)[[prepared["heads"][number][1] for number in numbers]]
     begins = torch.arange(0, length * pack, length, device=z.device)
     places = piece["offset"][:, None, numbers].to(z.device) + begins[:, None]
-    places = places.repeat_interleave(lanes, 0)[..., None]
+    places = places[..., None]
     lane = torch.arange(len(z), device=z.device)[:, None, None, None]
     own = z[lane, places, columns].reshape(len(rows), lanes * pack, *columns.shape)
     order = torch.arange(lanes * pack).clamp(max=len(masks) - 1)

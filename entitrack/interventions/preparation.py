@@ -14,7 +14,7 @@ from torch import Tensor
 
 from entitrack.interventions.evaluation import forward_inputs, full_cache
 from entitrack.interventions.sites import Anatomy, at, layer_at, part, position_ids, split_heads
-from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_masks, tile
+from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_masks
 
 PASS = 3e8
 """What a pass through the model costs besides its tokens, in multiply-adds."""
@@ -141,28 +141,29 @@ def make_piece(
     """Arguments of the suffix's forward pass for some of the rows, without the cache that each pass fills anew.
 
     Returns:
-        What `job` says; `offset` `[row, head]` of each head's position in the suffix; `inputs` of the model; `masks` by
-        attention window; `prefix`: layer -> clean keys and values of the tokens before the suffix; `stream` at the
-        start of layer `start` `[row * lane, pack * token, d_model]`.
+        What `job` says; `offset` `[lane, head]` of each head's position in the suffix; `inputs` of the model; `masks`
+        by attention window; `prefix`: layer -> clean keys and values of the tokens before the suffix; `stream` at the
+        start of layer `start` `[lane, pack * token, d_model]`.
     """
-    rows, length, pack, lanes = (job[name] for name in ("rows", "length", "pack", "lanes"))
+    length, pack = job["length"], job["pack"]
+    rows = job["rows"].repeat_interleave(job["lanes"])
     first = clean["last"] - length + 1
     begun = {**clean, "position": first}
     suffix = first[rows, None] + torch.arange(length, device=rows.device)
     ids = position_ids(clean["mask"])[rows].gather(1, suffix)
-    prefix = prefix_cache(cache, begun, rows, start, lanes)
+    prefix = prefix_cache(cache, begun, rows, start)
     here = stream[rows[:, None].to(stream.device), suffix.to(stream.device)]
     return {
         **job,
         "offset": (positions - first)[:, rows].T,
         "inputs": {
-            "input_ids": tile(clean["tokens"][rows].gather(1, suffix), lanes, pack),
-            "position_ids": tile(ids, lanes, pack),
+            "input_ids": clean["tokens"][rows].gather(1, suffix).repeat(1, pack),
+            "position_ids": ids.repeat(1, pack),
         },
-        "masks": suffix_masks(anatomy, begun, job, ids, stream.dtype, lanes),
+        "masks": suffix_masks(anatomy, begun, rows, ids, pack, stream.dtype),
         "prefix": {
             layer: (prefix.layers[layer].keys, prefix.layers[layer].values)
             for layer in range(start, anatomy["n_layers"])
         },
-        "stream": tile(here, lanes, pack),
+        "stream": here.repeat(1, pack, 1),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,7 +29,6 @@ from entitrack.methods.pairs import (
     published_quirk,
     task_compat,
 )
-from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate
 from entitrack.tasks.desiderata import DesideratumPair, find_desiderata
 from entitrack.tasks.prompts import LAST
@@ -165,13 +165,16 @@ def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
         for repeat in range(settings.repeats)
     ]
     units = make_units(experiment, circuits, drawn)
+    asked = [unit_inputs(circuit, unit) for unit in units]
     patched: list[Patched] = []
     for name in settings.models or list(experiment.family.members):
         model = experiment.family.load(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
         correct = torch.zeros(1 + len(circuit.groups), len(drawn), len(prompts), dtype=torch.bool)
-        for unit in experiment.track(units, f"patching {name}", len(units)):
-            correct[:, unit.draws, unit.rows] = patch_unit(experiment, settings, model, circuit, unit)
+        chunk = {"chunk_tokens": settings.chunk_tokens}
+        answers = experiment.sessions(model, masked_answers, asked, f"patching {name}", settings=chunk)
+        for unit, inputs, found in zip(units, asked, answers, strict=True):
+            correct[:, unit.draws, unit.rows] = unit_predictions(circuit, found) == inputs["batch"]["targets"]
         for number, rule in enumerate(rules):
             own = correct[:, number * settings.repeats : (number + 1) * settings.repeats]
             heads = {NOTHING: 0, **{group.name: len(group.heads) for group in circuits[rule.name].groups}}
@@ -219,25 +222,24 @@ def make_units(experiment: Experiment, circuits: Mapping[str, Circuit], drawn: D
     return units
 
 
-def patch_unit(
-    experiment: Experiment, settings: Settings, model: Model, circuit: Circuit, unit: Unit
-) -> Bool[Tensor, "group draw batch"]:
-    """Targets answered: nothing patched, then each group."""
-    batch = pair_inputs(unit.encoded)
+def unit_inputs(circuit: Circuit, unit: Unit) -> dict[str, Any]:
+    """What `masked_answers` needs to patch each group from each draw."""
     full = [group for group in circuit.groups if group.heads] or [_NOBODY]
-    inputs = {
+    return {
         "groups": [
             {"heads": [list(head) for head in group.heads], **head_positions(group, unit.encoded)} for group in full
         ],
-        "batch": batch,
+        "batch": pair_inputs(unit.encoded),
         "masks": [torch.stack([kept_heads(group, found) for found in unit.circuits]) for group in full],
         "draws": list(range(len(unit.draws))),
     }
-    found = experiment.runner.run(model, masked_answers, inputs, {"chunk_tokens": settings.chunk_tokens})
-    by_name = {group.name: prediction for group, prediction in zip(full, found["prediction"], strict=True)}
-    own = found["own"].expand(len(unit.draws), -1)
-    predictions = torch.stack([own, *(by_name.get(group.name, own) for group in circuit.groups)])
-    return predictions == batch["targets"]
+
+
+def unit_predictions(circuit: Circuit, found: Mapping[str, Tensor]) -> Int[Tensor, "group draw batch"]:
+    """What is answered: nothing patched, then each group; a group without heads changes nothing."""
+    own = found["own"].expand_as(found["prediction"][0])
+    answered = iter(found["prediction"])
+    return torch.stack([own, *(next(answered) if group.heads else own for group in circuit.groups)])
 
 
 def kept_heads(group: Group, circuit: Circuit) -> Float[Tensor, " head"]:

@@ -6,11 +6,13 @@ trained so that the desideratum's target is answered with as many heads left alo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from entitrack.circuits import Group
 from entitrack.errors import UserError
@@ -23,6 +25,8 @@ from entitrack.methods.pairs import box_prompts, draw_pairs, task_compat
 from entitrack.models.family import Model
 from entitrack.tasks.desiderata import Desideratum, find_desiderata
 from entitrack.tasks.prompts import PREV_QUERY_LABEL
+
+_HALF = 0.5
 
 
 @dataclass
@@ -67,11 +71,8 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
     groups = [circuit.group(name, "method.groups") for name in settings.groups] or list(circuit.groups)
     prompts = box_prompts(experiment)
     splits = {rule.name: _draw(experiment, settings, rule, prompts) for rule in rules}
-    units = [(group, rule) for group in groups for rule in rules]
-    trained: list[Trained] = []
-    for group, rule in experiment.track(units, f"dcm on {model.name}", len(units)):
-        if group.heads:
-            trained += train_group(experiment, settings, model, group, rule.name, splits[rule.name])
+    units = [(group, rule.name) for group in groups if group.heads for rule in rules]
+    trained = train_and_test(experiment, settings, model, units, splits)
     found_on = {
         "model": model.name,
         "fingerprint": model.fingerprint,
@@ -107,58 +108,87 @@ def _draw(experiment: Experiment, settings: Settings, rule: Desideratum, prompts
     return split(drawn)
 
 
-def train_group(
-    experiment: Experiment, settings: Settings, model: Model, group: Group, rule: str, splits: Splits
+def train_and_test(
+    experiment: Experiment,
+    settings: Settings,
+    model: Model,
+    units: Sequence[tuple[Group, str]],
+    splits: Mapping[str, Splits],
 ) -> list[Trained]:
-    """All masks of one group and desideratum: a session to train them, and one for each batch of test prompts."""
+    """All masks: a session to train those of one group and desideratum, and one for each batch of test prompts."""
     plan = [(draw, weight) for draw in range(settings.draws) for weight in settings.sparsity]
-    compat = task_compat(experiment)
-    batches = batch_inputs(experiment, splits.train, group, settings.batch_size)
-    draws = [draw for draw, _ in plan]
-    inputs: dict[str, Any] = {
+    chunk = {"chunk_tokens": settings.chunk_tokens}
+    asked = [train_inputs(experiment, settings, group, splits[rule], plan) for group, rule in units]
+    found = list(experiment.sessions(model, train_masks, asked, f"dcm on {model.name}: training", settings=chunk))
+    tests = [
+        test_inputs(experiment, settings, group, splits[rule], plan, one["kept"])
+        for (group, rule), one in zip(units, found, strict=True)
+    ]
+    flat = [inputs for batches in tests for inputs in batches]
+    answers = experiment.sessions(model, masked_answers, flat, f"dcm on {model.name}: test", settings=chunk)
+    trained = []
+    for (group, rule), one, batches in zip(units, found, tests, strict=True):
+        right = [next(answers)["prediction"][0] == inputs["batch"]["targets"][inputs["draws"]] for inputs in batches]
+        trained += results(settings, group, rule, plan, one, torch.cat(right, 1))
+    return trained
+
+
+def train_inputs(
+    experiment: Experiment, settings: Settings, group: Group, splits: Splits, plan: Sequence[tuple[int, float]]
+) -> dict[str, Any]:
+    """What `train_masks` needs for one group and desideratum."""
+    paper = task_compat(experiment) == "paper"
+    return {
         "heads": [list(head) for head in group.heads],
-        "batches": batches,
+        "batches": batch_inputs(experiment, splits.train, group, settings.batch_size),
         "validation": batch_inputs(experiment, splits.validation, group, settings.batch_size),
-        "draws": draws,
+        "draws": [draw for draw, _ in plan],
         "sparsity": [weight for _, weight in plan],
         "steps": settings.steps,
         "learning_rate": settings.learning_rate,
         "evaluate_every": settings.evaluate_every,
         "patience": settings.patience,
-        "borrow_positions": compat == "paper" and group.role == PREV_QUERY_LABEL,
+        "borrow_positions": paper and group.role == PREV_QUERY_LABEL,
     }
-    found = experiment.runner.run(model, train_masks, inputs, {"chunk_tokens": settings.chunk_tokens})
-    correct = test_masks(experiment, settings, model, group, splits, draws, found["kept"])
-    trained = []
-    for number, (draw, weight) in enumerate(plan):
-        kept = tuple(head for head, own in zip(group.heads, found["kept"][number].tolist(), strict=True) if own < 0.5)
-        curves = {name: found[name][:, number] for name in ("masks", "losses", "validated")}
-        curves["validated_at"] = found["validated_at"]
-        own = {"mask": correct[number], "whole group": correct[len(plan) + draw]}
-        own["nothing"] = correct[len(plan) + settings.draws + draw]
-        trained.append(Trained(group.name, rule, weight, draw, kept, len(group.heads), own, curves))
-    return trained
 
 
-def test_masks(
+def test_inputs(
     experiment: Experiment,
     settings: Settings,
-    model: Model,
     group: Group,
     splits: Splits,
-    draws: list[int],
-    kept: torch.Tensor,
-) -> torch.Tensor:
-    """Right or wrong `[mask, prompt]` on the test prompts: trained masks, then whole groups, then nothing patched."""
+    plan: Sequence[tuple[int, float]],
+    kept: Float[Tensor, "mask head"],
+) -> list[dict[str, Any]]:
+    """What `masked_answers` needs for the test batches: the trained masks, then the whole group and nothing a draw."""
     whole = torch.zeros(settings.draws, len(group.heads))
     every_draw = list(range(settings.draws))
-    heads = [list(head) for head in group.heads]
     masks = torch.cat([kept, whole, 1 - whole])
-    numbers = [*draws, *every_draw, *every_draw]
-    right = []
+    asked = []
     for batch in batch_inputs(experiment, splits.test, group, experiment.batch_size):
         places = {name: batch.pop(name) for name in ("positions", "source_positions")}
-        inputs = {"groups": [{"heads": heads, **places}], "batch": batch, "masks": [masks], "draws": numbers}
-        found = experiment.runner.run(model, masked_answers, inputs, {"chunk_tokens": settings.chunk_tokens})
-        right.append(found["prediction"][0] == batch["targets"][numbers])
-    return torch.cat(right, 1)
+        groups = [{"heads": [list(head) for head in group.heads], **places}]
+        draws = [*(draw for draw, _ in plan), *every_draw, *every_draw]
+        asked.append({"groups": groups, "batch": batch, "masks": [masks], "draws": draws})
+    return asked
+
+
+def results(
+    settings: Settings,
+    group: Group,
+    rule: str,
+    plan: Sequence[tuple[int, float]],
+    found: Mapping[str, Tensor],
+    correct: Bool[Tensor, "mask prompt"],
+) -> list[Trained]:
+    """The masks of one group and desideratum, each with its brackets."""
+    trained = []
+    for number, (draw, weight) in enumerate(plan):
+        kept = found["kept"][number].tolist()
+        heads = tuple(head for head, own in zip(group.heads, kept, strict=True) if own < _HALF)
+        history = {name: found[name][:, number] for name in ("masks", "losses", "validated")}
+        history["validated_at"] = found["validated_at"]
+        right = {"mask": correct[number], "whole group": correct[len(plan) + draw]}
+        right["nothing"] = correct[len(plan) + settings.draws + draw]
+        trained.append(Trained(group.name, rule, weight, draw, heads, len(group.heads), right, history))
+    return trained
