@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
-from entitrack.methods import cmap, evaluate, path_patching
+from entitrack.methods import activation_patching, cmap, dcm, desiderata, evaluate, path_patching
 from entitrack.methods.experiment import Experiment, Result
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif
@@ -43,6 +43,9 @@ METHODS: dict[str, Method] = {
     "evaluate": Method(evaluate.run, evaluate.Settings),
     "path_patching": Method(path_patching.run, path_patching.Settings),
     "cmap": Method(cmap.run, cmap.Settings),
+    "desiderata": Method(desiderata.run, desiderata.Settings),
+    "dcm": Method(dcm.run, dcm.Settings),
+    "activation_patching": Method(activation_patching.run, activation_patching.Settings),
 }
 
 
