@@ -1,7 +1,10 @@
 """Cross-model activation patching: which group, from the donor, makes the base as good? (paper, section 6).
 
-What moves: z of a group's heads at the group's role. What does not: MLPs, embeddings, unembedding, every other head and
-every other position are the base's own and are recomputed.
+Output form: z of a group's heads at the group's role moves. MLPs, embeddings, unembedding, every other head and every
+other position are the base's own and are recomputed.
+
+Input form: q of the heads at the role, or k and v at the positions before it, move instead, and every other z outside
+the last token is held at the base's own value.
 """
 
 from __future__ import annotations
@@ -15,13 +18,27 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
-from entitrack.interventions.evaluation import answer_patched, read_heads
+from entitrack.errors import UserError
+from entitrack.interventions.evaluation import answer, answer_patched, read_heads
+from entitrack.interventions.head_inputs import answer_with_inputs, read_head_inputs
 from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs, role_positions
+from entitrack.models.anatomy import kv_groups
 from entitrack.models.family import Model
 from entitrack.stats import difference, estimate
 from entitrack.tasks.encoding import EncodedBatch
 
 FULL = "full circuit"
+WHAT_MOVES = {
+    "output": "z of the circuit's heads at their roles",
+    "input": "q at the heads' roles, k and v before them",
+}
+"""Form -> what it transplants."""
+
+STAYS = {
+    "output": "MLPs, embeddings, other heads and other positions are the base's own",
+    "input": "every other z outside the last token is held at the base's own; MLPs and embeddings are the base's",
+}
+COMPONENTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
 
 
 @dataclass
@@ -30,9 +47,13 @@ class Settings:
 
     Attributes:
         groups: Groups to transplant one by one; empty takes all of the circuit's.
+        form: `output` moves z; `input` moves q, k or v.
+        components: What the input form moves: any of `q`, `k`, `v` and their combinations, one by one.
     """
 
     groups: list[str] = field(default_factory=list)
+    form: str = "output"
+    components: list[str] = field(default_factory=lambda: ["qkv"])
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,7 @@ class CmapResult:
     Attributes:
         base: Name of the base.
         donor: Name of the donor.
+        form: Form of the transplant, see `Settings`.
         heads: Heads moved, by what was transplanted.
         correct: Right or wrong per prompt: `base`, `donor`, and by what was transplanted.
         clusters: Context of each prompt.
@@ -49,6 +71,7 @@ class CmapResult:
 
     base: str
     donor: str
+    form: str
     heads: Mapping[str, int]
     correct: Mapping[str, Bool[Tensor, " prompt"]]
     clusters: Int[Tensor, " prompt"]
@@ -59,7 +82,7 @@ class CmapResult:
         rows = [self._row(f"{self.base} (base)", "base", None), self._row(f"{self.donor} (donor)", "donor", None)]
         rows += [self._row(f"base with donor's {name}", name, heads) for name, heads in self.heads.items()]
         columns = ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "n")
-        title = f"CMAP: {self.donor} -> {self.base}, z of the circuit's heads at their roles"
+        title = f"CMAP: {self.donor} -> {self.base}, {WHAT_MOVES[self.form]}"
         return (Table(title, columns, tuple(rows)),)
 
     def _row(self, label: str, key: str, heads: int | None) -> tuple[Any, ...]:
@@ -72,7 +95,7 @@ class CmapResult:
         """What moves, and how intervals are made; a group without heads is named."""
         empty = [f"group {name} has no heads: its row is the base" for name, heads in self.heads.items() if not heads]
         return (
-            "moved: z of the heads at the group's role; MLPs, embeddings, other heads and positions stay the base's",
+            STAYS[self.form],
             "95 % intervals: bootstrap over contexts, paired for differences",
             *empty,
         )
@@ -85,42 +108,86 @@ class CmapResult:
 
 def run(experiment: Experiment, settings: Settings) -> CmapResult:
     """Transplant the donor's heads into the base, group by group and all together."""
+    check_settings(settings)
     base = experiment.base()
     donor = experiment.family.load(experiment.donor, "donor")
     circuit = experiment.circuit(base)
     circuit.check(donor.anatomy, experiment.task.roles)
     chosen = [circuit.group(name, "method.groups") for name in settings.groups] or list(circuit.groups)
     transplants = {FULL: circuit.groups, **{group.name: (group,) for group in chosen}}
+    components = settings.components if settings.form == "input" else [""]
+    named = {f"{name} {moved}".strip(): (groups, moved) for name, groups in transplants.items() for moved in components}
+    transplant = {"output": transplant_outputs, "input": transplant_inputs}[settings.form]
     prompts = experiment.task.prompts()
     parts = [
-        _transplant(experiment, base, donor, circuit, list(transplants.values()), batch)
+        transplant(experiment, base, donor, circuit, list(named.values()), batch)
         for batch in experiment.batches(prompts, f"cmap {donor.name} -> {base.name}")
     ]
-    right = torch.cat(parts, 1)
-    correct = dict(zip(("donor", "base", *transplants), right, strict=True))
-    heads = {name: sum(len(group.heads) for group in groups) for name, groups in transplants.items()}
-    return CmapResult(base.name, donor.name, heads, correct, clusters(prompts))
+    correct = dict(zip(("donor", "base", *named), torch.cat(parts, 1), strict=True))
+    heads = {name: sum(len(group.heads) for group in groups) for name, (groups, _) in named.items()}
+    return CmapResult(base.name, donor.name, settings.form, heads, correct, clusters(prompts))
 
 
-def _transplant(
+def check_settings(settings: Settings) -> None:
+    """Refuse forms and components that do not exist.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    if settings.form not in WHAT_MOVES:
+        raise UserError("method.form", f"unknown form {settings.form!r}", WHAT_MOVES)
+    for moved in settings.components:
+        if moved not in COMPONENTS:
+            raise UserError("method.components", f"unknown component {moved!r}", COMPONENTS)
+
+
+Transplant = tuple[Sequence[Group], str]
+"""The groups that move, and which of their components (input form)."""
+
+
+def transplant_outputs(
     experiment: Experiment,
     base: Model,
     donor: Model,
     circuit: Circuit,
-    transplants: list[Sequence[Group]],
+    transplants: Sequence[Transplant],
     batch: EncodedBatch,
 ) -> Bool[Tensor, "row prompt"]:
-    """Right or wrong of the donor, the base, and the base with each transplant: a session in each model."""
+    """Right or wrong of the donor, the base, and the base with the donor's z: a session in each model."""
     prompts = prompt_inputs(batch)
     sites, numbers = group_sites(circuit, batch)
     given = experiment.runner.run(donor, read_heads, {"prompts": prompts, "sites": sites})
     filled = [{**site, "values": values} for site, values in zip(sites, given["values"], strict=True)]
-    variants = [[], *([n for group in groups for n in numbers[group.name]] for groups in transplants)]
-    taken = experiment.runner.run(
-        base, answer_patched, {"prompts": prompts, "sites": filled, "variants": [sorted(v) for v in variants]}
-    )
-    predictions = torch.cat([given["prediction"][None], taken["prediction"]])
-    return predictions == batch.answers[None]
+    chosen = [sorted(n for group in groups for n in numbers[group.name]) for groups, _ in transplants]
+    inputs = {"prompts": prompts, "sites": filled, "variants": [[], *chosen]}
+    taken = experiment.runner.run(base, answer_patched, inputs)
+    return torch.cat([given["prediction"][None], taken["prediction"]]) == batch.answers[None]
+
+
+def transplant_inputs(
+    experiment: Experiment,
+    base: Model,
+    donor: Model,
+    circuit: Circuit,
+    transplants: Sequence[Transplant],
+    batch: EncodedBatch,
+) -> Bool[Tensor, "row prompt"]:
+    """Right or wrong of the donor, the base, and the base with the donor's q, k or v."""
+    prompts = prompt_inputs(batch)
+    sites, numbers = group_sites(circuit, batch)
+    for site in sites:
+        grouped = [head for _, head in kv_groups(base.anatomy, [(site["layer"], head) for head in site["heads"]])]
+        site["heads"] = {"q": site["heads"], "k": grouped, "v": grouped}
+    given = experiment.runner.run(donor, read_head_inputs, {"prompts": prompts, "sites": sites})
+    filled = [{**site, "values": {name: given[name][n] for name in "qkv"}} for n, site in enumerate(sites)]
+    variants = [
+        {"sites": sorted(n for group in groups for n in numbers[group.name]), "components": moved}
+        for groups, moved in [((), ""), *transplants]
+    ]
+    inputs = {"prompts": prompts, "sites": filled, "variants": variants}
+    taken = experiment.runner.run(base, answer_with_inputs, inputs)
+    own = experiment.runner.run(donor, answer, {"prompts": prompts})
+    return torch.cat([own["prediction"][None], taken["prediction"]]) == batch.answers[None]
 
 
 def group_sites(circuit: Circuit, batch: EncodedBatch) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:

@@ -43,9 +43,7 @@ class Path:
     receivers: Receivers | None = None
 
 
-def answer_probability(
-    logits: Float[Tensor, "batch vocab"], answers: Int[Tensor, " batch"]
-) -> Float[Tensor, " batch"]:
+def answer_probability(logits: Float[Tensor, "batch vocab"], answers: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Return each prompt's probability of its answer."""
     return logits.softmax(-1)[torch.arange(len(answers)), answers]
 

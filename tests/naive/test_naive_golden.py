@@ -159,9 +159,7 @@ def test_cmap_input(components: str) -> None:
     assert_logits(found, f"cmap.in.value_fetcher.{components}_logits")
 
 
-@pytest.mark.parametrize(
-    "key", ["object_value.value_fetcher", "positional.pos_detector", "positional.struct_reader"]
-)
+@pytest.mark.parametrize("key", ["object_value.value_fetcher", "positional.pos_detector", "positional.struct_reader"])
 def test_dcm(key: str) -> None:
     """Training reads each prompt's z at its own role; the two halves take turns."""
     base, data, (desideratum, name) = golden.model("base"), golden.tensors(), key.split(".")

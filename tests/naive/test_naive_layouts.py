@@ -42,9 +42,7 @@ def test_v_reaches_its_own_group_only_and_linearly(architecture: str) -> None:
     own = torch.tensor([layout.kv_head(head) == KV_HEAD for head in range(layout.n_heads)])
     moved = moved_z(model, "v", KV_HEAD, None)
     assert not moved[:, ~own].any()
-    if (
-        architecture != "olmo"
-    ):  # its clipping follows the projection, so doubling v does not double what is used
+    if architecture != "olmo":  # its clipping follows the projection, so doubling v does not double what is used
         torch.testing.assert_close(moved[:, own], clean[0].abs().amax(dim=(0, -1))[:, own])
     assert (moved_z(model, "v", KV_HEAD, TOKEN)[TOKEN:, own] > 0).any()
     assert not moved_z(model, "v", KV_HEAD, TOKEN)[:TOKEN].any()

@@ -15,9 +15,7 @@ MIDDLE = torch.tensor([2, 4])
 RECEIVERS = {"logits": None, **{c: Receivers(c, [(1, 0), (1, 1)]) for c in "qkv"}}
 
 
-def effects(
-    architecture: str, receivers: str, clean: Prompts, counterfactual: Prompts, shift: Tensor
-) -> Tensor:
+def effects(architecture: str, receivers: str, clean: Prompts, counterfactual: Prompts, shift: Tensor) -> Tensor:
     model = tiny(architecture)
     at = LAST if receivers in ("logits", "q") else MIDDLE
     path = Path(at + shift, MIDDLE + shift, LAST + shift, RECEIVERS[receivers])

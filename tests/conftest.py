@@ -1,0 +1,111 @@
+"""What tests share: the golden data, and experiments on small models."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from entitrack.backends import Local, Runner
+from entitrack.circuits import Circuit, Group
+from entitrack.methods.experiment import Experiment
+from entitrack.models.family import Checkpoint, Family, Model
+from entitrack.tasks.boxes import Boxes
+from tests.golden_prompts import GoldenTask
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROLES = {
+    "value_fetcher": "last",
+    "pos_transmitter": "last",
+    "pos_detector": "query_label",
+    "struct_reader": "prev_query_label",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    default = Path(__file__).parents[2] / "shared" / "golden"
+    folder = Path(os.environ.get("ENTITRACK_GOLDEN", default))
+    if not folder.is_dir():
+        reason = f"no golden data at {folder}; set ENTITRACK_GOLDEN to its folder"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(golden_folder: Path) -> dict[str, Tensor]:
+    return load_file(golden_folder / "golden.safetensors")
+
+
+@pytest.fixture(scope="session")
+def golden_json(golden_folder: Path) -> dict[str, Any]:
+    return json.loads((golden_folder / "golden.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_family(golden_folder: Path) -> Family:
+    members = {
+        "base": Checkpoint(str(golden_folder / "base")),
+        "donor": Checkpoint(str(golden_folder / "donor")),
+        "twin": Checkpoint(str(golden_folder / "base")),
+    }
+    return Family("golden", "base", members, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden_family: Family) -> Model:
+    return golden_family.load("base")
+
+
+@pytest.fixture(scope="session")
+def golden_donor(golden_family: Family) -> Model:
+    return golden_family.load("donor")
+
+
+@pytest.fixture(scope="session")
+def golden_circuit(golden_json: dict[str, Any]) -> Circuit:
+    """The circuit that golden's patching ran on."""
+    found = golden_json["patch.circuit"]
+    return Circuit(tuple(Group(name, role, tuple((la, he) for la, he in found[name])) for name, role in ROLES.items()))
+
+
+@pytest.fixture(scope="session")
+def golden_task(golden_family: Family) -> GoldenTask:
+    """Prompts of golden's kind, made of words that its tokenizer knows."""
+    return GoldenTask(frozenset(golden_family.tokenizer.get_vocab()))
+
+
+@pytest.fixture
+def golden_experiment(golden_family: Family, golden_task: GoldenTask) -> Experiment:
+    return Experiment(golden_family, golden_task, Runner(Local()), "donor", batch_size=21)
+
+
+@pytest.fixture(scope="session")
+def tiny_family() -> Family:
+    """The embedded family."""
+    members = {
+        "llama": Checkpoint("zoo://llama"),
+        "vicuna": Checkpoint("zoo://vicuna"),
+        "goat": Checkpoint("zoo://llama", "zoo://goat"),
+        "float": Checkpoint("zoo://float"),
+    }
+    return Family("tiny", "llama", members, device="cpu")
+
+
+@pytest.fixture
+def tiny_experiment(tiny_family: Family) -> Experiment:
+    return Experiment(tiny_family, Boxes(count=42), Runner(Local()), "float", batch_size=21)

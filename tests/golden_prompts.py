@@ -1,0 +1,51 @@
+"""Box prompts from the words of the golden tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, counterfactual_pairs
+from entitrack.tasks.prompts import Pair
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
+
+
+@dataclass(frozen=True)
+class GoldenTask:
+    """Like `Boxes`, with objects that the golden tokenizer knows; the counterfactuals too."""
+
+    vocabulary: frozenset[str]
+    count: int = 42
+    boxes: int = 7
+    compat: str = "default"
+    name: ClassVar[str] = "golden"
+    roles: ClassVar[tuple[str, ...]] = ROLES
+
+    @property
+    def fingerprint(self) -> Mapping[str, object]:
+        return {"task": self.name, "count": self.count, "boxes": self.boxes, "compat": self.compat}
+
+    def _context(self, random: Random) -> BoxesContext:
+        words = random.sample([word for word in OBJECTS if word in self.vocabulary], self.boxes)
+        letters = random.sample(LABELS, self.boxes)
+        return BoxesContext(tuple(Box(word, letter) for word, letter in zip(words, letters, strict=True)))
+
+    def prompts(self) -> list[BoxesPrompt]:
+        random = Random(7)
+        contexts = [self._context(random) for _ in range(-(-self.count // self.boxes))]
+        prompts = [
+            BoxesPrompt(context, query, box.label, cluster)
+            for cluster, context in enumerate(contexts)
+            for query, box in enumerate(context.boxes)
+        ]
+        return prompts[: self.count]
+
+    def pairs(self) -> list[Pair]:
+        random = Random(8)
+        asked = counterfactual_pairs(self.prompts(), 0, self.compat)
+        return [
+            Pair(pair.clean, BoxesPrompt(self._context(random), pair.counterfactual.query, "Z", pair.clean.cluster))
+            for pair in asked
+        ]
