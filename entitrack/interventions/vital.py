@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes, select_z
+from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes
 from entitrack.interventions.packing import pack_inputs, run_layers
 from entitrack.interventions.sites import Anatomy
 
