@@ -12,7 +12,16 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from entitrack.backends import BACKENDS, Backend
 from entitrack.errors import UserError
-from entitrack.methods import cmap, evaluate, path_patching
+from entitrack.methods import (
+    attention_knockout,
+    cmap,
+    completeness,
+    evaluate,
+    faithfulness,
+    minimality,
+    path_patching,
+    positions,
+)
 from entitrack.methods.experiment import Experiment, Result
 from entitrack.models.family import Checkpoint, Family
 from entitrack.tasks.boxes import Boxes
@@ -39,6 +48,11 @@ class Method:
 METHODS: dict[str, Method] = {
     "evaluate": Method(evaluate.run, evaluate.Settings),
     "path_patching": Method(path_patching.run, path_patching.Settings),
+    "minimality": Method(minimality.run, minimality.Settings),
+    "completeness": Method(completeness.run, completeness.Settings),
+    "faithfulness": Method(faithfulness.run, faithfulness.Settings),
+    "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
+    "positions": Method(positions.run, positions.Settings),
     "cmap": Method(cmap.run, cmap.Settings),
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, counterfactual_pairs
+from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, background, counterfactual_pairs
 from entitrack.tasks.prompts import Pair
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
@@ -49,3 +49,7 @@ class GoldenTask:
             Pair(pair.clean, BoxesPrompt(self._context(random), pair.counterfactual.query, "Z", pair.clean.cluster))
             for pair in asked
         ]
+
+    def backgrounds(self, count: int) -> list[BoxesPrompt]:
+        random = Random(9)
+        return [background(random, self._context(random), number) for number in range(count)]

@@ -27,6 +27,7 @@ def pack_inputs(
     state: dict[str, Any],
     rows: Int[Tensor, " row"],
     first_layer: int,
+    blocked: Int[Tensor, " row"] | None = None,
 ) -> dict[str, Any]:
     """What a forward pass over packed runs takes.
 
@@ -39,6 +40,7 @@ def pack_inputs(
         state: `keys` and `values` by layer `[batch, kv_head, token, d_head]`, and `cache`, the class of the cache.
         rows: Which prompts of the state the job has.
         first_layer: The first layer that runs.
+        blocked: A token that the first place of every run cannot see.
 
     Returns:
         `forward`, the arguments; `shape`, (row, lane, pack, place), where lanes are rows of the batch; `slots`, padded
@@ -57,7 +59,7 @@ def pack_inputs(
     forward = {
         "input_ids": tokens.repeat_interleave(lanes, 0).gather(1, flat),
         "position_ids": flat,
-        "attention_mask": slot_mask(model, anatomy, whole, tokens.shape[1], state["keys"][0].dtype),
+        "attention_mask": slot_mask(model, anatomy, whole, tokens.shape[1], state["keys"][0].dtype, blocked),
         "past_key_values": prefix_cache(state, rows, first_layer, lanes),
     }
     return {"forward": forward, "shape": shape, "slots": slots}
@@ -74,24 +76,32 @@ def prefix_cache(state: dict[str, Any], rows: Tensor, first_layer: int, lanes: i
 
 
 def slot_mask(
-    model: Any, anatomy: Anatomy, slots: Int[Tensor, "row lane pack place"], n_tokens: int, dtype: Any
+    model: Any,
+    anatomy: Anatomy,
+    slots: Int[Tensor, "row lane pack place"],
+    n_tokens: int,
+    dtype: Any,
+    blocked: Int[Tensor, " row"] | None = None,
 ) -> Any:
     """Additive mask `[row * lane, 1, pack * place, token + pack * place]`.
 
-    A place sees the prompt's tokens before it that its run does not go over, and its run's own places up to itself.
+    A place sees the prompt's tokens before it that its run does not go over, and its run's own places up to itself;
+    the first place does not see the token `blocked`.
     For models with sliding-window layers it is a dictionary of two, as those models take it.
     """
     rows, lanes, pack, length = slots.shape
     index = torch.arange(n_tokens, device=slots.device)
     replaced = torch.zeros(rows, lanes, pack, n_tokens, dtype=torch.bool, device=slots.device)
-    replaced = replaced.scatter(3, slots, True)[:, :, :, None]
+    hidden = replaced.scatter(3, slots, True)[:, :, :, None].repeat(1, 1, 1, length, 1)
+    if blocked is not None:
+        hidden[:, :, :, 0] |= (index == blocked[:, None])[:, None, None]
     distance = slots[..., None] - index
     own = slots[..., :, None] - slots[..., None, :]
     same = torch.eye(pack, dtype=torch.bool, device=slots.device)[:, None, :, None]
 
     def build(window: int) -> Tensor:
         reach = window or 1 << 30
-        before = (distance > 0) & (distance < reach) & ~replaced
+        before = (distance > 0) & (distance < reach) & ~hidden
         within = (own >= 0) & (own < reach)
         packed = (within[:, :, :, :, None] & same).flatten(4, 5)
         seen = torch.cat([before, packed], 4).reshape(rows * lanes, 1, pack * length, -1)
@@ -127,11 +137,11 @@ def run_layers(
     shape, top, start = inputs["shape"], anatomy["n_layers"] - 1, run["start"]
     live = lay_out(run["live"], shape)
     seen: dict[str, Any] = {"streams": {}, "z": {}}
-    stream = None
+    stream = torch.empty(0)
     if start >= 0:
         fill = gather_fill(fills[start], run["rows"], inputs["slots"])
         z = select_z(run["z"][:, None, None], live[..., start, :], fill)
-        stream = finish_heads(model, anatomy, start, run["stream"][:, None, None], z)[..., :, :]
+        stream = finish_heads(model, anatomy, start, run["stream"][:, None, None], z)
         flat = stream.reshape(shape[0] * shape[1], shape[2] * shape[3], -1)
         for layer in range(start + 1 if start < top else 0):
             layer_at(model, anatomy, layer).skip((flat, None) if anatomy["returns_tuple"] else flat)
