@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: nothing here may reach a hub
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,8 +20,6 @@ from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.tasks.boxes import Boxes
 from tests.golden_prompts import GoldenTask
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROLES = {
     "value_fetcher": "last",

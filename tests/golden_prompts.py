@@ -43,12 +43,8 @@ class GoldenTask:
         return prompts[: self.count]
 
     def pairs(self) -> list[Pair]:
-        random = Random(8)
-        asked = counterfactual_pairs(self.prompts(), 0, self.compat)
-        return [
-            Pair(pair.clean, BoxesPrompt(self._context(random), pair.counterfactual.query, "Z", pair.clean.cluster))
-            for pair in asked
-        ]
+        known = [word for word in OBJECTS if word in self.vocabulary]
+        return counterfactual_pairs(self.prompts(), 0, self.compat, known)
 
     def backgrounds(self, count: int) -> list[BoxesPrompt]:
         random = Random(9)

@@ -40,6 +40,19 @@ def forward_inputs(prompts: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"input_ids": prompts["tokens"], "attention_mask": mask, "position_ids": position_ids(mask)}
 
 
+def full_cache(model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch token"]) -> dict[str, Any]:
+    """Arguments that make a forward pass keep the keys and values of all tokens, in layers with a window too.
+
+    A model with sliding-window layers would keep the window only; it gets an empty cache that keeps everything, of the
+    kind that it makes itself.
+    """
+    if not any(anatomy["windows"]):
+        return {"use_cache": True}
+    with model.trace(tokens[:1, :1], use_cache=True):
+        own = model.output.past_key_values
+    return {"use_cache": True, "past_key_values": type(own)()}
+
+
 def answer_probability(
     logits: Float[Tensor, "batch ... vocab"], answers: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch ..."]:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, forward_inputs
+from entitrack.interventions.evaluation import answer, answer_probability, forward_inputs, full_cache
 from entitrack.interventions.sites import (
     Anatomy,
     at,
@@ -63,9 +63,12 @@ def path_effects(
     reading = sorted({layer for layer, _ in receivers.get("heads", [])})
     top = anatomy["n_layers"] if by_logits else max(reading)
     heads_of = {layer: heads for layer, heads in heads_of.items() if layer < top}
+    if not heads_of:
+        return no_effects(model, anatomy, clean)
     source_z = read_source(model, anatomy, source, sorted(heads_of))
     with torch.no_grad():
-        with model.trace(forward_inputs(clean), use_cache=not by_logits):
+        kept = {"use_cache": False} if by_logits else full_cache(model, anatomy, clean["tokens"])
+        with model.trace({**forward_inputs(clean), **kept}):
             state = read_clean(model, anatomy, clean["position"], top, reading)
             probability = answer_probability(at(model.output.logits, clean["last"]), clean["answers"])
             cache = model.output.past_key_values
@@ -76,6 +79,13 @@ def path_effects(
             patched = rerun_suffixes(model, anatomy, clean, state, cache, swept, receivers, chunk_tokens)
     change = patched / probability[:, None] - 1
     return {**scatter_effects(anatomy, change, heads_of), "probability": probability}
+
+
+def no_effects(model: Any, anatomy: Anatomy, clean: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The effects where no path leads from a sender to a receiver: none."""
+    probability = answer(model, anatomy, clean)["probability"]
+    change = torch.zeros(len(probability), 1, device=probability.device)
+    return {**scatter_effects(anatomy, change, {}), "probability": probability}
 
 
 def read_source(

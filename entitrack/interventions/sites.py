@@ -43,8 +43,6 @@ class Anatomy(TypedDict):
     """Logits are `softcap * tanh(logits / softcap)`; 0 when they are not capped."""
     windows: list[int]
     """Attention window of each layer in tokens; 0 where a layer sees everything before it."""
-    mask_names: list[str]
-    """Names under which the model takes its two kinds of mask (`full`, `sliding`); empty when it takes one."""
 
 
 def find(root: Any, path: str) -> Any:

@@ -99,16 +99,19 @@ def rerun(
     inputs = {
         "input_ids": tile(clean["tokens"][rows].gather(1, suffix), lanes, pack),
         "position_ids": tile(positions, lanes, pack),
-        "attention_mask": suffix_mask(model, anatomy, clean, job, positions, streams[start].dtype, lanes),
         "past_key_values": prefix_cache(cache, clean, rows, start, lanes),
     }
     top = anatomy["n_layers"] - 1
     stream = streams[start][rows[:, None].to(streams[start].device), suffix.to(streams[start].device)]
+    masks = suffix_masks(anatomy, clean, job, positions, streams[start].dtype, lanes)
+    inputs["attention_mask"] = masks[anatomy["windows"][top]]
     with model.trace(inputs, use_cache=True) as tracer:
         for layer in range(start):
             skipped = tile(stream, lanes, pack)
             layer_at(model, anatomy, layer).skip((skipped, None) if anatomy["returns_tuple"] else skipped)
         for layer in range(start, top + 1):
+            if anatomy["windows"][layer] != anatomy["windows"][top]:
+                use_mask(model, anatomy, layer, masks[anatomy["windows"][layer]])
             if layer == top:
                 stream_top = layer_at(model, anatomy, layer).input
             if layer == start:
@@ -129,7 +132,7 @@ def rerun(
 def tile(values: Tensor, lanes: int, pack: int) -> Tensor:
     """`[row, token, ...]` -> `[row * lane, pack * token, ...]`, the same in every lane and place of a pack."""
     repeated = values[:, None, None].expand(-1, lanes, pack, *values.shape[1:])
-    return repeated.reshape(values.shape[0] * lanes, pack * values.shape[1], *values.shape[2:])
+    return repeated.reshape(values.shape[0] * lanes, pack * values.shape[1], *values.shape[2:]).contiguous()
 
 
 def start_projections(
@@ -203,18 +206,12 @@ def prefix_cache(cache: Any, clean: dict[str, Tensor], rows: Tensor, start: int,
     return prefix
 
 
-def suffix_mask(
-    model: Any,
-    anatomy: Anatomy,
-    clean: dict[str, Tensor],
-    job: dict[str, Any],
-    positions: Tensor,
-    dtype: Any,
-    lanes: int,
-) -> Any:
-    """Additive mask `[row * lane, 1, pack * token, prefix + pack * token]`: a variant sees its prefix and itself.
+def suffix_masks(
+    anatomy: Anatomy, clean: dict[str, Tensor], job: dict[str, Any], positions: Tensor, dtype: Any, lanes: int
+) -> dict[int, Float[Tensor, "lane 1 query key"]]:
+    """For each attention window the model has, which tokens of the prefix and of its own suffix a variant sees.
 
-    For models with sliding-window layers it is a dictionary of two, as those models take it.
+    Additive masks `[row * lane, 1, pack * token, prefix + pack * token]`, by window; 0 is no window.
     """
     rows, length, pack = job["rows"], job["length"], job["pack"]
     start_at = clean["position"][rows]
@@ -224,16 +221,19 @@ def suffix_mask(
     distance = positions[:, :, None] - position_ids(clean["mask"])[rows, None, :end]
     own = positions[:, :, None] - positions[:, None]
     same = torch.block_diag(*[torch.ones(length, length)] * pack).bool().to(start_at.device)
-
-    def build(window: int) -> Tensor:
+    masks = {}
+    for window in set(anatomy["windows"]):
         reach = window or 1 << 30
         before = visible[:, None] & (distance < reach)
         within = (own >= 0) & (own < reach)
         seen = torch.cat([before.repeat(1, pack, 1), within.repeat(1, pack, pack) & same], 2)
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
-        return mask.repeat_interleave(lanes, 0)[:, None].to(model.device)
+        masks[window] = mask.repeat_interleave(lanes, 0)[:, None]
+    return masks
 
-    if not anatomy["mask_names"]:
-        return build(anatomy["windows"][0])
-    full, sliding = anatomy["mask_names"]
-    return {full: build(0), sliding: build(max(anatomy["windows"]))}
+
+def use_mask(model: Any, anatomy: Anatomy, layer: int, mask: Tensor) -> None:
+    """Give one layer an attention mask of its own."""
+    module = layer_at(model, anatomy, layer)
+    positional, named = module.inputs
+    module.inputs = (positional, {**named, "attention_mask": mask})

@@ -6,7 +6,7 @@ An architecture that is not listed is refused, never guessed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from entitrack.errors import UserError
@@ -51,7 +51,6 @@ class Architecture:
     mlp: str = "mlp"
     parallel: bool | str = False
     unembed: str = "lm_head"
-    refuse: tuple[str, ...] = field(default=())
 
 
 LLAMA = Architecture()
@@ -83,7 +82,6 @@ GPT_NEOX = Architecture(
     projections=("attention.query_key_value",),
     fused="heads",
     parallel="use_parallel_residual",
-    unembed="embed_out",
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -120,7 +118,6 @@ def describe(config: PretrainedConfig) -> Anatomy:
     d_head = getattr(config, "head_dim", None) or config.hidden_size // heads
     paths = built.projections * 3 if built.fused else built.projections
     parallel = getattr(config, built.parallel) if isinstance(built.parallel, str) else built.parallel
-    windows = _windows(config)
     return Anatomy(
         layers=built.layers,
         final_norm=built.final_norm,
@@ -140,8 +137,7 @@ def describe(config: PretrainedConfig) -> Anatomy:
         n_kv_heads=kv_heads,
         d_head=d_head,
         softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
-        windows=windows,
-        mask_names=["full_attention", "sliding_attention"] if _two_masks(config) else [],
+        windows=_windows(config),
     )
 
 
@@ -152,11 +148,6 @@ def _slots(fused: str, heads: int, kv_heads: int, d_head: int) -> dict[str, list
     k_start = heads * d_head if fused else 0
     v_start = k_start + kv_heads * d_head if fused else 0
     return {"q": [0, d_head, heads], "k": [k_start, d_head, kv_heads], "v": [v_start, d_head, kv_heads]}
-
-
-def _two_masks(config: PretrainedConfig) -> bool:
-    """Whether the model builds one mask for full and one for sliding-window layers."""
-    return "sliding_attention" in (getattr(config, "layer_types", None) or [])
 
 
 def _windows(config: PretrainedConfig) -> list[int]:

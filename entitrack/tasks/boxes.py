@@ -130,21 +130,28 @@ def held_out(context: BoxesContext) -> bool:
     return hashlib.sha256(context.text.encode()).digest()[0] % 2 == 0
 
 
-def draw_context(random: Random, boxes: int, split: str = "test", avoid: BoxesContext | None = None) -> BoxesContext:
+def draw_context(
+    random: Random,
+    boxes: int,
+    split: str = "test",
+    avoid: BoxesContext | None = None,
+    objects: Sequence[str] = OBJECTS,
+) -> BoxesContext:
     """A random context of distinct objects and letters from one half of all contexts.
 
     Args:
         random: Source of randomness; advanced.
         boxes: How many boxes.
         split: `test` (held out from the embedded family's training) or `train`.
-        avoid: Share no object and no letter with this context, as far as there are enough of them.
+        avoid: Share no object and no letter with this context.
+        objects: What may be in a box.
     """
     used_objects = {box.object for box in avoid.boxes} if avoid else set()
     used_labels = set(avoid.labels) if avoid else set()
-    objects = [word for word in OBJECTS if word not in used_objects]
+    free = [word for word in objects if word not in used_objects]
     labels = [letter for letter in LABELS if letter not in used_labels]
     while True:
-        pairs = zip(random.sample(objects, boxes), random.sample(labels, boxes), strict=True)
+        pairs = zip(random.sample(free, boxes), random.sample(labels, boxes), strict=True)
         context = BoxesContext(tuple(Box(word, letter) for word, letter in pairs))
         if held_out(context) == (split == "test"):
             return context
@@ -235,7 +242,9 @@ def background(random: Random, context: BoxesContext, cluster: int) -> BoxesProm
     return BoxesPrompt(context, random.randrange(len(context.boxes)), random.choice(LABELS), cluster)
 
 
-def counterfactual_pairs(prompts: list[BoxesPrompt], seed: int, compat: str = "default") -> list[Pair]:
+def counterfactual_pairs(
+    prompts: Sequence[BoxesPrompt], seed: int, compat: str = "default", objects: Sequence[str] = OBJECTS
+) -> list[Pair]:
     """Give every prompt a counterfactual whose question nothing in it answers (paper, appendix B).
 
     The counterfactual has other objects and letters than the clean prompt, as many boxes, and asks for
@@ -246,13 +255,14 @@ def counterfactual_pairs(prompts: list[BoxesPrompt], seed: int, compat: str = "d
         prompts: Clean prompts.
         seed: Everything drawn is a function of it.
         compat: `paper` draws contexts and question letters at random, whatever the clean prompt has.
+        objects: What may be in a counterfactual's boxes.
     """
     random = Random(f"counterfactual/{seed}/{compat}")
     pairs = []
     for prompt in prompts:
         boxes = len(prompt.context.boxes)
         avoid = None if compat == "paper" else prompt.context
-        context = draw_context(random, boxes, avoid=avoid)
+        context = draw_context(random, boxes, avoid=avoid, objects=objects)
         taken = () if compat == "paper" else (*context.labels, *prompt.context.labels)
         label = random.choice([letter for letter in LABELS if letter not in taken])
         other = BoxesPrompt(context, random.randrange(boxes), label, prompt.cluster)

@@ -22,7 +22,7 @@ from entitrack.tasks.boxes import (
     counterfactual_pairs,
 )
 from entitrack.tasks.prompts import Pair
-from entitrack.tasks.vocabulary import LABELS
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
 _SEGMENT = re.compile(r"^[Tt]he (?P<object>[\w-]+) is in Box (?P<label>[A-Za-z]+)$")
 _QUESTION = re.compile(r"^Box (?P<label>[A-Za-z]+) contains the(?: (?P<answer>[\w-]+))?$")
@@ -114,8 +114,12 @@ class BoxesFile:
         return prompts
 
     def pairs(self) -> list[Pair]:
-        """The prompts with path-patching counterfactuals."""
-        return counterfactual_pairs(self.prompts(), self.seed, self.compat)
+        """The prompts with path-patching counterfactuals, made of the file's own objects where it has enough."""
+        prompts = self.prompts()
+        most = max(len(prompt.context.boxes) for prompt in prompts)
+        own = sorted({box.object for prompt in prompts for box in prompt.context.boxes})
+        objects = own if len(own) >= 2 * most else OBJECTS
+        return counterfactual_pairs(prompts, self.seed, self.compat, objects)
 
     def backgrounds(self, count: int) -> list[BoxesPrompt]:
         """Prompts with random objects of the file, random letters and a random letter in the question.

@@ -83,11 +83,11 @@ class Task(Protocol):
         """What the prompts depend on, as plain values: part of the key of every stored result."""
         ...
 
-    def prompts(self) -> list[Prompt]:
+    def prompts(self) -> Sequence[Prompt]:
         """The clean prompts."""
         ...
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> Sequence[Pair]:
         """The clean prompts, each with its path-patching counterfactual."""
         ...
 

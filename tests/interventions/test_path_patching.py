@@ -128,6 +128,19 @@ def test_padding_changes_nothing(
         torch.testing.assert_close(effects(golden_model, padded)["effect"], expected, atol=5e-5, rtol=1e-4)
 
 
+def test_receivers_in_the_first_layer_receive_nothing(
+    golden_model: Model, golden: dict[str, Tensor], golden_json: dict[str, Any]
+) -> None:
+    inputs = _rows(golden_inputs(golden, golden_json, "pos_detector"), slice(0, 9))
+    first, later = [[0, 1], [0, 2]], [[2, 1], [3, 2]]
+
+    def scored(heads: list[list[int]]) -> Tensor:
+        return effects(golden_model, {**inputs, "receivers": {"component": "v", "heads": heads}})["effect"]
+
+    assert (scored(first) == 0).all()
+    torch.testing.assert_close(scored([*first, *later]), scored(later), atol=5e-5, rtol=1e-4)
+
+
 def test_shipped_by_value_gives_the_same(
     golden_model: Model, golden: dict[str, Tensor], golden_json: dict[str, Any]
 ) -> None:
@@ -158,7 +171,7 @@ def _rows(inputs: dict[str, Any], rows: slice) -> dict[str, Any]:
 
 
 def _pad(prompts: dict[str, Tensor], left: int, right: int) -> dict[str, Tensor]:
-    moved = {name: prompts[name] + left for name in ("position", "last") if name in prompts}
+    moved: dict[str, Tensor] = {name: prompts[name] + left for name in ("position", "last") if name in prompts}
     grown = {name: torch.nn.functional.pad(prompts[name], (left, right), value=0) for name in ("tokens", "mask")}
     return {**prompts, **moved, **grown}
 

@@ -114,6 +114,7 @@ def gpt_neox_layout(model: Any) -> Layout:
 
 _BY_MODEL_TYPE: dict[str, Callable[[Any], Layout]] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo", "olmo2"), llama_layout),
+    **dict.fromkeys(("gemma", "olmo3"), llama_layout),
     "phi3": phi3_layout,
     "gpt2": gpt2_layout,
     "gpt_neox": gpt_neox_layout,

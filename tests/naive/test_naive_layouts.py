@@ -11,7 +11,7 @@ from .layouts import layout_of
 from .prompts import Prompts
 from .tiny import ARCHITECTURES, tiny
 
-NORMED_TOGETHER = {"olmo2"}
+NORMED_TOGETHER = {"olmo2", "olmo3"}
 """Here q and k are normed over all heads at once, so replacing one head moves the others."""
 TOKENS = torch.arange(14).view(2, 7) + 3
 KV_HEAD, TOKEN = 1, 3

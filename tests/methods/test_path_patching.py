@@ -1,0 +1,130 @@
+"""Path patching as a method: stages, choice of heads, empty groups, published quirks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from entitrack.backends import Local, Runner
+from entitrack.errors import UserError
+from entitrack.methods.experiment import Experiment
+from entitrack.methods.path_patching import PathPatchingResult, Settings, Stage, choose, run
+
+STAGES = [
+    Stage("value_fetcher", "last", "logits", "", 4),
+    Stage("pos_transmitter", "last", "q", "value_fetcher", 2),
+    Stage("pos_detector", "query_label", "v", "pos_transmitter", 2),
+    Stage("struct_reader", "prev_query_label", "v", "pos_detector", 2),
+]
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, PathPatchingResult]:
+    return {}
+
+
+def found(experiment: Experiment, **settings: Any) -> PathPatchingResult:
+    return run(experiment, Settings(stages=STAGES, **settings))
+
+
+def test_the_circuit_is_what_the_scores_say(golden_experiment: Experiment) -> None:
+    result = found(golden_experiment)
+    assert [group.name for group in result.circuit.groups] == [stage.name for stage in STAGES]
+    for stage in result.stages:
+        torch.testing.assert_close(stage.scores, stage.effects.mean(0))
+        chosen = [float(stage.scores[head]) for head in stage.heads]
+        assert chosen == sorted(chosen)
+        assert all(score < 0 for score in chosen)
+        assert len(chosen) <= stage.stage.size
+        assert stage.noise < 1e-3
+    assert result.circuit.found_on["model"] == "base"
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 5}, {"padding": "left"}])
+def test_scores_depend_on_neither_batches_nor_padding(golden_experiment: Experiment, changes: Any) -> None:
+    whole, other = found(golden_experiment), found(dataclasses.replace(golden_experiment, **changes))
+    for first, second in zip(whole.stages, other.stages, strict=True):
+        torch.testing.assert_close(first.scores, second.scores, atol=1e-5, rtol=1e-4)
+
+
+def test_one_job_a_batch_and_stage(golden_experiment: Experiment) -> None:
+    result = found(golden_experiment)
+    assert golden_experiment.runner.cost.units == 2 * len(result.stages)
+
+
+def test_the_published_procedure_reads_every_head_elsewhere(golden_experiment: Experiment) -> None:
+    """`compat=paper` redraws where the counterfactual is read: other scores, in the last stage alone."""
+    paper = dataclasses.replace(golden_experiment.task, compat="paper")  # type: ignore[type-var]
+    default = found(golden_experiment)
+    published = found(dataclasses.replace(golden_experiment, task=paper))
+    by_name = {stage.stage.name: stage for stage in published.stages}
+    for stage in default.stages:
+        if stage.stage.name == "struct_reader":
+            assert not torch.allclose(stage.scores, by_name[stage.stage.name].scores, atol=1e-6)
+
+
+def test_heads_within_the_noise_are_not_chosen() -> None:
+    scores = torch.tensor([[-0.5, -0.01], [-1e-7, 0.3]])
+    errors = torch.tensor([[0.1, 0.02], [0.0, 0.1]])
+    assert choose(scores, errors, 1e-6, 4) == ((0, 0),)
+    assert choose(scores, torch.zeros(2, 2), 1e-6, 4) == ((0, 0), (0, 1))
+    assert choose(scores, torch.zeros(2, 2), 1e-8, 1) == ((0, 0),)
+    assert choose(scores.abs(), errors, 1e-6, 4) == ()
+
+
+def test_an_empty_group_leaves_the_later_ones_empty(
+    golden_experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entitrack.methods.path_patching.choose", lambda *_: ())
+    result = found(golden_experiment)
+    assert result.circuit.size == 0
+    assert set(result.skipped) == {"pos_transmitter", "pos_detector", "struct_reader"}
+    assert any("value_fetcher is empty: no head's score is below the noise" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "message"),
+    [
+        (1, {"component": "x"}, r"stages\.1\.component: unknown component 'x'"),
+        (0, {"role": "first"}, r"stages\.0\.role: the task has no role 'first'; available: last"),
+        (1, {"name": "value_fetcher"}, r"stages\.1\.name: two stages"),
+        (1, {"receivers": ""}, r"stages\.1\.receivers: logits have no receivers"),
+        (1, {"receivers": "later"}, r"stages\.1\.receivers: no earlier stage 'later'; available: value_fetcher"),
+        (1, {"role": "query_label"}, r"stages\.1\.role: q is read where the receivers are, at 'last'"),
+    ],
+)
+def test_stages_that_cannot_run_are_named(
+    golden_experiment: Experiment, number: int, changes: Any, message: str
+) -> None:
+    stages = [*STAGES]
+    stages[number] = dataclasses.replace(stages[number], **changes)
+    with pytest.raises(UserError, match=message):
+        run(golden_experiment, Settings(stages=stages))
+    with pytest.raises(UserError, match="there are none"):
+        run(golden_experiment, Settings())
+
+
+def test_a_killed_run_resumes(golden_experiment: Experiment, tmp_path: Any) -> None:
+    """What was finished before an interruption is not computed again, and the result is the same."""
+    from entitrack.store import Store
+
+    class Interrupted(Local):
+        left = 1
+
+        def run(self, model: Any, function: Any, inputs: Any) -> Any:
+            if Interrupted.left == 0:
+                raise KeyboardInterrupt
+            Interrupted.left -= 1
+            return super().run(model, function, inputs)
+
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        found(dataclasses.replace(golden_experiment, runner=Runner(Interrupted(), store)))
+    resumed = dataclasses.replace(golden_experiment, runner=Runner(Local(), store))
+    again = found(resumed)
+    assert resumed.runner.cost.reused == 1
+    for stage, expected in zip(again.stages, found(golden_experiment).stages, strict=True):
+        torch.testing.assert_close(stage.scores, expected.scores)

@@ -1,0 +1,131 @@
+"""Laws of box prompts, for many seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from entitrack.errors import UserError
+from entitrack.tasks.boxes import Boxes, BoxesContext, held_out
+from entitrack.tasks.jsonl import BoxesFile, parse_sentence
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("boxes", [2, 5, 7, 12])
+def test_every_box_is_asked_for_once_and_answers(seed: int, boxes: int) -> None:
+    prompts = Boxes(count=3 * boxes, boxes=boxes, seed=seed).prompts()
+    assert len(prompts) == 3 * boxes
+    for cluster in range(3):
+        own = [prompt for prompt in prompts if prompt.cluster == cluster]
+        assert [prompt.query for prompt in own] == list(range(boxes))
+        context = own[0].context
+        assert len({box.object for box in context.boxes}) == len(set(context.labels)) == boxes
+        assert held_out(context)
+        for prompt in own:
+            assert prompt.text.endswith(f"Box {prompt.label} contains the")
+            assert f"he {prompt.answer} is in Box {prompt.label}" in prompt.text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spans_cover_what_they_name(seed: int) -> None:
+    for pair in Boxes(count=14, seed=seed).pairs():
+        for prompt in (pair.clean, pair.counterfactual):
+            read = {role: prompt.text[start:end] for role, (start, end) in prompt.spans.items()}
+            assert read["correct_object"] == prompt.answer
+            assert f"{prompt.answer} is in Box {read['prev_query_label']}" in prompt.text
+            assert prompt.text[prompt.spans["query_label"][1] :] == " contains the"
+        read = {role: pair.clean.text[start:end] for role, (start, end) in pair.clean.spans.items()}
+        assert read["prev_query_label"] == read["query_label"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_in_a_counterfactual_answers_it(seed: int) -> None:
+    for pair in Boxes(count=14, seed=seed).pairs():
+        clean, other = pair.clean, pair.counterfactual
+        assert isinstance(clean.context, BoxesContext)  # type: ignore[attr-defined]
+        objects = {box.object for box in other.context.boxes}  # type: ignore[attr-defined]
+        assert not objects & {box.object for box in clean.context.boxes}  # type: ignore[attr-defined]
+        assert not set(other.context.labels) & set(clean.context.labels)  # type: ignore[attr-defined]
+        assert other.label not in other.context.labels  # type: ignore[attr-defined]
+
+
+def test_the_published_counterfactual_may_name_one_of_its_boxes() -> None:
+    pairs = Boxes(count=350, compat="paper").pairs()
+    named = sum(pair.counterfactual.label in pair.counterfactual.context.labels for pair in pairs)  # type: ignore[attr-defined]
+    assert 0.15 < named / len(pairs) < 0.40  # 7 of 26 letters
+
+
+def test_prompts_are_a_function_of_the_seed() -> None:
+    assert Boxes(seed=3).prompts() == Boxes(seed=3).prompts()
+    assert Boxes(seed=3).pairs() == Boxes(seed=3).pairs()
+    assert Boxes(seed=3).prompts() != Boxes(seed=4).prompts()
+    assert Boxes(count=14).prompts() == Boxes(count=70).prompts()[:14]
+
+
+def test_train_and_test_contexts_are_disjoint() -> None:
+    train = {prompt.context for prompt in Boxes(count=700, boxes=2, split="train").prompts()}
+    assert not any(held_out(context) for context in train)
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"boxes": 13}, "boxes"),
+        ({"count": 0}, "count"),
+        ({"split": "x"}, "split"),
+        ({"compat": "x"}, "compat"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, int], place: str) -> None:
+    with pytest.raises(UserError, match=f"task.{place}"):
+        Boxes(**settings)  # type: ignore[arg-type]
+
+
+def test_a_sentence_is_read_with_and_without_its_answer() -> None:
+    sentence = "The document is in Box Q, the bread is in Box X. Box X contains the"
+    for text in (sentence, f"{sentence} bread", f"{sentence} bread.", f"<s> {sentence} bread."):
+        prompt = parse_sentence(text)
+        assert prompt.text == sentence
+        assert prompt.answer == "bread"
+
+
+def test_generated_prompts_survive_the_file(tmp_path: Path) -> None:
+    prompts = Boxes(count=21).prompts()
+    path = tmp_path / "boxes.jsonl"
+    path.write_text("\n".join(json.dumps({"sentence": prompt.text}) for prompt in prompts))
+    assert BoxesFile(str(path)).prompts() == prompts
+    assert BoxesFile(str(path), count=5).prompts() == prompts[:5]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("not json", "Expecting value"),
+        ('{"text": "x"}', "no key 'sentence'"),
+        ('{"sentence": "The book is in Box Q"}', "no question"),
+        ('{"sentence": "The book in Box Q. Box Q contains the"}', "segment 'The book in Box Q'"),
+        ('{"sentence": "The book is in Box Q. Is Box Q full"}', "question 'Is Box Q full'"),
+        ('{"sentence": "The book is in Box Q. Box X contains the"}', "no box 'X'"),
+        ('{"sentence": "The book is in Box Q. Box Q contains the key"}', "given as 'key'"),
+        ('{"sentence": "The book is in Box Q, the key is in Box Q. Box Q contains the"}', "same letter"),
+        ("[1]", "list indices"),
+    ],
+)
+def test_a_line_that_does_not_parse_is_named(tmp_path: Path, line: str, reason: str) -> None:
+    good = '{"sentence": "The book is in Box Q. Box Q contains the book"}'
+    path = tmp_path / "boxes.jsonl"
+    path.write_text(f"{good}\n\n{line}\n")
+    with pytest.raises(UserError, match=r"boxes\.jsonl, line 3") as error:
+        BoxesFile(str(path)).prompts()
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_missing_or_too_short_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"task\.path"):
+        BoxesFile(str(tmp_path / "none.jsonl")).prompts()
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(UserError, match="has 0 prompts"):
+        BoxesFile(str(tmp_path / "empty.jsonl")).prompts()

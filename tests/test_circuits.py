@@ -1,0 +1,57 @@
+"""Circuits: what is written is read, and what a model does not have is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entitrack.circuits import SHIPPED, Circuit, Group, read_circuit
+from entitrack.errors import UserError
+from entitrack.models.family import Model
+from entitrack.tasks.boxes import ROLES
+
+CIRCUIT = Circuit((Group("value_fetcher", "last", ((3, 3), (1, 4))), Group("empty", "last", ())), {"model": "x"})
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    CIRCUIT.write(tmp_path / "c.json")
+    assert read_circuit(str(tmp_path / "c.json"), "tiny") == CIRCUIT
+
+
+def test_the_published_circuits_are_there() -> None:
+    sizes = {name: read_circuit(name, "llama-7b").size for name in ("llama", "goat", "float")}
+    assert sizes["llama"] == 72
+
+
+@pytest.mark.parametrize("family", list(SHIPPED))
+def test_shipped_circuits_read(family: str) -> None:
+    for file in SHIPPED[family].glob("*.json"):
+        assert read_circuit(file.stem, family).size > 0
+
+
+def test_an_unknown_circuit_lists_those_that_ship() -> None:
+    with pytest.raises(UserError, match=r"circuit: no file 'nope'.*available: float, goat, llama"):
+        read_circuit("nope", "llama-7b")
+
+
+def test_a_file_that_holds_no_circuit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"groups": [{"name": "a"}]}')
+    with pytest.raises(UserError, match=r"c\.json: not a circuit"):
+        read_circuit(str(tmp_path / "c.json"), "tiny")
+
+
+def test_heads_and_roles_are_checked(golden_model: Model) -> None:
+    CIRCUIT.check(golden_model.anatomy, ROLES)
+    for heads, role, reason in (
+        (((4, 0),), "last", r"no head \[4, 0\]; available: layers 0 to 3, heads 0 to 5"),
+        (((0, 6),), "last", r"no head \[0, 6\]"),
+        (((0, 0),), "first", "no role 'first'; available: last"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            Circuit((Group("g", role, heads),)).check(golden_model.anatomy, ROLES)
+
+
+def test_an_unknown_group_lists_those_that_exist() -> None:
+    with pytest.raises(UserError, match="available: value_fetcher, empty"):
+        CIRCUIT.group("nope")

@@ -1,0 +1,142 @@
+"""The door: what a run prints, leaves behind, and says when it is asked for the impossible."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from entitrack import run as door
+from entitrack.circuits import Circuit
+from entitrack.models.family import Family
+from entitrack.tasks.encoding import encode
+
+Launch = Callable[..., int]
+
+
+@pytest.fixture
+def golden_overrides(
+    tmp_path: Path, golden_folder: Path, golden_family: Family, golden_task: object, golden_circuit: Circuit
+) -> list[str]:
+    """A command line about the golden models, on a file of prompts."""
+    prompts = golden_task.prompts()  # type: ignore[attr-defined]
+    encode(prompts, golden_family.tokenizer)
+    lines = [json.dumps({"sentence": f"{prompt.text} {prompt.answer}."}) for prompt in prompts]
+    (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
+    golden_circuit.write(tmp_path / "circuit.json")
+    return [
+        f"model.members.llama.path={golden_folder / 'base'}",
+        f"model.members.float.path={golden_folder / 'donor'}",
+        "model.name=golden",
+        "model.device=cpu",
+        "task=boxes_file",
+        f"task.path={tmp_path / 'boxes.jsonl'}",
+        f"circuit={tmp_path / 'circuit.json'}",
+        "batch_size=21",
+    ]
+
+
+@pytest.fixture
+def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launch:
+    """Run the command line in an empty folder; gives its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["entitrack", *arguments])
+        try:
+            door.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return start
+
+
+def only_run(folder: Path, method: str) -> Path:
+    (found,) = [path.parent for path in (folder / "outputs" / method).rglob("result.json")]
+    return found
+
+
+def test_cmap_leaves_table_record_and_figure(
+    launch: Launch, golden_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch("method=cmap", "tracking=disabled", *golden_overrides) == 0
+    printed = capsys.readouterr().out
+    for row in ("llama (base)", "float (donor)", "full circuit", "value_fetcher", "struct_reader"):
+        assert row in printed
+    folder = only_run(tmp_path, "cmap")
+    record = json.loads((folder / "result.json").read_text())
+    rows = {row[0]: row for row in record["tables"][0]["rows"]}
+    right = load_file(folder / "arrays.safetensors")
+    accuracy = rows["llama (base)"][2]
+    assert accuracy["value"] == pytest.approx(right["base"].float().mean().item())
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert accuracy["n"] == 42
+    assert record["cost"]["units"] == 4
+    assert (folder / "figure.png").stat().st_size > 1000
+
+
+def test_offline_recording_needs_no_account(
+    launch: Launch, golden_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert launch("method=evaluate", "method.models=[llama]", *golden_overrides) == 0
+    assert list(only_run(tmp_path, "evaluate").glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_path_patching_writes_a_circuit_that_cmap_reads(
+    launch: Launch, golden_overrides: list[str], tmp_path: Path
+) -> None:
+    assert launch("method=path_patching", "tracking=disabled", *golden_overrides) == 0
+    found = only_run(tmp_path, "path_patching") / "circuit.json"
+    others = [word for word in golden_overrides if not word.startswith("circuit=")]
+    assert launch("method=cmap", "tracking=disabled", f"circuit={found}", *others) == 0
+
+
+def test_a_sweep_runs_every_donor(launch: Launch, golden_overrides: list[str], tmp_path: Path) -> None:
+    overrides = [*golden_overrides, "tracking=disabled", "hydra.sweep.dir=swept"]
+    assert launch("--multirun", "method=cmap", "donor=float,llama", *overrides) == 0
+    assert len(list((tmp_path / "swept").rglob("result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["method=nope"], "method: there is no method 'nope'; available: "),
+        (["donor=nope"], "donor: there is no donor 'nope'; available: float, goat, llama, vicuna"),
+        (["--multirun", "donor=nope,float"], "donor: there is no donor 'nope'; available: "),
+        (["method.nope=1"], "method.nope: there is no such key; available: name, groups"),
+        (["method.groups=[nope]"], "method.groups: no group 'nope' in the circuit; available: value_fetcher"),
+        (["task.path=none.jsonl"], "task.path: cannot read 'none.jsonl'"),
+        (["circuit=nope"], "circuit: no file 'nope'"),
+        (["model.members.llama.path=nowhere/at-all"], "model.members.llama: cannot load 'nowhere/at-all'"),
+        (["model.dtype=int3"], "model.dtype: unknown dtype 'int3'; available: float32"),
+        (["tracking=online"], "tracking: online recording needs an account"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    launch: Launch,
+    golden_overrides: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", "/dev/null")
+    assert launch(*arguments[:-1], "method=cmap", "tracking=disabled", *golden_overrides, arguments[-1]) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert complaint.startswith(f"entitrack: {message}")
+    assert "\n" not in complaint
+
+
+def test_a_head_that_does_not_exist_is_named(
+    launch: Launch, golden_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.json").write_text('{"groups": [{"name": "a", "role": "last", "heads": [[9, 0]]}]}')
+    assert launch("method=cmap", *golden_overrides, f"circuit={tmp_path / 'bad.json'}") == 2
+    assert "group 'a': no head [9, 0]; available: layers 0 to 3, heads 0 to 5" in capsys.readouterr().err
