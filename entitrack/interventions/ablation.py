@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, forward_inputs
+from entitrack.interventions.evaluation import answer_probability, forward_inputs, full_cache
 from entitrack.interventions.packing import select_z
 from entitrack.interventions.sites import Anatomy, at, layer_at, part, unembed
 
@@ -78,12 +78,8 @@ def ablate_everything(
     """
     state: dict[str, Any] = {"streams": [], "z": []}
     rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
-    one = {name: prompts[name][:1, :1] for name in ("tokens", "mask")}
     with torch.no_grad():
-        with model.trace(forward_inputs(one), use_cache=True):
-            blank = type(model.output.past_key_values)
-        cache = blank()
-        with model.trace({**forward_inputs(prompts), "past_key_values": cache}, use_cache=True):
+        with model.trace({**forward_inputs(prompts), **full_cache(model, anatomy, prompts["tokens"])}):
             for layer in range(anatomy["n_layers"]):
                 stream = layer_at(model, anatomy, layer).input
                 state["streams"].append(stream[rows.to(stream.device), positions.to(stream.device)])
@@ -91,9 +87,10 @@ def ablate_everything(
                 z = o_proj.input
                 state["z"].append(z[rows.to(z.device), positions.to(z.device)])
                 o_proj.input = fills[layer].to(z).expand_as(z).clone()
+            cache = model.output.past_key_values
     state["keys"] = [entry.keys for entry in cache.layers]
     state["values"] = [entry.values for entry in cache.layers]
-    state["cache"] = blank
+    state["cache"] = type(cache)
     return state
 
 

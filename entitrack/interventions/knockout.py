@@ -16,8 +16,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from entitrack.interventions.ablation import final_outcomes
-from entitrack.interventions.evaluation import forward_inputs
-from entitrack.interventions.packing import finish_heads, pack_inputs
+from entitrack.interventions.evaluation import forward_inputs, full_cache
+from entitrack.interventions.packing import finish_heads, mask_layer, pack_inputs
 from entitrack.interventions.sites import Anatomy, layer_at, part
 
 
@@ -66,18 +66,15 @@ def clean_state(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor]) -> dic
     `keys`, `values` by layer; `cache`, the class of caches.
     """
     streams = []
-    one = {name: prompts[name][:1, :1] for name in ("tokens", "mask")}
     with torch.no_grad():
-        with model.trace(forward_inputs(one), use_cache=True):
-            blank = type(model.output.past_key_values)
-        cache = blank()
-        with model.trace({**forward_inputs(prompts), "past_key_values": cache}, use_cache=True):
+        with model.trace({**forward_inputs(prompts), **full_cache(model, anatomy, prompts["tokens"])}):
             for layer in range(anatomy["n_layers"]):
                 streams.append(layer_at(model, anatomy, layer).input)
             output = layer_at(model, anatomy, anatomy["n_layers"] - 1).output
             streams.append(output[0] if anatomy["returns_tuple"] else output)
+            cache = model.output.past_key_values
     keys = [entry.keys for entry in cache.layers]
-    return {"streams": streams, "keys": keys, "values": [entry.values for entry in cache.layers], "cache": blank}
+    return {"streams": streams, "keys": keys, "values": [entry.values for entry in cache.layers], "cache": type(cache)}
 
 
 def answer_from(
@@ -106,6 +103,8 @@ def answer_from(
         if first <= top:
             for layer in range(first):
                 layer_at(model, anatomy, layer).skip((stream, None) if anatomy["returns_tuple"] else stream)
+            for layer in range(first, top + 1):
+                mask_layer(model, anatomy, layer, inputs)
             before = layer_at(model, anatomy, top).input[:, -1:]
             stream = finish_heads(model, anatomy, top, before, part(model, anatomy, top, "o_proj").input[:, -1:])
         found = final_outcomes(model, anatomy, stream[:, -1:], given, len(rows))

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, through
+from entitrack.interventions.suffix import use_mask
 
 PACKED_TOKENS = 48
 """Runs are packed side by side in one row up to this many tokens."""
@@ -44,7 +45,7 @@ def pack_inputs(
 
     Returns:
         `forward`, the arguments; `shape`, (row, lane, pack, place), where lanes are rows of the batch; `slots`, padded
-        to lanes and packs unless one entry serves all.
+        to lanes and packs unless one entry serves all; `masks`, see `slot_masks`.
     """
     length = slots.shape[2]
     pack = max(1, min(n_runs, PACKED_TOKENS // length))
@@ -56,13 +57,21 @@ def pack_inputs(
         slots = torch.cat([slots, slots[:, -1:].expand(-1, lanes * pack - n_runs, -1)], 1).reshape(shape)
     whole = slots.expand(shape)
     flat = whole.reshape(shape[0] * lanes, pack * length)
+    masks = slot_masks(anatomy, whole, tokens.shape[1], state["keys"][0].dtype, blocked)
     forward = {
         "input_ids": tokens.repeat_interleave(lanes, 0).gather(1, flat),
         "position_ids": flat,
-        "attention_mask": slot_mask(model, anatomy, whole, tokens.shape[1], state["keys"][0].dtype, blocked),
+        "attention_mask": masks[anatomy["windows"][-1]],
         "past_key_values": prefix_cache(state, rows, first_layer, lanes),
     }
-    return {"forward": forward, "shape": shape, "slots": slots}
+    return {"forward": forward, "shape": shape, "slots": slots, "masks": masks}
+
+
+def mask_layer(model: Any, anatomy: Anatomy, layer: int, inputs: dict[str, Any]) -> None:
+    """Give a layer the mask of its own window, where that is not the one which the whole pass has."""
+    window = anatomy["windows"][layer]
+    if window != anatomy["windows"][-1]:
+        use_mask(model, anatomy, layer, inputs["masks"][window])
 
 
 def prefix_cache(state: dict[str, Any], rows: Tensor, first_layer: int, lanes: int) -> Any:
@@ -75,19 +84,17 @@ def prefix_cache(state: dict[str, Any], rows: Tensor, first_layer: int, lanes: i
     return cache
 
 
-def slot_mask(
-    model: Any,
+def slot_masks(
     anatomy: Anatomy,
     slots: Int[Tensor, "row lane pack place"],
     n_tokens: int,
     dtype: Any,
     blocked: Int[Tensor, " row"] | None = None,
-) -> Any:
-    """Additive mask `[row * lane, 1, pack * place, token + pack * place]`.
+) -> dict[int, Float[Tensor, "lane 1 query key"]]:
+    """For each attention window the model has, what a place sees; 0 is no window.
 
-    A place sees the prompt's tokens before it that its run does not go over, and its run's own places up to itself;
-    the first place does not see the token `blocked`.
-    For models with sliding-window layers it is a dictionary of two, as those models take it.
+    It sees the prompt's tokens before it that its run does not go over, and its run's own places up to itself; the
+    first place does not see the token `blocked`. Additive masks `[row * lane, 1, pack * place, token + pack * place]`.
     """
     rows, lanes, pack, length = slots.shape
     index = torch.arange(n_tokens, device=slots.device)
@@ -99,19 +106,16 @@ def slot_mask(
     own = slots[..., :, None] - slots[..., None, :]
     same = torch.eye(pack, dtype=torch.bool, device=slots.device)[:, None, :, None]
 
-    def build(window: int) -> Tensor:
+    masks = {}
+    for window in set(anatomy["windows"]):
         reach = window or 1 << 30
         before = (distance > 0) & (distance < reach) & ~hidden
         within = (own >= 0) & (own < reach)
         packed = (within[:, :, :, :, None] & same).flatten(4, 5)
         seen = torch.cat([before, packed], 4).reshape(rows * lanes, 1, pack * length, -1)
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-        return mask.masked_fill(~seen, torch.finfo(dtype).min).to(model.device)
-
-    if not anatomy["mask_names"]:
-        return build(anatomy["windows"][0])
-    full, sliding = anatomy["mask_names"]
-    return {full: build(0), sliding: build(max(anatomy["windows"]))}
+        masks[window] = mask.masked_fill(~seen, torch.finfo(dtype).min)
+    return masks
 
 
 def run_layers(
@@ -147,6 +151,7 @@ def run_layers(
             layer_at(model, anatomy, layer).skip((flat, None) if anatomy["returns_tuple"] else flat)
     for layer in range(start + 1, top + 1):
         fill = gather_fill(fills[layer], run["rows"], inputs["slots"])
+        mask_layer(model, anatomy, layer, inputs)
         seen["streams"][layer] = layer_at(model, anatomy, layer).input
         o_proj = part(model, anatomy, layer, "o_proj")
         seen["z"][layer] = o_proj.input

@@ -91,6 +91,6 @@ class Task(Protocol):
         """The clean prompts, each with its path-patching counterfactual."""
         ...
 
-    def backgrounds(self, count: int) -> list[Prompt]:
+    def backgrounds(self, count: int) -> Sequence[Prompt]:
         """Prompts like the clean ones with everything random in them, which mean ablation averages over."""
         ...
