@@ -185,7 +185,7 @@ def test_every_head_at_every_position_is_the_model(architecture: str) -> None:
     width = model.anatomy["n_heads"] * model.anatomy["d_head"]
     fill = {"values": torch.full((2, 9, width), 5.0)}
     everything = torch.ones(1, 9, 2, 4, dtype=torch.bool)
-    more = {"circuits": everything, "reference": torch.zeros_like(everything[0]), "chunk_tokens": 4096}
+    more: dict[str, Any] = {"circuits": everything, "reference": torch.zeros_like(everything[0]), "chunk_tokens": 4096}
     found = run(model, circuit_answers, **inputs, fill=fill, **more)
     with torch.no_grad():
         logits = Prompts(inputs["prompts"]["tokens"]).logits_at(module, inputs["prompts"]["last"])
@@ -193,13 +193,13 @@ def test_every_head_at_every_position_is_the_model(architecture: str) -> None:
     torch.testing.assert_close(found["probability"][0], expected, atol=1e-4, rtol=0)
 
 
-def test_resampling_with_the_prompts_themselves_changes_what_it_should() -> None:
+def test_resampling_from_the_prompts_themselves_changes_nothing() -> None:
     """Ablating with a prompt's own z leaves the model as it is, for every circuit."""
     module, model = wrapped("llama")
     inputs = tiny_inputs()
     own = {name: inputs["prompts"][name] for name in ("tokens", "mask")}
     circuits = random_circuits(6, (3, 2, 4))
-    more = {"circuits": circuits, "reference": circuits[4], "chunk_tokens": 64}
+    more: dict[str, Any] = {"circuits": circuits, "reference": circuits[4], "chunk_tokens": 64}
     found = run(model, circuit_answers, **inputs, fill=own, **more)
     with torch.no_grad():
         logits = Prompts(inputs["prompts"]["tokens"]).logits_at(module, inputs["prompts"]["last"])
