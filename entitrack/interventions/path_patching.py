@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.interventions.evaluation import answer, answer_probability, forward_inputs, full_cache
+from entitrack.interventions.memory import in_pieces
 from entitrack.interventions.sites import (
     Anatomy,
     at,
@@ -38,7 +39,7 @@ def path_effects(
     source: dict[str, Tensor],
     senders: list[list[int]],
     receivers: dict[str, Any],
-    chunk_tokens: int,
+    gib: float = 0.0,
 ) -> dict[str, Tensor]:
     """Effect of every sender on the probability of the right answer, through the given receivers.
 
@@ -51,18 +52,17 @@ def path_effects(
         senders: Heads to score, for each layer.
         receivers: `{"component": "logits"}`, or `{"component": "q" | "k" | "v", "heads": [[layer, head], ...]}`;
             heads of `k` and `v` are those that keys and values have (KV groups).
-        chunk_tokens: At most this many tokens go through the model at once.
+        gib: Memory budget for what goes through the model at once, see `memory.in_pieces`.
 
     Returns:
         `effect` `[batch, layer, head]`: (p_patched - p_clean) / p_clean, 0 where no path leads from a sender and for
         heads that are not senders; `null` `[batch]`: the same for a sender whose z is left alone, which is the
-        arithmetic's own noise; `probability` `[batch]`: p_clean.
+        arithmetic's own noise; `probability` `[batch]`: p_clean; `peak_bytes` `[1]`: what the largest piece takes.
     """
-    heads_of = {layer: heads for layer, heads in enumerate(senders) if heads}
     by_logits = receivers["component"] == "logits"
     reading = sorted({layer for layer, _ in receivers.get("heads", [])})
     top = anatomy["n_layers"] if by_logits else max(reading)
-    heads_of = {layer: heads for layer, heads in heads_of.items() if layer < top}
+    heads_of = {layer: heads for layer, heads in enumerate(senders) if heads and layer < top}
     if not heads_of:
         return no_effects(model, anatomy, clean)
     source_z = read_source(model, anatomy, source, sorted(heads_of))
@@ -72,20 +72,23 @@ def path_effects(
             state = read_clean(model, anatomy, clean["position"], top, reading)
             probability = answer_probability(at(model.output.logits, clean["last"]), clean["answers"])
             cache = model.output.past_key_values
-            swept = sweep(model, anatomy, state, source_z, heads_of, receivers, top)
-            if by_logits:
-                patched = final_probabilities(model, anatomy, swept["stream"], clean["answers"], chunk_tokens)
-        if not by_logits:
-            patched = rerun_suffixes(model, anatomy, clean, state, cache, swept, receivers, chunk_tokens)
+            swept, peak = sweep_in_pieces(model, anatomy, state, source_z, heads_of, receivers, clean, gib)
+        patched = swept.get("probability")
+        if patched is None:
+            arguments = (clean, state["streams"], cache, swept, receivers, gib)
+            patched, suffix_peak = rerun_suffixes(model, anatomy, *arguments)
+            peak = max(peak, suffix_peak)
     change = patched / probability[:, None] - 1
-    return {**scatter_effects(anatomy, change, heads_of), "probability": probability}
+    effects = scatter_effects(anatomy, change, heads_of)
+    return {**effects, "probability": probability, "peak_bytes": torch.tensor([peak])}
 
 
 def no_effects(model: Any, anatomy: Anatomy, clean: dict[str, Tensor]) -> dict[str, Tensor]:
     """The effects where no path leads from a sender to a receiver: none."""
     probability = answer(model, anatomy, clean)["probability"]
     change = torch.zeros(len(probability), 1, device=probability.device)
-    return {**scatter_effects(anatomy, change, {}), "probability": probability}
+    effects = scatter_effects(anatomy, change, {})
+    return {**effects, "probability": probability, "peak_bytes": torch.zeros(1, dtype=torch.long)}
 
 
 def read_source(
@@ -136,41 +139,85 @@ def read_clean(
     return state
 
 
-def sweep(
+def sweep_in_pieces(
     model: Any,
     anatomy: Anatomy,
     state: dict[str, Any],
     source_z: dict[int, Tensor],
     heads_of: dict[int, list[int]],
     receivers: dict[str, Any],
-    top: int,
-) -> dict[str, Any]:
+    clean: dict[str, Tensor],
+    gib: float,
+) -> tuple[dict[Any, Tensor], int]:
+    """The sweep, as many prompts at once as the budget allows.
+
+    Returns:
+        For logits `{"probability": [batch, variant]}`, for receivers what `sweep` gives; and the bytes that the
+        largest piece takes.
+    """
+    resid_pre, z, attention = (torch.stack(state[name], 1) for name in ("resid_pre", "z", "attention"))
+
+    def work(prompts: Tensor) -> dict[Any, Tensor]:
+        rows = prompts.to(resid_pre.device)
+        source = {layer: values[rows] for layer, values in source_z.items()}
+        swept = sweep(model, anatomy, resid_pre[rows], z[rows], attention[rows], source, heads_of, receivers)
+        if receivers["component"] != "logits":
+            return swept
+        logits = unembed(model, anatomy, swept["stream"])
+        return {"probability": answer_probability(logits, clean["answers"][rows])}
+
+    variants = 1 + sum(len(heads) for heads in heads_of.values())
+    pieces, peak = in_pieces(resid_pre.shape[0], variants, gib, resid_pre.device, work)
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}, peak
+
+
+def sweep(
+    model: Any,
+    anatomy: Anatomy,
+    resid_pre: Float[Tensor, "batch layer d_model"],
+    z: Float[Tensor, "batch layer width"],
+    attention: Float[Tensor, "batch layer d_model"],
+    source_z: dict[int, Tensor],
+    heads_of: dict[int, list[int]],
+    receivers: dict[str, Any],
+) -> dict[Any, Tensor]:
     """Send every sender's change through the one-token MLPs of the layers after it.
 
     Variants are ordered: the null variant, then the senders layer by layer.
 
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        resid_pre: Clean input of every layer to sweep, at the senders' position.
+        z: Clean input of `o_proj`, likewise.
+        attention: What attention adds to the clean stream, likewise.
+        source_z: Layer -> counterfactual z of its heads.
+        heads_of: Layer -> its senders.
+        receivers: See `path_effects`.
+
     Returns:
-        `stream` `[batch, variant, d_model]` at the end of the last layer swept; `received`: layer -> values of its
-        receivers `[batch, variant, receiver, d_head]`, for the variants whose senders are below it.
+        For logits `stream` `[batch, variant, d_model]` at the end of the last layer; for receivers layer -> their
+        values `[batch, variant, receiver, d_head]`, for the variants whose senders are below it.
     """
-    stream = state["resid_pre"][0][:, None]
-    received = {}
+    stream = resid_pre[:, 0, None]
+    top = resid_pre.shape[1]
+    received: dict[Any, Tensor] = {}
     for layer in range(top + 1):
         wanted = [head for where, head in receivers.get("heads", []) if where == layer]
         if wanted:
             received[layer] = receive(model, anatomy, layer, stream, receivers["component"], wanted)
         if layer == top:
             break
-        attention = state["attention"][layer][:, None].expand_as(stream)
-        resid_pre = stream
+        added = attention[:, layer, None].expand_as(stream)
+        before = stream
         if layer in heads_of:
-            z = sender_z(anatomy, state["z"][layer], source_z[layer], heads_of[layer])
-            sent = through(model, anatomy, layer, "o_proj", z)
+            sent = sender_z(anatomy, z[:, layer], source_z[layer], heads_of[layer])
+            sent = through(model, anatomy, layer, "o_proj", sent)
             sent = through(model, anatomy, layer, "post_attention_norm", sent)
-            attention = torch.cat([attention, sent], 1)
-            resid_pre = torch.cat([stream, state["resid_pre"][layer][:, None].expand_as(sent)], 1)
-        stream = finish_layer(model, anatomy, layer, resid_pre, attention)
-    return {"stream": stream, "received": received}
+            added = torch.cat([added, sent], 1)
+            before = torch.cat([stream, resid_pre[:, layer, None].expand_as(sent)], 1)
+        stream = finish_layer(model, anatomy, layer, before, added)
+    return received or {"stream": stream}
 
 
 def sender_z(
@@ -197,19 +244,6 @@ def receive(
     """The receivers' q, k or v, given the stream at the start of their layer."""
     normed = through(model, anatomy, layer, "pre_attention_norm", stream)
     return split_heads(anatomy, component, projection(model, anatomy, layer, component)(normed))[:, :, heads]
-
-
-def final_probabilities(
-    model: Any,
-    anatomy: Anatomy,
-    stream: Float[Tensor, "batch variant d_model"],
-    answers: Tensor,
-    chunk_tokens: int,
-) -> Float[Tensor, "batch variant"]:
-    """Probability of the right answer for streams at the end of the last layer, a few rows at a time."""
-    rows = max(1, chunk_tokens // (4 * stream.shape[1]))
-    chunks = zip(stream.split(rows), answers.split(rows), strict=True)
-    return torch.cat([answer_probability(unembed(model, anatomy, part), right) for part, right in chunks])
 
 
 def scatter_effects(

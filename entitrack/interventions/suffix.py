@@ -2,6 +2,9 @@
 
 Used where the receivers of path patching are replaced. Replaced: the receivers at the first token of the suffix.
 Recomputed: everything after them. Frozen: nothing but the tokens before the suffix, which cannot see it.
+
+The unit of work is one row of tokens: `pack` variants of one prompt side by side, which do not see each other. Short
+suffixes are packed; a long one has a row of its own.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.interventions.evaluation import answer_probability
+from entitrack.interventions.memory import in_pieces
 from entitrack.interventions.sites import (
     Anatomy,
     finish_layer,
@@ -26,55 +30,76 @@ from entitrack.interventions.sites import (
 )
 
 PACKED_TOKENS = 96
-"""Variants are packed side by side in one row up to this many tokens; longer suffixes become rows of a batch."""
+"""Variants are packed side by side in one row up to this many tokens."""
 
 
 def rerun_suffixes(
     model: Any,
     anatomy: Anatomy,
     clean: dict[str, Tensor],
-    state: dict[str, Any],
+    streams: dict[int, Tensor],
     cache: Any,
-    swept: dict[str, Any],
+    received: dict[int, Float[Tensor, "batch variant receiver d_head"]],
     receivers: dict[str, Any],
-    chunk_tokens: int,
-) -> Float[Tensor, "batch variant"]:
-    """Probability of the right answer for every variant, its receivers replaced from the sender's position on.
+    gib: float,
+) -> tuple[Float[Tensor, "batch variant"], int]:
+    """Probability of the right answer for every variant, its receivers replaced.
 
-    A sender's variant starts at the first receiver above it; prompts whose suffixes are equally long go together.
+    A variant starts at the first receiver above its sender; prompts whose suffixes are equally long go together.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        clean: `tokens`, `mask`, `position`, `last`, `answers`, see `path_patching.path_effects`.
+        streams: Clean input `[batch, token, d_model]` of each layer that has receivers.
+        cache: Clean keys and values of all tokens.
+        received: Layer -> what its receivers become, for the variants that reach it.
+        receivers: See `path_patching.path_effects`.
+        gib: Memory budget, see `memory.in_pieces`.
+
+    Returns:
+        The probabilities, and the bytes that the largest piece takes.
     """
-    received = swept["received"]
     layers = sorted(received)
-    lengths = clean["last"] - clean["position"] + 1
-    n_variants = received[layers[-1]].shape[1]
-    patched = torch.empty(len(lengths), n_variants, device=received[layers[-1]].device)
+    device = received[layers[-1]].device
+    patched = torch.empty(len(clean["last"]), received[layers[-1]].shape[1], device=device)
+    lengths = (clean["last"] - clean["position"] + 1).cpu()
+    largest = 0
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero().flatten()
-        for job in suffix_jobs(received, rows, length, chunk_tokens):
-            job["heads"] = {layer: [h for where, h in receivers["heads"] if where == layer] for layer in layers}
-            job["component"] = receivers["component"]
-            index = job["rows"].to(patched.device)
-            patched[index[:, None], job["variants"].to(patched.device)[None]] = rerun(
-                model, anatomy, clean, state["streams"], cache, received, job
-            )
-    return patched
+        first = 0
+        for start in layers:
+            beyond = received[start].shape[1]
+            if beyond == first:
+                continue
+            job = suffix_job(receivers, received, rows, torch.arange(first, beyond), start, length)
+
+            def work(units: Tensor, job: dict[str, Any] = job) -> Tensor:
+                return rerun(model, anatomy, clean, streams, cache, received, job, units)
+
+            pieces, peak = in_pieces(len(job["rows"]), length * job["pack"], gib, device, work)
+            patched[job["rows"].to(device)[:, None], job["variants"].to(device)] = torch.cat(pieces)
+            first, largest = beyond, max(largest, peak)
+    return patched, largest
 
 
-def suffix_jobs(received: dict[int, Tensor], rows: Tensor, length: int, chunk_tokens: int) -> list[dict[str, Any]]:
-    """Cut a rerun into pieces of at most `chunk_tokens` tokens: which rows, which variants, from which layer on."""
-    jobs = []
-    first = 0
-    for start in sorted(received):
-        last = received[start].shape[1]
-        pack = max(1, min(last - first, PACKED_TOKENS // length))
-        most_variants = max(pack, chunk_tokens // length // pack * pack)
-        for low in range(first, last, most_variants):
-            variants = torch.arange(low, min(low + most_variants, last))
-            most_rows = max(1, chunk_tokens // (length * len(variants)))
-            for chunk in rows.split(most_rows):
-                jobs.append({"rows": chunk, "variants": variants, "start": start, "length": length, "pack": pack})
-        first = last
-    return jobs
+def suffix_job(
+    receivers: dict[str, Any], received: dict[int, Tensor], rows: Tensor, variants: Tensor, start: int, length: int
+) -> dict[str, Any]:
+    """The units of a rerun: `rows` `[unit]`, the prompt of each, and `variants` `[unit, pack]`."""
+    pack = max(1, min(len(variants), PACKED_TOKENS // length))
+    lanes = -(-len(variants) // pack)
+    filled = torch.cat([variants, variants[-1:].expand(lanes * pack - len(variants))]).view(lanes, pack)
+    heads = {layer: [head for where, head in receivers["heads"] if where == layer] for layer in received}
+    return {
+        "rows": rows.repeat_interleave(lanes),
+        "variants": filled.repeat(len(rows), 1),
+        "start": start,
+        "length": length,
+        "pack": pack,
+        "component": receivers["component"],
+        "heads": heads,
+    }
 
 
 def rerun(
@@ -85,142 +110,124 @@ def rerun(
     cache: Any,
     received: dict[int, Tensor],
     job: dict[str, Any],
-) -> Float[Tensor, "row variant"]:
-    """One pass over the suffix: `pack` variants side by side in a row, `lanes` such rows for each prompt.
+    units: Int[Tensor, " unit"],
+) -> Float[Tensor, "unit pack"]:
+    """One pass over the suffix.
 
     Layers below the start are skipped: nothing has changed there. In the start layer the stream is still clean, so
-    its projections are computed once per prompt. In the last layer only the last token goes on.
+    its projections are computed once per prompt. In the last layer only the last token of a variant goes on.
     """
-    rows, variants, start, length, pack = (job[name] for name in ("rows", "variants", "start", "length", "pack"))
-    lanes = -(-len(variants) // pack)
-    padded = torch.cat([variants, variants[-1:].expand(lanes * pack - len(variants))])
-    suffix = clean["position"][rows, None] + torch.arange(length, device=clean["position"].device)
+    start, length, pack = job["start"], job["length"], job["pack"]
+    device = clean["tokens"].device
+    rows, variants = job["rows"][units].to(device), job["variants"][units].to(device)
+    suffix = clean["position"][rows, None] + torch.arange(length, device=device)
     positions = position_ids(clean["mask"])[rows].gather(1, suffix)
-    inputs = {
-        "input_ids": tile(clean["tokens"][rows].gather(1, suffix), lanes, pack),
-        "position_ids": tile(positions, lanes, pack),
-        "past_key_values": prefix_cache(cache, clean, rows, start, lanes),
-    }
     top = anatomy["n_layers"] - 1
-    stream = streams[start][rows[:, None].to(streams[start].device), suffix.to(streams[start].device)]
-    masks = suffix_masks(anatomy, clean, job, positions, streams[start].dtype, lanes)
-    inputs["attention_mask"] = masks[anatomy["windows"][top]]
+    stream = streams[start][rows[:, None], suffix]
+    masks = suffix_masks(anatomy, clean, rows, positions, pack, stream.dtype)
+    inputs = {
+        "input_ids": clean["tokens"][rows].gather(1, suffix).repeat(1, pack),
+        "position_ids": positions.repeat(1, pack),
+        "past_key_values": prefix_cache(cache, clean, rows, start),
+        "attention_mask": masks[anatomy["windows"][top]],
+    }
     with model.trace(inputs, use_cache=True) as tracer:
+        skipped = stream.repeat(1, pack, 1)
         for layer in range(start):
-            skipped = tile(stream, lanes, pack)
-            layer_at(model, anatomy, layer).skip((skipped, None) if anatomy["returns_tuple"] else skipped)
+            layer_at(model, anatomy, layer).skip(skipped)
         for layer in range(start, top + 1):
             if anatomy["windows"][layer] != anatomy["windows"][top]:
                 use_mask(model, anatomy, layer, masks[anatomy["windows"][layer]])
             if layer == top:
                 stream_top = layer_at(model, anatomy, layer).input
             if layer == start:
-                start_projections(model, anatomy, stream, received, job, padded, lanes)
+                start_projections(model, anatomy, streams, received, job, rows, suffix, variants)
             elif layer in received:
-                replace_receivers(model, anatomy, layer, received, job, padded, lanes)
-        ends = torch.arange(length - 1, length * pack, length)
+                module = projection(model, anatomy, layer, job["component"])
+                module.output = put_receivers(anatomy, module.output, layer, received, job, rows, variants)
+        ends = torch.arange(length - 1, length * pack, length, device=device)
         z = part(model, anatomy, top, "o_proj").input[:, ends]
         attention = through(model, anatomy, top, "o_proj", z)
         attention = through(model, anatomy, top, "post_attention_norm", attention)
         hidden = finish_layer(model, anatomy, top, stream_top[:, ends], attention)
-        hidden = hidden.reshape(len(rows), lanes * pack, -1)[:, : len(variants)]
         probability = answer_probability(unembed(model, anatomy, hidden), clean["answers"][rows])
         tracer.stop()
     return probability
 
 
-def tile(values: Tensor, lanes: int, pack: int) -> Tensor:
-    """`[row, token, ...]` -> `[row * lane, pack * token, ...]`, the same in every lane and place of a pack."""
-    repeated = values[:, None, None].expand(-1, lanes, pack, *values.shape[1:])
-    return repeated.reshape(values.shape[0] * lanes, pack * values.shape[1], *values.shape[2:]).contiguous()
-
-
 def start_projections(
     model: Any,
     anatomy: Anatomy,
-    stream: Float[Tensor, "row token d_model"],
+    streams: dict[int, Tensor],
     received: dict[int, Tensor],
     job: dict[str, Any],
-    variants: Tensor,
-    lanes: int,
+    rows: Int[Tensor, " unit"],
+    suffix: Int[Tensor, "unit token"],
+    variants: Int[Tensor, "unit pack"],
 ) -> None:
     """Replace the start layer's q, k and v by the clean ones, with the receivers' values put in."""
-    start, pack = job["start"], job["pack"]
+    start, paths = job["start"], anatomy["projections"]
+    prompts, unit_prompt = torch.unique_consecutive(rows, return_inverse=True)
+    firsts = torch.searchsorted(unit_prompt, torch.arange(len(prompts), device=rows.device))
+    stream = streams[start][prompts[:, None], suffix[firsts]]
     normed = through(model, anatomy, start, "pre_attention_norm", stream)
-    paths = anatomy["projections"]
-    done = []
-    for component in ("q", "k", "v"):
-        if paths[component] in done:
-            continue
-        done.append(paths[component])
+    for path in dict.fromkeys(paths[component] for component in ("q", "k", "v")):
+        component = next(name for name in ("q", "k", "v") if paths[name] == path)
         module = projection(model, anatomy, start, component)
-        values = tile(module(normed), lanes, pack)
-        if paths[component] == paths[job["component"]]:
-            values = put_receivers(anatomy, values, start, received, job, variants, lanes)
+        values = module(normed)[unit_prompt].repeat(1, job["pack"], 1)
+        if path == paths[job["component"]]:
+            values = put_receivers(anatomy, values, start, received, job, rows, variants)
         module.skip(values)
-
-
-def replace_receivers(
-    model: Any,
-    anatomy: Anatomy,
-    layer: int,
-    received: dict[int, Tensor],
-    job: dict[str, Any],
-    variants: Tensor,
-    lanes: int,
-) -> None:
-    """Put the receivers' values into a layer's own q, k or v."""
-    module = projection(model, anatomy, layer, job["component"])
-    module.output = put_receivers(anatomy, module.output, layer, received, job, variants, lanes)
 
 
 def put_receivers(
     anatomy: Anatomy,
-    values: Tensor,
+    values: Float[Tensor, "unit token width"],
     layer: int,
     received: dict[int, Tensor],
     job: dict[str, Any],
-    variants: Tensor,
-    lanes: int,
-) -> Tensor:
+    rows: Int[Tensor, " unit"],
+    variants: Int[Tensor, "unit pack"],
+) -> Float[Tensor, "unit token width"]:
     """A copy of `values` with each variant's receivers at the first token of its suffix."""
     columns = head_columns(anatomy, job["component"], values.device)[job["heads"][layer]].flatten()
-    device = received[layer].device
-    new = received[layer][job["rows"].to(device)[:, None], variants.to(device)[None]].flatten(2)
-    firsts = torch.arange(0, job["length"] * job["pack"], job["length"], device=values.device)
-    new = new.reshape(values.shape[0], job["pack"], -1).to(values)
+    firsts = torch.arange(0, values.shape[1], job["length"], device=values.device)
     replaced = values.clone()
-    replaced[:, firsts[:, None], columns[None]] = new
+    replaced[:, firsts[:, None], columns[None]] = received[layer][rows[:, None], variants].flatten(2).to(values)
     return replaced
 
 
-def prefix_cache(cache: Any, clean: dict[str, Tensor], rows: Tensor, start: int, lanes: int) -> Any:
-    """Clean keys and values of the tokens before the suffix, once for each lane of a row."""
+def prefix_cache(cache: Any, clean: dict[str, Tensor], rows: Int[Tensor, " unit"], start: int) -> Any:
+    """Clean keys and values of the tokens before the suffix, for every unit, from layer `start` on."""
     prefix = type(cache)()
     end = int(clean["position"][rows].max())
     for layer in range(start, len(cache.layers)):
         entry = cache.layers[layer]
         index = rows.to(entry.keys.device)
-        keys, values = (kept[index, :, :end].repeat_interleave(lanes, 0) for kept in (entry.keys, entry.values))
-        prefix.update(keys, values, layer)
+        prefix.update(entry.keys[index, :, :end], entry.values[index, :, :end], layer)
     return prefix
 
 
 def suffix_masks(
-    anatomy: Anatomy, clean: dict[str, Tensor], job: dict[str, Any], positions: Tensor, dtype: Any, lanes: int
-) -> dict[int, Float[Tensor, "lane 1 query key"]]:
+    anatomy: Anatomy,
+    clean: dict[str, Tensor],
+    rows: Int[Tensor, " unit"],
+    positions: Int[Tensor, "unit token"],
+    pack: int,
+    dtype: torch.dtype,
+) -> dict[int, Float[Tensor, "unit 1 query key"]]:
     """For each attention window the model has, which tokens of the prefix and of its own suffix a variant sees.
 
-    Additive masks `[row * lane, 1, pack * token, prefix + pack * token]`, by window; 0 is no window.
+    Additive masks `[unit, 1, pack * token, prefix + pack * token]`, by window; 0 is no window.
     """
-    rows, length, pack = job["rows"], job["length"], job["pack"]
     start_at = clean["position"][rows]
-    end = int(start_at.max())
+    end, length = int(start_at.max()), positions.shape[1]
     slots = torch.arange(end, device=start_at.device)
     visible = (slots[None] < start_at[:, None]) & clean["mask"][rows, :end].bool()
     distance = positions[:, :, None] - position_ids(clean["mask"])[rows, None, :end]
     own = positions[:, :, None] - positions[:, None]
-    same = torch.block_diag(*[torch.ones(length, length)] * pack).bool().to(start_at.device)
+    place = torch.arange(pack, device=start_at.device).repeat_interleave(length)
+    same = place[:, None] == place[None]
     masks = {}
     for window in set(anatomy["windows"]):
         reach = window or 1 << 30
@@ -228,7 +235,7 @@ def suffix_masks(
         within = (own >= 0) & (own < reach)
         seen = torch.cat([before.repeat(1, pack, 1), within.repeat(1, pack, pack) & same], 2)
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
-        masks[window] = mask.repeat_interleave(lanes, 0)[:, None]
+        masks[window] = mask[:, None]
     return masks
 
 

@@ -58,12 +58,13 @@ class Settings:
     Attributes:
         model: Member of the family to find the circuit of; empty takes the base.
         stages: The stages, in order.
-        chunk_tokens: At most this many tokens go through the model at once.
+        memory: Memory for what goes through the model at once: GiB, or `auto`: half of what an accelerator has free,
+            1 GiB elsewhere.
     """
 
     model: str = ""
     stages: list[Stage] = field(default_factory=list)
-    chunk_tokens: int = 8192
+    memory: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -203,12 +204,29 @@ def run_stage(
         batch = pairs[start : start + experiment.batch_size]
         inputs = {**stage_inputs(experiment, model, batch, stage, start), "receivers": target}
         inputs["senders"] = [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"]
-        outputs.append(experiment.runner.run(model, path_effects, inputs, {"chunk_tokens": settings.chunk_tokens}))
+        outputs.append(experiment.runner.run(model, path_effects, inputs, {"gib": memory_gib(settings.memory)}))
     effects = torch.cat([output["effect"] for output in outputs])
     noise = float(torch.cat([output["null"] for output in outputs]).abs().max())
     scores = effects.mean(0)
     errors = standard_error(effects, clusters([pair.clean for pair in pairs]))
     return StageResult(stage, scores, errors, noise, choose(scores, errors, noise, stage.size), effects)
+
+
+def memory_gib(memory: str) -> float:
+    """The budget as interventions take it; 0 for `auto`.
+
+    Raises:
+        UserError: It is neither `auto` nor a number above 0.
+    """
+    if memory == "auto":
+        return 0.0
+    try:
+        gib = float(memory)
+    except ValueError:
+        gib = 0.0
+    if gib <= 0:
+        raise UserError("method.memory", f"{memory!r} is neither 'auto' nor a number of GiB")
+    return gib
 
 
 def choose(

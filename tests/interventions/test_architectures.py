@@ -72,7 +72,7 @@ def test_fast_is_naive(architecture: str, component: str, padding: str) -> None:
         "source": {"tokens": others, "mask": other_mask, "position": other_last - 1},
         "senders": [list(range(4))] * 2,
         "receivers": {"component": component, **({} if component == "logits" else {"heads": heads})},
-        "chunk_tokens": 40,
+        "gib": 1e-4,
     }
     found = Local().run(model, path_effects, inputs)["effect"]
     scale = expected.abs().max().clamp(min=1)

@@ -53,8 +53,8 @@ def golden_inputs(golden: dict[str, Tensor], golden_json: dict[str, Any], stage:
     }
 
 
-def effects(model: Model, inputs: dict[str, Any], chunk_tokens: int = 4096, backend: Local | None = None) -> Any:
-    arguments = {"anatomy": model.anatomy, **inputs, "chunk_tokens": chunk_tokens}
+def effects(model: Model, inputs: dict[str, Any], gib: float = 0.0, backend: Local | None = None) -> Any:
+    arguments = {"anatomy": model.anatomy, **inputs, "gib": gib}
     return (backend or Local()).run(model, path_effects, arguments)
 
 
@@ -83,13 +83,13 @@ def test_null_patch_scores_zero(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("chunk_tokens", [1, 97, 1 << 20])
-def test_scores_do_not_depend_on_chunks(
-    golden_model: Model, golden: dict[str, Tensor], golden_json: dict[str, Any], stage: str, chunk_tokens: int
+@pytest.mark.parametrize("gib", [1e-9, 1e-3, 1.0])
+def test_scores_do_not_depend_on_the_memory_budget(
+    golden_model: Model, golden: dict[str, Tensor], golden_json: dict[str, Any], stage: str, gib: float
 ) -> None:
     inputs = _rows(golden_inputs(golden, golden_json, stage), slice(0, 9))
     expected = effects(golden_model, inputs)["effect"]
-    torch.testing.assert_close(effects(golden_model, inputs, chunk_tokens)["effect"], expected, atol=5e-5, rtol=1e-4)
+    torch.testing.assert_close(effects(golden_model, inputs, gib)["effect"], expected, atol=5e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stage", STAGES)

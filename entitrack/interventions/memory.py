@@ -1,0 +1,114 @@
+"""Going through many units in pieces that fit a memory budget: measured on the first piece, halved when it runs out."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+PROBE_TOKENS = 256
+"""Size of the first piece, on which the bytes a token takes are measured."""
+
+
+class AllocationMeter(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made while it is active: `live` now, and their highest sum, `peak`.
+
+    For devices whose allocator keeps no such count. Set `live` and `peak` to 0 and `seen` to a set before use.
+    """
+
+    live: int
+    peak: int
+    seen: set[int]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, and count the storage of what it returns."""
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(value, torch.Tensor):
+                self.count(value.untyped_storage())
+        return result
+
+    def count(self, storage: Any) -> None:
+        """Add a storage, once, until it is freed."""
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.seen:
+            return
+        self.seen.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self.free, key, size)
+
+    def free(self, key: int, size: int) -> None:
+        """Forget a storage."""
+        self.seen.discard(key)
+        self.live -= size
+
+
+def measured(device: torch.device, work: Callable[[], Any]) -> tuple[Any, int]:
+    """What `work` returns, and the most bytes that its tensors took at once."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        result = work()
+        return result, torch.cuda.max_memory_allocated(device) - before
+    meter = AllocationMeter()
+    meter.live, meter.peak, meter.seen = 0, 0, set()
+    with meter:
+        result = work()
+    return result, meter.peak
+
+
+def budget_bytes(gib: float, device: torch.device) -> float:
+    """The memory budget; half of what an accelerator has free, or 1 GiB elsewhere, where none is given."""
+    if gib > 0:
+        return gib * 2**30
+    if device.type == "cuda":
+        return 0.5 * torch.cuda.mem_get_info(device)[0]
+    return 2.0**30
+
+
+def in_pieces(
+    units: int, tokens: int, gib: float, device: torch.device, work: Callable[[Tensor], Any]
+) -> tuple[list[Any], int]:
+    """Go through units, as many at once as the budget allows.
+
+    Args:
+        units: How many there are.
+        tokens: Tokens a unit has.
+        gib: Memory budget in GiB; 0 lets the device decide, see `budget_bytes`.
+        device: Where the work is done.
+        work: Takes the numbers of some units, and returns their results.
+
+    Returns:
+        The results piece by piece, and the bytes that the largest piece takes, by the measurement.
+
+    Raises:
+        RuntimeError: A single unit does not fit.
+    """
+    budget = budget_bytes(gib, device)
+    first = torch.arange(min(units, max(1, PROBE_TOKENS // tokens)))
+    result, peak = measured(device, lambda: work(first))
+    results, done = [result], len(first)
+    size = max(1, int(budget * len(first) / max(peak, 1)))
+    largest = min(size, max(units - done, len(first))) * peak // len(first)
+    while done < units:
+        piece = torch.arange(done, min(units, done + size))
+        try:
+            results.append(work(piece))
+        except RuntimeError as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size = max(1, size // 2)
+            continue
+        done += len(piece)
+    return results, largest
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that there is no memory left, on any device."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
