@@ -5,10 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from entitrack.report.figures import cmap, evaluate, path_patching
+from entitrack.report.figures import (
+    attention_knockout,
+    cmap,
+    completeness,
+    evaluate,
+    faithfulness,
+    minimality,
+    path_patching,
+    positions,
+)
 from entitrack.report.figures.canvas import plot
 
-__all__ = ["cmap", "draw", "evaluate", "path_patching", "plot"]
+__all__ = [
+    "attention_knockout",
+    "cmap",
+    "completeness",
+    "draw",
+    "evaluate",
+    "faithfulness",
+    "minimality",
+    "path_patching",
+    "plot",
+    "positions",
+]
 
 
 def draw(result: Any, folder: Path) -> Path | None:
