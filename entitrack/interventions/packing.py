@@ -144,8 +144,7 @@ def run_layers(
     stream = torch.empty(0)
     if start >= 0:
         fill = gather_fill(fills[start], run["rows"], inputs["slots"])
-        z = select_z(run["z"][:, None, None], live[..., start, :], fill)
-        stream = finish_heads(model, anatomy, start, run["stream"][:, None, None], z)
+        stream = finish_start(model, anatomy, start, run, live[..., start, :], fill[:, 0, 0])
         flat = stream.reshape(shape[0] * shape[1], shape[2] * shape[3], -1)
         for layer in range(start + 1 if start < top else 0):
             layer_at(model, anatomy, layer).skip((flat, None) if anatomy["returns_tuple"] else flat)
@@ -164,6 +163,24 @@ def run_layers(
             )
     hidden = stream[:, :, :, -1].flatten(1, 2)[:, : run["live"].shape[0]]
     return {"hidden": hidden, **seen}
+
+
+def finish_start(
+    model: Any,
+    anatomy: Anatomy,
+    start: int,
+    run: dict[str, Any],
+    live: Bool[Tensor, "lane pack place head"],
+    fill: Float[Tensor, "row place width"],
+) -> Float[Tensor, "row lane pack place d_model"]:
+    """The end of the start layer, once for each place and set of live heads that occurs there."""
+    places = torch.arange(live.shape[2], device=live.device).expand(live.shape[:3])
+    cases = torch.cat([places[..., None], live.long()], 3).flatten(0, 2)
+    unique, number = cases.unique(dim=0, return_inverse=True)
+    place, heads = unique[:, 0].to(fill.device), unique[:, 1:].bool()
+    z = select_z(run["z"][:, place], heads, fill[:, place])
+    stream = finish_heads(model, anatomy, start, run["stream"][:, place], z)
+    return stream[:, number.to(stream.device)].unflatten(1, live.shape[:3])
 
 
 def lay_out(live: Bool[Tensor, "run ..."], shape: tuple[int, ...]) -> Bool[Tensor, "lane pack ..."]:
