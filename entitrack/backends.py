@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,15 +17,85 @@ from entitrack.store import Store, unit_key
 Intervention = Callable[..., dict[str, Any]]
 """A function of `entitrack.interventions`: (model, anatomy, ...) -> results."""
 
+Pending = Callable[[], dict[str, Any]]
+"""A unit that was started: calling it waits for the result, as CPU tensors."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One intervention on one batch: a session, and a job where there is a server.
+
+    Attributes:
+        key: Digest of everything its result depends on.
+        model: The model it runs on.
+        function: The intervention.
+        inputs: Its arguments after the model.
+        after: How many units of the same step are still to come, as far as is known.
+    """
+
+    key: str
+    model: Model
+    function: Intervention
+    inputs: dict[str, Any] = field(repr=False)
+    after: int = 0
+
+
+@dataclass
+class Cost:
+    """What a run has asked of its backend.
+
+    Attributes:
+        units: Sessions run.
+        reused: Sessions whose results were in the store.
+        bytes_up: Size of the tensors sent into sessions.
+        bytes_down: Size of the tensors brought back.
+        jobs: Jobs submitted to a server.
+        collected: Jobs of an earlier run that were found on the server and not submitted again.
+        retries: Requests that were repeated.
+        wire_up: Bytes sent to the server: requests with their bodies, compressed.
+        wire_down: Bytes received from it.
+        queued_s: Seconds that jobs waited on the server, summed over jobs.
+        running_s: Seconds that they ran, as seen by asking.
+        transfer_s: Seconds of sending requests and fetching results.
+    """
+
+    units: int = 0
+    reused: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    jobs: int = 0
+    collected: int = 0
+    retries: int = 0
+    wire_up: int = 0
+    wire_down: int = 0
+    queued_s: float = 0.0
+    running_s: float = 0.0
+    transfer_s: float = 0.0
+
 
 class Backend(Protocol):
-    """Runs an intervention on a model."""
+    """Runs interventions on models."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
 
-    def run(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The results of `function(envoy, **inputs)` as CPU tensors."""
+    @property
+    def in_flight(self) -> int:
+        """How many units may be started before the first is waited for."""
+        ...
+
+    def place(self, model: Model) -> str:
+        """What a model runs on; results differ in the last digits between places."""
+        ...
+
+    def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
+        """Start a unit.
+
+        Args:
+            unit: What to run.
+            store: Where to note a job before it is waited for.
+            cost: Where to add what it cost.
+        """
         ...
 
 
@@ -39,39 +110,43 @@ class Local:
 
     name: str = "local"
     remote: bool | str = False
+    in_flight: int = 1
+
+    def place(self, model: Model) -> str:
+        """See `Backend.place`."""
+        return f"{self.name}/{model.envoy.device}"
+
+    def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
+        """See `Backend.start`; the unit runs when its result is asked for."""
+        return lambda: self.run(unit.model, unit.function, unit.inputs)
 
     def run(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> dict[str, Any]:
-        """See `Backend.run`."""
-        envoy = model.envoy
-        with envoy.session(remote=self.remote):
-            result = nnsight.save(execute(envoy, function, inputs))
-        return result
+        """The results of `function(envoy, **inputs)` as CPU tensors."""
+        return open_session(model.envoy, function, inputs, remote=self.remote)
+
+
+def open_session(envoy: Any, function: Intervention, inputs: dict[str, Any], **where: Any) -> Any:
+    """The one session that every intervention runs in.
+
+    Args:
+        envoy: The nnsight model.
+        function: The intervention.
+        inputs: Its arguments after the model.
+        where: What nnsight's `session` takes: `remote` or `backend`.
+
+    Returns:
+        The result; None if the backend only takes the session and does not run it.
+    """
+    result = None
+    with envoy.session(**where):
+        result = nnsight.save(execute(envoy, function, inputs))
+    return result
 
 
 def dry_run() -> Local:
     """Nnsight's simulation of a server: everything is shipped by value, unpacked and run here."""
     nnsight.register("entitrack")
     return Local("dry_run", "local")
-
-
-BACKENDS: dict[str, Callable[[], Backend]] = {"local": Local, "dry_run": dry_run}
-
-
-@dataclass
-class Cost:
-    """What a run has asked of its backend.
-
-    Attributes:
-        units: Sessions run.
-        reused: Sessions whose results were in the store.
-        bytes_up: Size of the tensors sent into sessions.
-        bytes_down: Size of the tensors brought back.
-    """
-
-    units: int = 0
-    reused: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
 
 
 @dataclass
@@ -99,22 +174,63 @@ class Runner:
             inputs: Its other arguments: all that the result depends on.
             settings: More arguments, on which the result does not depend (sizes of chunks).
         """
-        key = unit_key(function.__qualname__, model.fingerprint, self._device(model), inputs)
-        kept = self.store.get(key) if self.store else None
-        if kept is not None:
-            self.cost.reused += 1
-            return kept
-        arguments = {"anatomy": model.anatomy, **inputs, **(settings or {})}
-        result = self.backend.run(model, function, arguments)
-        self.cost.units += 1
-        self.cost.bytes_up += tensor_bytes(inputs)
-        self.cost.bytes_down += tensor_bytes(result)
-        if self.store:
-            self.store.put(key, result)
-        return result
+        return next(self.map(model, function, [inputs], settings))
 
-    def _device(self, model: Model) -> str:
-        return f"{self.backend.name}/{model.envoy.device}"
+    def map(
+        self,
+        model: Model,
+        function: Intervention,
+        inputs: Iterable[dict[str, Any]],
+        settings: dict[str, Any] | None = None,
+        total: int = 0,
+    ) -> Iterator[dict[str, Any]]:
+        """The results of an intervention on many batches, in order; a server works on several at a time.
+
+        Args:
+            model: See `run`.
+            function: See `run`.
+            inputs: The `inputs` of each batch. They are drawn a few ahead of the results, so they may come from the
+                results of another `map`.
+            settings: See `run`.
+            total: How many there are, where `inputs` has no length.
+        """
+        left = len(inputs) if isinstance(inputs, Sequence) else total
+        if isinstance(inputs, Sequence) and self.store:
+            left -= sum(self.store.has(self._key(model, function, given)) for given in inputs)
+        started: deque[Pending] = deque()
+        for given in inputs:
+            unit = Unit(self._key(model, function, given), model, function, given, max(0, left - 1))
+            kept = self.store.get(unit.key) if self.store else None
+            left -= kept is None
+            started.append(self._start(unit, settings or {}) if kept is None else self._reuse(kept))
+            if len(started) >= self.backend.in_flight:
+                yield started.popleft()()
+        while started:
+            yield started.popleft()()
+
+    def _key(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> str:
+        return unit_key(function.__qualname__, model.fingerprint, self.backend.place(model), inputs)
+
+    def _reuse(self, kept: dict[str, Any]) -> Pending:
+        self.cost.reused += 1
+        return lambda: kept
+
+    def _start(self, unit: Unit, settings: dict[str, Any]) -> Pending:
+        """Start a unit; its result is kept as soon as it is there."""
+        arguments = {"anatomy": unit.model.anatomy, **unit.inputs, **settings}
+        full = Unit(unit.key, unit.model, unit.function, arguments, unit.after)
+        pending = self.backend.start(full, self.store, self.cost)
+
+        def finish() -> dict[str, Any]:
+            result = pending()
+            self.cost.units += 1
+            self.cost.bytes_up += tensor_bytes(unit.inputs)
+            self.cost.bytes_down += tensor_bytes(result)
+            if self.store:
+                self.store.put(unit.key, result)
+            return result
+
+        return finish
 
 
 def tensor_bytes(value: Any) -> int:

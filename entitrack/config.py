@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from entitrack.backends import BACKENDS, Backend
+from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
 from entitrack.methods import (
     attention_knockout,
@@ -24,6 +25,8 @@ from entitrack.methods import (
 )
 from entitrack.methods.experiment import Experiment, Result
 from entitrack.models.family import Checkpoint, Family
+from entitrack.ndif import Ndif
+from entitrack.ndif import Settings as NdifSettings
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.jsonl import BoxesFile
 from entitrack.tasks.prompts import Task
@@ -58,12 +61,34 @@ METHODS: dict[str, Method] = {
 
 
 @dataclass
+class NoSettings:
+    """Of a section in which nothing may be set but its name."""
+
+
+@dataclass(frozen=True)
+class BackendKind:
+    """A backend: how it is made, what may be set, and whether weights are loaded here."""
+
+    make: Callable[[Any], Backend]
+    settings: type = NoSettings
+    weights: bool = True
+
+
+BACKENDS: dict[str, BackendKind] = {
+    "local": BackendKind(lambda settings: Local()),
+    "dry_run": BackendKind(lambda settings: dry_run()),
+    "ndif": BackendKind(Ndif, NdifSettings, weights=False),
+}
+
+
+@dataclass
 class CheckpointConfig:
     """See `entitrack.models.family.Checkpoint`."""
 
     path: str = "???"
     adapter: str | None = None
     revision: str | None = None
+    hosted: str | None = None
 
 
 @dataclass
@@ -123,12 +148,15 @@ def check(config: DictConfig) -> RunConfig:
     method_name = _name(config, "method", METHODS)
     backend_name = _name(config, "backend", BACKENDS)
     tracking = section(config, "tracking", TrackingConfig)
-    members = {name: Checkpoint(entry.path, entry.adapter, entry.revision) for name, entry in model.members.items()}
+    members = {name: Checkpoint(**dataclasses.asdict(entry)) for name, entry in model.members.items()}
     if config.padding not in PADDINGS:
         raise UserError("padding", f"unknown side {config.padding!r}", PADDINGS)
     if not isinstance(config.batch_size, int) or config.batch_size < 1:
         raise UserError("batch_size", f"{config.batch_size!r} is not a positive number")
-    family = Family(model.name, model.base, members, model.dtype, model.device, model.attention)
+    backend = BACKENDS[backend_name]
+    family = Family(
+        model.name, model.base, members, model.dtype, model.device, model.attention, dispatch=backend.weights
+    )
     donor = section(config, "donor", DonorConfig).name
     family.checkpoint(donor, "donor")
     return RunConfig(
@@ -137,15 +165,23 @@ def check(config: DictConfig) -> RunConfig:
         task=section(config, "task", TASKS[task_name], named=True),
         method=method_name,
         settings=section(config, "method", METHODS[method_name].settings, named=True),
-        backend=BACKENDS[backend_name](),
+        backend=backend.make(section(config, "backend", backend.settings, named=True)),
         tracking=tracking,
         circuit=config.circuit,
         batch_size=config.batch_size,
         padding=config.padding,
         seed=config.seed,
         store=config.store,
-        plain=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
+        plain=_recorded(config),
     )
+
+
+def _recorded(config: DictConfig) -> dict[str, Any]:
+    """The configuration as it is recorded: without keys."""
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if plain["backend"].get("key"):
+        plain["backend"]["key"] = "***"
+    return plain
 
 
 def _name(config: DictConfig, key: str, known: dict[str, Any]) -> str:

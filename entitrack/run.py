@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +30,8 @@ from entitrack.tracking import check_tracking
 from entitrack.tracking import record as record_in_wandb
 
 _USER_MISTAKE = 2
+_INTERRUPTED = 130
+_KEY = "backend.key="
 
 
 def execute(config: RunConfig) -> tuple[Result, Runner]:
@@ -59,9 +62,9 @@ def run_and_record(composed: DictConfig, folder: Path) -> None:
     record.write(config, result, runner.cost, seconds, folder)
     figure = figures.draw(result, folder)
     record_in_wandb(config, result, figure, folder)
-    cost = runner.cost
-    reused = f", {cost.reused} reused from the store" if cost.reused else ""
-    print(f"  {cost.units} sessions{reused}, {seconds:.1f} s; recorded in {folder}")
+    for line in terminal.cost_lines(runner.cost, seconds):
+        print(f"  {line}")
+    print(f"  recorded in {folder}")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -70,17 +73,30 @@ def _main(composed: DictConfig) -> None:
         run_and_record(composed, Path(HydraConfig.get().runtime.output_dir))
     except UserError as error:
         _complain(str(error))
+    except KeyboardInterrupt:
+        _complain(_how_to_resume(composed.store), _INTERRUPTED)
 
 
-def _complain(line: str) -> None:
-    """Say what is wrong, and leave with the exit code of a user's mistake."""
+def _how_to_resume(store: str | None) -> str:
+    """What a run that was stopped by hand leaves behind, and how to go on."""
+    if not store:
+        return "interrupted; nothing is kept (store=null)"
+    jobs = Store(Path(store)).job_count()
+    waiting = f", {jobs} jobs go on on the server and will be collected" if jobs else ""
+    command = shlex.join(["python", "-m", "entitrack.run", *sys.argv[1:]])
+    return f"interrupted; finished sessions are kept in {store}{waiting}; to go on: {command}"
+
+
+def _complain(line: str, code: int = _USER_MISTAKE) -> None:
+    """Say what is wrong, and leave; the exit code is that of a user's mistake."""
     print(f"entitrack: {line}", file=sys.stderr)
-    raise SystemExit(_USER_MISTAKE)
+    raise SystemExit(code)
 
 
 def main() -> None:
     """Entry point; a mistake in the configuration is one line on standard error and exit code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    _hide_key()
     try:
         _main()
     except MissingConfigException as error:
@@ -89,6 +105,16 @@ def main() -> None:
         _complain(f"{key[0]}: there is no {key[0]} {key[2]!r}; available: {known}")
     except (HydraException, OmegaConfBaseException) as error:
         _complain(_explain(" ".join(str(error).split())))
+    except KeyboardInterrupt:
+        _complain("interrupted", _INTERRUPTED)
+
+
+def _hide_key() -> None:
+    """Move an API key from the command line to the environment: command lines are recorded."""
+    given = [word for word in sys.argv if word.startswith(_KEY)]
+    for word in given:
+        os.environ["NDIF_API_KEY"] = word.removeprefix(_KEY)
+        sys.argv.remove(word)
 
 
 def _explain(message: str) -> str:

@@ -2,7 +2,8 @@
 
 A unit of work is one intervention on one batch. Its key is a digest of everything that its result depends on: the
 intervention and the code it ships, the model's weights, every input tensor, and the versions of the libraries. Units
-are files that appear whole or not at all, so a run may be killed at any moment and picks up where it was.
+are files that appear whole or not at all, so a run may be killed at any moment and picks up where it was. For units
+that a server works on, the job is noted beside them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -47,20 +49,54 @@ class Store:
             return None
 
     def put(self, key: str, result: Mapping[str, Any]) -> None:
-        """Keep the result of a unit."""
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        """Keep the result of a unit; a job that was running for it is forgotten."""
+        with _appearing(self._path(key)) as stream:
+            torch.save(dict(result), stream)
+        self.forget_job(key)
+
+    def has(self, key: str) -> bool:
+        """Whether the result of a unit is there."""
+        return self._path(key).is_file()
+
+    def job(self, key: str) -> dict[str, Any] | None:
+        """What was noted of the job that runs for a unit on a server, or None."""
         try:
-            with os.fdopen(handle, "wb") as stream:
-                torch.save(dict(result), stream)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            return json.loads(self._job_path(key).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def note_job(self, key: str, record: Mapping[str, Any]) -> None:
+        """Note the job that runs for a unit, so that it can be collected even if this process dies."""
+        with _appearing(self._job_path(key)) as stream:
+            stream.write(json.dumps(dict(record)).encode())
+
+    def forget_job(self, key: str) -> None:
+        """Forget the job of a unit, if there is one."""
+        self._job_path(key).unlink(missing_ok=True)
+
+    def job_count(self) -> int:
+        """Number of jobs that are noted."""
+        return sum(1 for _ in (self.root / "jobs").glob("*.json"))
 
     def _path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key[2:]}.pt"
+
+    def _job_path(self, key: str) -> Path:
+        return self.root / "jobs" / f"{key}.json"
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is there with all of its content, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def unit_key(function: str, model: str, device: str, inputs: Mapping[str, Any]) -> str:

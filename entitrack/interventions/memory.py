@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 PROBE_TOKENS = 256
 """Size of the first piece, on which the bytes a token takes are measured."""
 
 
-class AllocationMeter(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made while it is active: `live` now, and their highest sum, `peak`.
+def allocation_meter() -> Any:
+    """A mode that keeps, as `peak`, the most bytes that tensors made while it is active took at once.
 
-    For devices whose allocator keeps no such count. Set `live` and `peak` to 0 and `seen` to a set before use.
+    For devices whose allocator keeps no such count. The class is made here, so that it is made where this runs.
     """
 
-    live: int
-    peak: int
-    seen: set[int]
+    class Meter(TorchDispatchMode):
+        peak = 0
+        storages: ClassVar[dict[int, tuple[StorageWeakRef, int]]] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, and count the storage of what it returns."""
-        result = func(*args, **(kwargs or {}))
-        for value in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(value, torch.Tensor):
-                self.count(value.untyped_storage())
-        return result
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for value in result if isinstance(result, (tuple, list)) else (result,):
+                if isinstance(value, torch.Tensor):
+                    storage = value.untyped_storage()
+                    self.storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+            for key in [key for key, (reference, _) in self.storages.items() if reference.expired()]:
+                del self.storages[key]
+            self.peak = max(self.peak, sum(size for _, size in self.storages.values()))
+            return result
 
-    def count(self, storage: Any) -> None:
-        """Add a storage, once, until it is freed."""
-        key, size = storage._cdata, storage.nbytes()
-        if key in self.seen:
-            return
-        self.seen.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self.free, key, size)
-
-    def free(self, key: int, size: int) -> None:
-        """Forget a storage."""
-        self.seen.discard(key)
-        self.live -= size
+    return Meter()
 
 
 def measured(device: torch.device, work: Callable[[], Any]) -> tuple[Any, int]:
@@ -55,8 +45,7 @@ def measured(device: torch.device, work: Callable[[], Any]) -> tuple[Any, int]:
         before = torch.cuda.memory_allocated(device)
         result = work()
         return result, torch.cuda.max_memory_allocated(device) - before
-    meter = AllocationMeter()
-    meter.live, meter.peak, meter.seen = 0, 0, set()
+    meter = allocation_meter()
     with meter:
         result = work()
     return result, meter.peak

@@ -9,7 +9,7 @@ the last token is held at the base's own value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,11 +119,10 @@ def run(experiment: Experiment, settings: Settings) -> CmapResult:
     named = {f"{name} {moved}".strip(): (groups, moved) for name, groups in transplants.items() for moved in components}
     transplant = {"output": transplant_outputs, "input": transplant_inputs}[settings.form]
     prompts = experiment.task.prompts()
-    parts = [
-        transplant(experiment, base, donor, circuit, list(named.values()), batch)
-        for batch in experiment.batches(prompts, f"cmap {donor.name} -> {base.name}")
-    ]
-    correct = dict(zip(("donor", "base", *named), torch.cat(parts, 1), strict=True))
+    batches = experiment.encoded(prompts)
+    predictions = transplant(experiment, base, donor, circuit, list(named.values()), batches)
+    right = predictions == torch.cat([batch.answers for batch in batches])
+    correct = dict(zip(("donor", "base", *named), right, strict=True))
     heads = {name: sum(len(group.heads) for group in groups) for name, (groups, _) in named.items()}
     return CmapResult(base.name, donor.name, settings.form, heads, correct, clusters(prompts))
 
@@ -151,17 +150,26 @@ def transplant_outputs(
     donor: Model,
     circuit: Circuit,
     transplants: Sequence[Transplant],
-    batch: EncodedBatch,
-) -> Bool[Tensor, "row prompt"]:
-    """Right or wrong of the donor, the base, and the base with the donor's z: a session in each model."""
-    prompts = prompt_inputs(batch)
-    sites, numbers = group_sites(circuit, batch)
-    given = experiment.runner.run(donor, read_heads, {"prompts": prompts, "sites": sites})
-    filled = [{**site, "values": values} for site, values in zip(sites, given["values"], strict=True)]
-    chosen = [sorted(n for group in groups for n in numbers[group.name]) for groups, _ in transplants]
-    inputs = {"prompts": prompts, "sites": filled, "variants": [[], *chosen]}
-    taken = experiment.runner.run(base, answer_patched, inputs)
-    return torch.cat([given["prediction"][None], taken["prediction"]]) == batch.answers[None]
+    batches: Sequence[EncodedBatch],
+) -> Int[Tensor, "row prompt"]:
+    """Answers of the donor, the base, and the base with the donor's z: a session in each model for each batch."""
+    found = [group_sites(circuit, batch) for batch in batches]
+    asked = [
+        {"prompts": prompt_inputs(batch), "sites": sites} for batch, (sites, _) in zip(batches, found, strict=True)
+    ]
+    own: list[Tensor] = []
+
+    def filled() -> Iterator[dict[str, Any]]:
+        given = experiment.runner.map(donor, read_heads, asked)
+        for question, (sites, numbers), read in zip(asked, found, given, strict=True):
+            own.append(read["prediction"])
+            chosen = [sorted(n for group in groups for n in numbers[group.name]) for groups, _ in transplants]
+            moved = [{**site, "values": values} for site, values in zip(sites, read["values"], strict=True)]
+            yield {"prompts": question["prompts"], "sites": moved, "variants": [[], *chosen]}
+
+    description = f"cmap {donor.name} -> {base.name}"
+    taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
+    return torch.cat([torch.cat(own)[None], torch.cat([answers["prediction"] for answers in taken], 1)])
 
 
 def transplant_inputs(
@@ -170,24 +178,32 @@ def transplant_inputs(
     donor: Model,
     circuit: Circuit,
     transplants: Sequence[Transplant],
-    batch: EncodedBatch,
-) -> Bool[Tensor, "row prompt"]:
-    """Right or wrong of the donor, the base, and the base with the donor's q, k or v."""
-    prompts = prompt_inputs(batch)
-    sites, numbers = group_sites(circuit, batch)
-    for site in sites:
-        grouped = [head for _, head in kv_groups(base.anatomy, [(site["layer"], head) for head in site["heads"]])]
-        site["heads"] = {"q": site["heads"], "k": grouped, "v": grouped}
-    given = experiment.runner.run(donor, read_head_inputs, {"prompts": prompts, "sites": sites})
-    filled = [{**site, "values": {name: given[name][n] for name in "qkv"}} for n, site in enumerate(sites)]
-    variants = [
-        {"sites": sorted(n for group in groups for n in numbers[group.name]), "components": moved}
-        for groups, moved in [((), ""), *transplants]
-    ]
-    inputs = {"prompts": prompts, "sites": filled, "variants": variants}
-    taken = experiment.runner.run(base, answer_with_inputs, inputs)
-    own = experiment.runner.run(donor, answer, {"prompts": prompts})
-    return torch.cat([own["prediction"][None], taken["prediction"]]) == batch.answers[None]
+    batches: Sequence[EncodedBatch],
+) -> Int[Tensor, "row prompt"]:
+    """Answers of the donor, the base, and the base with the donor's q, k or v."""
+    found = [group_sites(circuit, batch) for batch in batches]
+    for sites, _ in found:
+        for site in sites:
+            grouped = [head for _, head in kv_groups(base.anatomy, [(site["layer"], head) for head in site["heads"]])]
+            site["heads"] = {"q": site["heads"], "k": grouped, "v": grouped}
+    prompts = [{"prompts": prompt_inputs(batch)} for batch in batches]
+    asked = [{**question, "sites": sites} for question, (sites, _) in zip(prompts, found, strict=True)]
+
+    def filled() -> Iterator[dict[str, Any]]:
+        given = experiment.runner.map(donor, read_head_inputs, asked)
+        for question, (sites, numbers), read in zip(prompts, found, given, strict=True):
+            moved = [{**site, "values": {name: read[name][n] for name in "qkv"}} for n, site in enumerate(sites)]
+            variants = [
+                {"sites": sorted(n for group in groups for n in numbers[group.name]), "components": components}
+                for groups, components in [((), ""), *transplants]
+            ]
+            yield {**question, "sites": moved, "variants": variants}
+
+    description = f"cmap {donor.name} -> {base.name}"
+    taken = list(experiment.sessions(base, answer_with_inputs, filled(), description, len(batches)))
+    own = list(experiment.runner.map(donor, answer, prompts))
+    answers = torch.cat([output["prediction"] for output in taken], 1)
+    return torch.cat([torch.cat([output["prediction"] for output in own])[None], answers])
 
 
 def group_sites(circuit: Circuit, batch: EncodedBatch) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:

@@ -119,11 +119,10 @@ def _tasks(task: Task, boxes: Sequence[int]) -> list[Task]:
 
 def _by_boxes(experiment: Experiment, model: Model, prompts: Sequence[Prompt]) -> list[Answers]:
     """The answers of one model, split by number of boxes."""
-    outputs = [
-        experiment.runner.run(model, answer, {"prompts": prompt_inputs(batch)}) | {"answers": batch.answers}
-        for batch in experiment.batches(prompts, f"evaluate {model.name}")
-    ]
-    correct = torch.cat([output["prediction"] == output["answers"] for output in outputs])
+    batches = experiment.encoded(prompts)
+    inputs = [{"prompts": prompt_inputs(batch)} for batch in batches]
+    outputs = list(experiment.sessions(model, answer, inputs, f"evaluate {model.name}"))
+    correct = torch.cat([output["prediction"] for output in outputs]) == torch.cat([batch.answers for batch in batches])
     probability = torch.cat([output["probability"] for output in outputs])
     facets = {name: torch.tensor([prompt.facets[name] for prompt in prompts]) for name in ("boxes", "query")}
     found = []

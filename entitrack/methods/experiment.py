@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.backends import Runner
+from entitrack.backends import Intervention, Runner
 from entitrack.circuits import Circuit, read_circuit
 from entitrack.errors import UserError
 from entitrack.models.family import Family, Model
@@ -94,6 +94,26 @@ class Experiment:
         circuit = read_circuit(self.circuit_name or self.family.base, self.family.name)
         circuit.check(model.anatomy, self.task.roles)
         return circuit
+
+    def encoded(self, prompts: Sequence[Prompt]) -> list[EncodedBatch]:
+        """The prompts, tokenized, `batch_size` at a time."""
+        starts = range(0, len(prompts), self.batch_size)
+        return [
+            encode(prompts[start : start + self.batch_size], self.family.tokenizer, self.padding) for start in starts
+        ]
+
+    def sessions(
+        self,
+        model: Model,
+        function: Intervention,
+        inputs: Iterable[dict[str, Any]],
+        description: str,
+        total: int = 0,
+        settings: dict[str, Any] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The results of an intervention batch by batch, with progress shown; see `Runner.map`."""
+        total = len(inputs) if isinstance(inputs, Sequence) else total
+        return iter(self.track(self.runner.map(model, function, inputs, settings, total), description, total))
 
     def batches(self, prompts: Sequence[Prompt], description: str) -> Iterator[EncodedBatch]:
         """The prompts, tokenized, `batch_size` at a time, with progress shown."""

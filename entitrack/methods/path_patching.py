@@ -13,42 +13,21 @@ from random import Random
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
 from entitrack.errors import UserError
+from entitrack.interventions.attribution import attribution_effects
+from entitrack.interventions.naive import naive_effects
 from entitrack.interventions.path_patching import path_effects
-from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs, role_positions
-from entitrack.models.anatomy import Head, kv_groups
-from entitrack.models.family import Model
+from entitrack.methods.experiment import Experiment, Table, clusters
+from entitrack.methods.selection import Choice, Selection, check_choice, select
+from entitrack.methods.stages import Stage, check_stages, stage_batches
+from entitrack.models.anatomy import Head
+from entitrack.models.family import Model, pick_dtype
 from entitrack.stats import standard_error
-from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.encoding import encode
-from entitrack.tasks.prompts import PREV_QUERY_LABEL, Pair
-
-LOGITS = "logits"
-_COMPONENTS = ("logits", "q", "k", "v")
-_Z = 1.959964
-
-
-@dataclass
-class Stage:
-    """One stage of path patching.
-
-    Attributes:
-        name: Name of the group it finds.
-        role: Position of the senders, and of what they send through.
-        component: What of the receivers is replaced: `q`, `k` or `v`; or `logits`, and there are no receivers.
-        receivers: Name of the earlier stage whose heads receive; empty for `logits`.
-        size: Most heads the group may have.
-    """
-
-    name: str = "???"
-    role: str = "???"
-    component: str = "logits"
-    receivers: str = ""
-    size: int = 4
+from entitrack.tasks.prompts import Pair
 
 
 @dataclass
@@ -58,13 +37,20 @@ class Settings:
     Attributes:
         model: Member of the family to find the circuit of; empty takes the base.
         stages: The stages, in order.
+        choose: How the heads of a group are chosen.
         memory: Memory for what goes through the model at once: GiB, or `auto`: half of what an accelerator has free,
             1 GiB elsewhere.
+        verify: Number of random senders that are compared with the naive way on the first batch of each stage.
+        screen: `attribution:SHARE` scores only that share of the heads, the best by first-order path patching; empty
+            scores all.
     """
 
     model: str = ""
     stages: list[Stage] = field(default_factory=list)
+    choose: Choice = field(default_factory=Choice)
     memory: str = "auto"
+    verify: int = 0
+    screen: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,19 +59,31 @@ class StageResult:
 
     Attributes:
         stage: The stage.
-        scores: Mean effect of each head on the probability of the right answer; most negative = most important.
+        effects: Effect of each head per prompt; NaN for heads that were not scored.
         errors: Standard error of each score over contexts.
-        noise: Score of a sender that is left alone: the arithmetic's own noise.
-        heads: The heads chosen, most important first.
-        effects: Effect per prompt.
+        noise: Mean size of the effect of a sender that is left alone: the arithmetic's own noise.
+        selection: The heads chosen.
+        peak_bytes: Memory of the largest piece that went through the model.
+        verified: Largest difference from the naive way, and how many senders were compared; None if none was.
     """
 
     stage: Stage
-    scores: Float[Tensor, "layer head"]
-    errors: Float[Tensor, "layer head"]
-    noise: float
-    heads: tuple[Head, ...]
     effects: Float[Tensor, "prompt layer head"] = field(repr=False)
+    errors: Float[Tensor, "layer head"] = field(repr=False)
+    noise: float
+    selection: Selection
+    peak_bytes: int
+    verified: tuple[float, int] | None = None
+
+    @property
+    def scores(self) -> Float[Tensor, "layer head"]:
+        """Mean effect of each head on the probability of the right answer; most negative = most important."""
+        return self.effects.mean(0)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads chosen, most important first."""
+        return self.selection.heads
 
 
 @dataclass(frozen=True)
@@ -99,19 +97,34 @@ class PathPatchingResult:
 
     @property
     def tables(self) -> Sequence[Table]:
-        """The chosen heads, group by group."""
+        """The chosen heads group by group, and the stages."""
         rows = []
         for found in self.stages:
             for rank, (layer, head) in enumerate(found.heads, start=1):
                 score, error = float(found.scores[layer, head]), float(found.errors[layer, head])
                 rows.append((found.stage.name, found.stage.role, rank, f"{layer}.{head}", score, error))
         columns = ("group", "role", "rank", "layer.head", "score", "standard error")
-        return (Table(f"Circuit of {self.model} by path patching", columns, tuple(rows)),)
+        return (Table(f"Circuit of {self.model} by path patching", columns, tuple(rows)), self._stages())
+
+    def _stages(self) -> Table:
+        rows = tuple(
+            (
+                found.stage.name,
+                int((~found.scores.isnan()).sum()),
+                len(found.heads),
+                f"{found.noise:.1e}",
+                f"{found.selection.overlap:.2f}",
+                f"{found.peak_bytes / 2**20:.0f} MiB",
+                f"{found.verified[0]:.1e} ({found.verified[1]} heads)" if found.verified else "",
+            )
+            for found in self.stages
+        )
+        columns = ("stage", "scored", "chosen", "noise", "rank overlap", "peak memory", "from naive")
+        return Table("Stages", columns, rows)
 
     @property
     def notes(self) -> Sequence[str]:
-        """Noise floors, and which groups are empty and why."""
-        noise = ", ".join(f"{found.stage.name} {found.noise:.1e}" for found in self.stages)
+        """How to read the tables, and which groups are empty and why."""
         empty = [
             f"group {found.stage.name} is empty: no head's score is below the noise floor"
             for found in self.stages
@@ -120,8 +133,9 @@ class PathPatchingResult:
         skipped = [f"group {name} is empty: {why}" for name, why in self.skipped.items()]
         return (
             "score: mean of (p_patched - p_clean) / p_clean of the right answer; most negative = most important",
-            f"arithmetic noise (clean patched into clean): {noise}",
-            "a head is chosen only if its score is below zero by the noise and 1.96 standard errors over contexts",
+            "noise: mean size of the same for a head that is left alone; errors are over contexts",
+            "a head is chosen only if its score is below zero by the noise and its sampling error",
+            "rank overlap: share of the chosen number of lowest scores that stays when contexts are resampled",
             *empty,
             *skipped,
         )
@@ -140,6 +154,7 @@ class PathPatchingResult:
 def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     """Find a circuit, stage by stage."""
     check_stages(settings.stages, experiment.task.roles)
+    check_choice(settings.choose)
     model = experiment.family.load(settings.model or experiment.family.base, "method.model")
     pairs = experiment.task.pairs()
     found: dict[str, StageResult] = {}
@@ -156,34 +171,8 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     )
     record: dict[str, Any] = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
     record |= {"fingerprint": model.fingerprint, "task": dict(experiment.task.fingerprint)}
-    record["stages"] = [dataclasses.asdict(stage) for stage in settings.stages]
+    record["settings"] = dataclasses.asdict(settings)
     return PathPatchingResult(model.name, tuple(found.values()), skipped, Circuit(groups, record))
-
-
-def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:
-    """Refuse stages that cannot run.
-
-    Raises:
-        UserError: Naming the stage's key.
-    """
-    if not stages:
-        raise UserError("method.stages", "there are none")
-    before: dict[str, Stage] = {}
-    for number, stage in enumerate(stages):
-        place = f"method.stages.{number}"
-        if stage.component not in _COMPONENTS:
-            raise UserError(f"{place}.component", f"unknown component {stage.component!r}", _COMPONENTS)
-        if stage.role not in roles:
-            raise UserError(f"{place}.role", f"the task has no role {stage.role!r}", roles)
-        if stage.name in before:
-            raise UserError(f"{place}.name", f"two stages are called {stage.name!r}")
-        if (stage.component == LOGITS) != (not stage.receivers):
-            raise UserError(f"{place}.receivers", "logits have no receivers, q, k and v need them")
-        if stage.receivers and stage.receivers not in before:
-            raise UserError(f"{place}.receivers", f"no earlier stage {stage.receivers!r}", before)
-        if stage.component == "q" and before[stage.receivers].role != stage.role:
-            raise UserError(f"{place}.role", f"q is read where the receivers are, at {before[stage.receivers].role!r}")
-        before[stage.name] = stage
 
 
 def run_stage(
@@ -194,22 +183,87 @@ def run_stage(
     stage: Stage,
     receivers: Sequence[Head],
 ) -> StageResult:
-    """Score every head of one stage, and choose its group."""
-    outputs = []
-    target: dict[str, Any] = {"component": stage.component}
-    if stage.component != LOGITS:
-        target["heads"] = [list(head) for head in _receiving(model, stage.component, receivers)]
-    starts = range(0, len(pairs), experiment.batch_size)
-    for start in experiment.track(starts, f"path patching: {stage.name}", len(starts)):
-        batch = pairs[start : start + experiment.batch_size]
-        inputs = {**stage_inputs(experiment, model, batch, stage, start), "receivers": target}
-        inputs["senders"] = [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"]
-        outputs.append(experiment.runner.run(model, path_effects, inputs, {"gib": memory_gib(settings.memory)}))
+    """Score the heads of one stage, and choose its group."""
+    batches = stage_batches(experiment, model, pairs, stage, receivers)
+    senders = _screened(experiment, settings.screen, model, stage, batches)
+    inputs = [{**batch, "senders": senders} for batch in batches]
+    budget = {"gib": memory_gib(settings.memory)}
+    description = f"path patching: {stage.name}"
+    outputs = list(experiment.sessions(model, path_effects, inputs, description, settings=budget))
     effects = torch.cat([output["effect"] for output in outputs])
-    noise = float(torch.cat([output["null"] for output in outputs]).abs().max())
-    scores = effects.mean(0)
-    errors = standard_error(effects, clusters([pair.clean for pair in pairs]))
-    return StageResult(stage, scores, errors, noise, choose(scores, errors, noise, stage.size), effects)
+    for layer, heads in enumerate(senders):
+        effects[:, layer, [head for head in range(effects.shape[2]) if head not in heads]] = torch.nan
+    noise = float(torch.cat([output["null"] for output in outputs]).abs().mean())
+    peak = max(int(output["peak_bytes"]) for output in outputs)
+    verified = _verify(experiment, settings.verify, model, stage, batches[0], outputs[0], senders)
+    contexts = clusters([pair.clean for pair in pairs])
+    selection = select(effects, contexts, noise, stage.size, settings.choose)
+    return StageResult(stage, effects, standard_error(effects, contexts), noise, selection, peak, verified)
+
+
+def _screened(
+    experiment: Experiment, screen: str, model: Model, stage: Stage, batches: Sequence[Mapping[str, Any]]
+) -> list[list[int]]:
+    """The heads to score, by layer: all, or the best share by first-order path patching."""
+    layers, width = model.anatomy["n_layers"], model.anatomy["n_heads"]
+    if not screen:
+        return [list(range(width)) for _ in range(layers)]
+    share = screen_share(screen)
+    outputs = experiment.sessions(
+        model, attribution_effects, [dict(batch) for batch in batches], f"screening: {stage.name}"
+    )
+    scores = torch.cat([output["effect"] for output in outputs]).mean(0)
+    best = scores.flatten().argsort()[: max(1, round(share * scores.numel()))].tolist()
+    return [[head for head in range(width) if layer * width + head in best] for layer in range(layers)]
+
+
+def screen_share(screen: str) -> float:
+    """The share of heads that `attribution:SHARE` lets through.
+
+    Raises:
+        UserError: It does not read so.
+    """
+    kind, _, share = screen.partition(":")
+    try:
+        value = float(share)
+    except ValueError:
+        value = 0.0
+    if kind != "attribution" or not 0 < value <= 1:
+        raise UserError("method.screen", f"{screen!r} does not read attribution:SHARE", fix="say attribution:0.2")
+    return value
+
+
+def _verify(
+    experiment: Experiment,
+    count: int,
+    model: Model,
+    stage: Stage,
+    batch: dict[str, Any],
+    output: Mapping[str, Tensor],
+    senders: Sequence[Sequence[int]],
+) -> tuple[float, int] | None:
+    """Compare some senders with the naive way on one batch; refuse to go on where they differ by more than noise.
+
+    Raises:
+        UserError: The model is not built as its anatomy says.
+    """
+    if count <= 0:
+        return None
+    scored = [[layer, head] for layer, heads in enumerate(senders) for head in heads]
+    heads = Random(f"verify/{experiment.seed}/{stage.name}").sample(scored, min(count, len(scored)))
+    naive = experiment.runner.run(model, naive_effects, {**batch, "heads": heads})
+    fast = torch.stack([output["effect"][:, layer, head] for layer, head in heads], 1)
+    worst = float((fast.mean(0) - naive["effect"].mean(0)).abs().max())
+    noise = max(float(given["null"].abs().mean()) for given in (output, naive))
+    epsilon = torch.finfo(pick_dtype(experiment.family.dtype)).eps
+    allowed = 3 * noise + max(1e-5, 8 * epsilon)
+    if worst > allowed:
+        problem = (
+            f"stage {stage.name!r} differs from the naive way by {worst:.1e}, more than the noise of {allowed:.1e}"
+        )
+        fix = "the model is not built as entitrack/models/anatomy.py says: use architecture.factorised=false"
+        raise UserError("method.verify", problem, fix=fix)
+    return worst, len(heads)
 
 
 def memory_gib(memory: str) -> float:
@@ -227,56 +281,3 @@ def memory_gib(memory: str) -> float:
     if gib <= 0:
         raise UserError("method.memory", f"{memory!r} is neither 'auto' nor a number of GiB")
     return gib
-
-
-def choose(
-    scores: Float[Tensor, "layer head"], errors: Float[Tensor, "layer head"], noise: float, size: int
-) -> tuple[Head, ...]:
-    """The `size` lowest scores, as far as they are below zero by more than noise and sampling error."""
-    ranked = scores.flatten().argsort()[:size].tolist()
-    heads = [(index // scores.shape[1], index % scores.shape[1]) for index in ranked]
-    return tuple((layer, head) for layer, head in heads if scores[layer, head] + _Z * errors[layer, head] < -noise)
-
-
-def _receiving(model: Model, component: str, heads: Sequence[Head]) -> Sequence[Head]:
-    """The receivers as (layer, head of that component)."""
-    return heads if component == "q" else kv_groups(model.anatomy, heads)
-
-
-def stage_inputs(
-    experiment: Experiment, model: Model, pairs: Sequence[Pair], stage: Stage, start: int
-) -> dict[str, Any]:
-    """Clean and counterfactual prompts of a batch, with the positions of the stage's role."""
-    tokenizer = experiment.family.tokenizer
-    clean = encode([pair.clean for pair in pairs], tokenizer, experiment.padding)
-    other = encode([pair.counterfactual for pair in pairs], tokenizer, experiment.padding)
-    place = f"stage {stage.name!r}"
-    position = role_positions(other, stage.role, place)
-    if stage.role == PREV_QUERY_LABEL and experiment.task.fingerprint.get("compat") == "paper":
-        position = _redrawn_positions(experiment, model, pairs, start)
-    return {
-        "clean": {**prompt_inputs(clean), "position": role_positions(clean, stage.role, place)},
-        "source": {"tokens": other.tokens, "mask": other.mask, "position": position},
-    }
-
-
-def _redrawn_positions(
-    experiment: Experiment, model: Model, pairs: Sequence[Pair], start: int
-) -> Int[Tensor, "layer head batch"]:
-    """The published procedure's places to read: a box label drawn anew for every head, layer and batch."""
-    prompts = [pair.counterfactual for pair in pairs]
-    boxes = min(prompt.facets["boxes"] for prompt in prompts)
-    asked = [[_ask(prompt, box) for prompt in prompts] for box in range(boxes)]
-    tokenizer = experiment.family.tokenizer
-    labels = torch.stack(
-        [encode(prompts, tokenizer, experiment.padding).positions[PREV_QUERY_LABEL] for prompts in asked]
-    )
-    random = Random(f"source/{experiment.seed}/{start}")
-    layers, heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
-    drawn = torch.tensor([[random.randrange(boxes) for _ in range(heads)] for _ in range(layers)])
-    return labels[drawn]
-
-
-def _ask(prompt: Any, box: int) -> BoxesPrompt:
-    """The same prompt with its box roles at another box."""
-    return dataclasses.replace(prompt, query=box)

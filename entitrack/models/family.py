@@ -31,11 +31,14 @@ class Checkpoint:
         path: A folder, a hub name, or `zoo://NAME` for the embedded family.
         adapter: A peft adapter on top of it: a folder, a hub name, or `zoo://NAME`.
         revision: Revision on the hub.
+        hosted: Name under which a server hosts it, where that is not the path: structure and tokenizer then come from
+            the path, which needs no weights.
     """
 
     path: str
     adapter: str | None = None
     revision: str | None = None
+    hosted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Family:
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto`, `cpu`, `cuda`, `cuda:0`, `mps`.
         attention: Implementation of attention: `sdpa` or `eager`.
+        dispatch: Load weights; without them models have structure and tokenizer only, enough to run elsewhere.
     """
 
     name: str
@@ -133,7 +137,11 @@ class Family:
             reason = str(error).strip().splitlines()[0]
             raise UserError(place, f"cannot load {path!r} ({reason})") from error
         envoy._module.eval().requires_grad_(False)
-        return Model(name, envoy, describe(envoy._module.config), fingerprint(path, adapter, self.dtype))
+        if checkpoint.hosted:
+            envoy.repo_id = checkpoint.hosted
+        weights = path if self.dispatch else checkpoint.hosted or path
+        revision = getattr(envoy._module.config, "_commit_hash", None) or checkpoint.revision
+        return Model(name, envoy, describe(envoy._module.config), fingerprint(weights, adapter, self.dtype, revision))
 
 
 def pick_dtype(name: str) -> torch.dtype:
@@ -170,20 +178,20 @@ def _resolve(path: str | None) -> str | None:
     return str(ZOO / path.removeprefix(_ZOO_SCHEME))
 
 
-def fingerprint(path: str | None, adapter: str | None, dtype: str) -> str:
+def fingerprint(path: str | None, adapter: str | None, dtype: str, revision: str | None = None) -> str:
     """A digest that changes when the weights do.
 
     Files up to 64 MiB count whole; of larger ones the size, the first and the last MiB. Checkpoints on the hub count
     by name and resolved revision.
     """
-    parts = [_fingerprint_one(place) for place in (path, adapter) if place]
+    parts = [_fingerprint_one(path, revision) if path else "", _fingerprint_one(adapter, None) if adapter else ""]
     return hashlib.sha256(json.dumps([*parts, dtype]).encode()).hexdigest()[:16]
 
 
-def _fingerprint_one(place: str) -> str:
+def _fingerprint_one(place: str, revision: str | None) -> str:
     folder = Path(place)
     if not folder.is_dir():
-        return place
+        return f"{place}@{revision or 'main'}"
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix not in {".safetensors", ".json", ".bin"}:

@@ -29,7 +29,7 @@ def write(config: RunConfig, result: Result, cost: Cost, seconds: float, folder:
         "method": config.method,
         "tables": [asdict(table) for table in result.tables],
         "notes": list(result.notes),
-        "cost": {**asdict(cost), "seconds": round(seconds, 3)},
+        "cost": {name: round(value, 3) for name, value in {**asdict(cost), "seconds": seconds}.items()},
         "config": config.plain,
         "versions": {name: version(name) for name in LIBRARIES},
     }

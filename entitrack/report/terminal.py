@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from entitrack.backends import Cost
 from entitrack.methods.experiment import Cell, Result, Table
 from entitrack.stats import Estimate
 
@@ -41,3 +42,20 @@ def render(cell: Cell) -> str:
         return f"{cell:.4f}"
     text = str(cell)
     return text.replace("[", "\\[") if isinstance(cell, Estimate) else text
+
+
+def cost_lines(cost: Cost, seconds: float) -> list[str]:
+    """What a run cost, in words: sessions, and where there was a server, jobs, bytes and seconds."""
+    reused = f", {cost.reused} reused from the store" if cost.reused else ""
+    lines = [f"{cost.units} sessions{reused}, {seconds:.1f} s"]
+    if not cost.jobs and not cost.collected:
+        return lines
+    collected = f", {cost.collected} collected from an earlier run" if cost.collected else ""
+    retried = f", {cost.retries} requests repeated" if cost.retries else ""
+    lines.append(f"{cost.jobs} jobs submitted{collected}{retried}")
+    lines.append(
+        f"up {cost.wire_up:,} bytes (tensors {cost.bytes_up:,}), down {cost.wire_down:,} (tensors {cost.bytes_down:,})"
+    )
+    waits = (("queued", cost.queued_s), ("running", cost.running_s), ("transferring", cost.transfer_s))
+    lines.append("summed over jobs: " + ", ".join(f"{name} {value:.1f} s" for name, value in waits))
+    return lines

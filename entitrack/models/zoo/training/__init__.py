@@ -1,0 +1,1 @@
+"""How the embedded family is made: corpora, curriculum, tuning, evaluation and the card."""

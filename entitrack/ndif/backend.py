@@ -1,0 +1,172 @@
+"""The backend that submits sessions as jobs, and collects them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+from nnsight.schema.response import Status
+
+from entitrack.backends import Cost, Pending, Unit
+from entitrack.errors import UserError
+from entitrack.models.family import Model
+from entitrack.ndif.budget import check_budget
+from entitrack.ndif.failure import JobFailed
+from entitrack.ndif.jobs import Job
+from entitrack.ndif.payload import CorruptResult, envelope, model_key, pack, unpack
+from entitrack.ndif.preflight import check_hosted, check_key, check_versions
+from entitrack.ndif.settings import Settings
+from entitrack.ndif.wire import Wire
+from entitrack.store import Store
+
+_RESUME = "run the same command again: what is finished is kept"
+
+
+@dataclass
+class Ndif:
+    """Sessions as jobs on a server: submitted without blocking, noted in the store, then waited for.
+
+    Attributes:
+        settings: Where, how patiently and how much.
+    """
+
+    settings: Settings
+    name: str = "ndif"
+    _open: list[Job] = field(default_factory=list, repr=False)
+    _checked: set[str] = field(default_factory=set, repr=False)
+    _finished: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work."""
+        self.settings.check()
+
+    @property
+    def in_flight(self) -> int:
+        """Most jobs that are started before the first is waited for."""
+        return self.settings.in_flight
+
+    @cached_property
+    def _wire(self) -> Wire:
+        return Wire(self.settings)
+
+    def place(self, model: Model) -> str:
+        """See `Backend.place`: the server."""
+        return f"ndif/{self.settings.address}"
+
+    def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
+        """Submit a unit, or find the job that an earlier run submitted for it."""
+        job = self._adopt(unit, store, cost) or self._submit(unit, store, cost)
+        self._open.append(job)
+        return partial(self._collect, unit, job, store, cost)
+
+    def _adopt(self, unit: Unit, store: Store | None, cost: Cost) -> Job | None:
+        """The job of an earlier run for the same unit, unless the server has forgotten it."""
+        noted = store.job(unit.key) if store else None
+        if not noted or noted["host"] != self.settings.address:
+            return None
+        job = Job(noted["id"], noted["submitted"], adopted=True, damaged=noted["damaged"])
+        job.hear(self._wire.state(job.id, cost))
+        if job.last is None and time.time() - job.submitted > self.settings.timeout_s:
+            return None
+        cost.collected += 1
+        return job
+
+    def _submit(self, unit: Unit, store: Store | None, cost: Cost) -> Job:
+        """Check what can be checked, then submit; the id is noted before anything else is done."""
+        self._preflight(unit.model, cost)
+        blob = pack(unit)
+        check_budget(self.settings, cost, self._finished, len(blob), unit.after)
+        self._make_room(cost)
+        begun = time.monotonic()
+        job = Job(self._wire.submit(envelope(unit.model), blob, cost), time.time())
+        cost.transfer_s += time.monotonic() - begun
+        if store:
+            store.note_job(unit.key, job.record(self.settings.address))
+        return job
+
+    def _preflight(self, model: Model, cost: Cost) -> None:
+        """Check server and model, each once."""
+        if not self._checked:
+            check_key(self.settings, self._wire, cost)
+            check_versions(self.settings, self._wire, cost)
+        key = model_key(model)
+        if key not in self._checked:
+            check_hosted(self.settings, self._wire, cost, model)
+            self._checked.add(key)
+
+    def _make_room(self, cost: Cost) -> None:
+        """Wait until fewer jobs than allowed are on the server."""
+        while sum(job.ended is None and not self._overdue(job) for job in self._open) >= self.settings.in_flight:
+            self._look(cost)
+
+    def _look(self, cost: Cost) -> None:
+        """Wait a moment, then ask for the state of every job that has not ended."""
+        time.sleep(self.settings.poll_s)
+        for job in self._open:
+            if job.ended is None:
+                job.hear(self._wire.state(job.id, cost))
+
+    def _overdue(self, job: Job) -> bool:
+        return time.monotonic() - job.seen > self.settings.timeout_s
+
+    def _collect(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
+        """Wait for a job and fetch its result."""
+        while job.ended is None:
+            self._look(cost)
+            if job.ended is None and (job.lost or self._overdue(job)):
+                self._give_up(unit, job, store, cost)
+        self._open.remove(job)
+        self._finished += 1
+        cost.queued_s += job.queued_s
+        cost.running_s += job.running_s
+        if job.last and job.last.status == Status.ERROR:
+            _forget(unit, store)
+            raise JobFailed(self.settings.address, job.id, job.last.description)
+        return self._fetch(unit, job, store, cost)
+
+    def _give_up(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> None:
+        """Cancel a job that takes too long, or let go of one that the server has lost."""
+        self._open.remove(job)
+        _forget(unit, store)
+        if job.lost:
+            problem = f"{self.settings.address} no longer knows job {job.id}; it may have restarted"
+            raise UserError("backend.host", problem, fix=_RESUME)
+        self._wire.cancel(job.id, cost)
+        state = job.last.status.value if job.last else "nothing known of it"
+        problem = f"job {job.id} did not finish in {self.settings.timeout_s:g} s ({state}) and was cancelled"
+        raise UserError("backend.timeout_s", problem, fix=f"raise it, or {_RESUME}")
+
+    def _fetch(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
+        """The result of a job that has completed; a result that arrives damaged is fetched again.
+
+        If it stays so, another run fetches it once more, and the run after that submits the unit anew.
+        """
+        begun = time.monotonic()
+        trouble = "the server gave none"
+        for attempt in range(self.settings.retries + 1):
+            if attempt:
+                cost.retries += 1
+                time.sleep(self.settings.backoff_s)
+                job.last = self._wire.state(job.id, cost) or job.last
+            try:
+                result = unpack(self._wire.result(job.last.data if job.last else None, cost))
+            except CorruptResult as error:
+                trouble = str(error)
+                continue
+            cost.transfer_s += time.monotonic() - begun
+            return result
+        if job.damaged:
+            _forget(unit, store)
+        elif store:
+            job.damaged = True
+            store.note_job(unit.key, job.record(self.settings.address))
+        problem = f"the result of job {job.id} is damaged, {self.settings.retries + 1} times over ({trouble})"
+        raise UserError("backend.host", f"{self.settings.address}: {problem}", fix=_RESUME)
+
+
+def _forget(unit: Unit, store: Store | None) -> None:
+    """Another run shall submit the unit anew."""
+    if store:
+        store.forget_job(unit.key)

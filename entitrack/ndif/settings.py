@@ -1,0 +1,66 @@
+"""What may be set of `backend=ndif`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from nnsight.schema.config import CONFIG
+
+from entitrack.errors import UserError
+
+
+@dataclass
+class Settings:
+    """Settings of `backend=ndif`.
+
+    Attributes:
+        host: Address of the server; empty takes `NDIF_HOST` or what nnsight is configured with.
+        key: API key; empty takes `NDIF_API_KEY` or what nnsight is configured with.
+        in_flight: Most jobs that wait or run on the server at a time.
+        timeout_s: Seconds after which a job that has not finished is cancelled.
+        retries: How often a request is repeated after a lost connection, an error of the server or a full queue.
+        backoff_s: Seconds before the first repetition; doubled every time.
+        poll_s: Seconds between two questions after a job's state.
+        check_versions: Refuse a server whose nnsight, torch or transformers differ from those here.
+        max_jobs: Most jobs that a run may submit; null is no limit.
+        max_upload_bytes: Most bytes that a run may send.
+        max_seconds: Most seconds that a run's jobs may run on the server, summed.
+    """
+
+    host: str | None = None
+    key: str | None = None
+    in_flight: int = 4
+    timeout_s: float = 3600.0
+    retries: int = 6
+    backoff_s: float = 1.0
+    poll_s: float = 0.5
+    check_versions: bool = True
+    max_jobs: int | None = None
+    max_upload_bytes: int | None = None
+    max_seconds: float | None = None
+
+    @property
+    def address(self) -> str:
+        """The server's address, without a slash at its end."""
+        return (self.host or os.environ.get("NDIF_HOST") or CONFIG.API.HOST).rstrip("/")
+
+    @property
+    def api_key(self) -> str:
+        """The API key; empty if there is none."""
+        return self.key or os.environ.get("NDIF_API_KEY") or CONFIG.API.APIKEY or ""
+
+    def check(self) -> None:
+        """Refuse settings that cannot work.
+
+        Raises:
+            UserError: Naming the key.
+        """
+        if not self.address.startswith(("http://", "https://")):
+            raise UserError("backend.host", f"{self.address!r} is not an address", fix="start it with https://")
+        for name in ("in_flight", "timeout_s", "poll_s"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"backend.{name}", f"{getattr(self, name)} is not a positive number")
+        for name in ("retries", "backoff_s", "max_jobs", "max_upload_bytes", "max_seconds"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"backend.{name}", f"{getattr(self, name)} is negative")

@@ -1,0 +1,128 @@
+"""The loopback server as a test sees it, and experiments on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from nnsight.schema.request import RequestModel
+from torch import Tensor
+
+from entitrack.backends import Runner
+from entitrack.models.family import Checkpoint, Family, Model
+from entitrack.ndif import Ndif, Settings
+
+LOOPBACK = Path(__file__).parent / "loopback"
+_START_S = 120.0
+
+
+class Loopback:
+    """A server process of our own.
+
+    Args:
+        folder: Where it may write.
+        models: Folders of the models that it hosts.
+    """
+
+    def __init__(self, folder: Path, models: Iterable[Path]) -> None:
+        port_file = folder / "port"
+        places = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+        command = [sys.executable, "-I", "-S", str(LOOPBACK), "--port-file", str(port_file)]
+        for place in places:
+            command += ["--site", place]
+        for model in models:
+            command += ["--model", str(model)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self._log = (folder / "log").open("w")
+        self._process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT
+        )
+        until = time.monotonic() + _START_S
+        while not port_file.exists():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"the server did not start:\n{(folder / 'log').read_text()}")
+            time.sleep(0.05)
+        self.address = f"http://127.0.0.1:{port_file.read_text()}"
+        self._client = httpx.Client(base_url=self.address, timeout=30)
+
+    def stop(self) -> None:
+        self._client.close()
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+    def order(self, fault: str, times: int = 1, seconds: float = 0.0) -> None:
+        """Have it make a mistake."""
+        asked = {"name": fault, "times": times, "seconds": seconds}
+        self._client.post("/control/fault", params=asked).raise_for_status()
+
+    def need_key(self, key: str) -> None:
+        """Have it want a key; empty: none."""
+        self._client.post("/control/key", params={"value": key}).raise_for_status()
+
+    def counts(self) -> dict[str, Any]:
+        """What it has counted: jobs, executions, cancellations."""
+        return self._client.get("/control/counts").json()
+
+    def unpack(self, blob: bytes, request: RequestModel) -> None:
+        """Have it unpack a payload without executing it."""
+        answer = self._client.post("/control/unpack", data={"data": request.metadata()}, files={"blob": blob})
+        assert answer.is_success, answer.json()["detail"]
+
+    def settings(self, **others: Any) -> Settings:
+        """Settings of a client that is in a hurry."""
+        return Settings(**{"host": self.address, "poll_s": 0.02, "backoff_s": 0.01, "retries": 4, **others})
+
+    def backend(self, **others: Any) -> Ndif:
+        return Ndif(self.settings(**others))
+
+
+def hosted_family(golden: Path, weights: bool) -> Family:
+    """The golden family, with or without weights on this side."""
+    members = {"base": Checkpoint(str(golden / "base")), "donor": Checkpoint(str(golden / "donor"))}
+    return Family("golden", "base", members, device="cpu", dispatch=weights)
+
+
+@dataclass
+class RecordingRunner(Runner):
+    """A runner that remembers what every session gave, by model and intervention."""
+
+    results: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+
+    def map(
+        self,
+        model: Model,
+        function: Any,
+        inputs: Iterable[dict[str, Any]],
+        settings: dict[str, Any] | None = None,
+        total: int = 0,
+    ) -> Iterator[dict[str, Any]]:
+        for result in super().map(model, function, inputs, settings, total):
+            self.results[f"{model.name}.{function.__name__}"].append(result)
+            yield result
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    """The largest difference of two results; infinite where they have another shape, type or whole number."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return float("inf")
+        if not one.is_floating_point():
+            return 0.0 if torch.equal(one, other) else float("inf")
+        return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return max((largest_difference(one[name], other[name]) for name in one), default=0.0)
+    if isinstance(one, Sequence) and isinstance(other, Sequence) and len(one) == len(other):
+        return max((largest_difference(left, right) for left, right in zip(one, other, strict=True)), default=0.0)
+    return 0.0 if one == other else float("inf")

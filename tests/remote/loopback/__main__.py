@@ -1,0 +1,71 @@
+"""A server that speaks nnsight's protocol, on the loopback interface, for tests.
+
+It runs in a process of its own in which `entitrack` cannot be imported, executes one job at a time under bfloat16
+autocast as NDIF does, refuses code that NDIF refuses, and makes mistakes when told to.
+
+    python -I -S tests/remote/loopback --site SITE_PACKAGES --port-file FILE --model PATH [--model PATH ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "entitrack"
+
+
+class _NoPackage:
+    """An import hook for which the package under test does not exist, however it is installed."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] == PACKAGE:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def isolate(site: list[str]) -> None:
+    """Leave only the standard library and the given folders to import from, without the package under test."""
+    sys.meta_path.insert(0, _NoPackage())  # type: ignore[arg-type]
+    sys.path.extend(site)
+
+
+def main() -> None:
+    """Host the given models until the parent goes away."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--site", action="append", default=[])
+    parser.add_argument("--port-file", required=True)
+    parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--key", default="")
+    given = parser.parse_args()
+    isolate([str(Path(__file__).parent), *given.site])
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from anyio import abc as anyio_abc  # before nnsight, which makes later imports of these fail
+    from anyio.streams import tls  # noqa: F401
+
+    assert anyio_abc.SocketAttribute
+    import torch
+    import uvicorn
+    from hosting import Server
+    from pages import application
+
+    torch.set_num_threads(1)
+    server = Server(given.model)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    server.address = f"http://127.0.0.1:{port}"
+    app = application(server, given.key)
+    temporary = given.port_file + ".part"
+    with open(temporary, "w") as stream:
+        stream.write(str(port))
+    os.replace(temporary, given.port_file)
+    config = uvicorn.Config(app, log_level="critical", ws="websockets-sansio")
+    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Every method, on every backend: are its sessions' results the same?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import OmegaConf
+from transformers import AutoTokenizer
+
+from entitrack.backends import Backend
+from entitrack.circuits import Circuit
+from entitrack.config import CONF, METHODS, section
+from entitrack.methods.experiment import Experiment
+from entitrack.models.family import Family
+from tests.golden_prompts import GoldenTask
+from tests.remote.harness import RecordingRunner, largest_difference
+
+SMALL: dict[str, dict[str, Any]] = {}
+"""Settings that make a method small enough for a test."""
+
+
+@dataclass(frozen=True)
+class GivenCircuit(Experiment):
+    """An experiment about a circuit that is no file."""
+
+    given: Circuit | None = None
+
+    def circuit(self, model: Any) -> Circuit:
+        assert self.given
+        return self.given
+
+
+def experiment(
+    family: Family, circuit: Circuit, backend: Backend, batch_size: int = 14, count: int = 28
+) -> GivenCircuit:
+    """A small experiment on the golden family."""
+    task = GoldenTask(frozenset(family.tokenizer.get_vocab()), count=count)
+    return GivenCircuit(family, task, RecordingRunner(backend), "donor", batch_size=batch_size, given=circuit)
+
+
+def experiment_prompts(golden: Path, count: int) -> list[str]:
+    """Sentences that the golden tokenizer knows, as a file of prompts has them."""
+    vocabulary = AutoTokenizer.from_pretrained(golden / "base").get_vocab()
+    return [f"{prompt.text} {prompt.answer}" for prompt in GoldenTask(frozenset(vocabulary), count).prompts()]
+
+
+def run(method: str, on: GivenCircuit, **settings: Any) -> RecordingRunner:
+    """Run a method as its configuration has it, and give what its sessions gave."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", overrides=[f"method={method}"])
+    OmegaConf.set_struct(composed, False)
+    composed.method.update({**SMALL.get(method, {}), **settings})
+    runner = RecordingRunner(on.runner.backend)
+    METHODS[method].run(replace(on, runner=runner), section(composed, "method", METHODS[method].settings, named=True))
+    return runner
+
+
+def differences(one: RecordingRunner, other: RecordingRunner) -> dict[str, float]:
+    """The largest difference by model and intervention."""
+    assert one.results.keys() == other.results.keys()
+    return {name: largest_difference(one.results[name], other.results[name]) for name in one.results}

@@ -1,0 +1,89 @@
+"""Before the first job: one clear line if it cannot work, and nothing is submitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entitrack.config import BACKENDS
+from entitrack.errors import UserError
+from entitrack.interventions.evaluation import answer
+from entitrack.models.family import Checkpoint, Family
+from entitrack.ndif import Ndif, Settings
+from tests.remote.harness import Loopback
+from tests.remote.scenarios import UNITS, Bench
+
+
+@pytest.fixture
+def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
+    return Bench(server, bare_family, full_family, tmp_path)
+
+
+def refused(bench: Bench, **settings: Any) -> str:
+    """What the user reads, after nothing was submitted."""
+    before = bench.server.counts()["posts"]
+    with pytest.raises(UserError) as caught:
+        bench.run(bench.runner("refused", **settings))
+    assert bench.server.counts()["posts"] == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_model_that_is_not_hosted_is_refused_with_what_is(bench: Bench, golden_folder: Path) -> None:
+    family = Family("other", "base", {"base": Checkpoint(str(golden_folder / "base"), hosted="someone/else")})
+    family.dispatch = False
+    with pytest.raises(UserError, match=r"model.members.base: .* does not host 'someone/else'") as caught:
+        next(bench.runner("other").map(family.load("base"), answer, bench.inputs))
+    assert str(golden_folder / "donor") in str(caught.value)
+
+
+def test_nothing_hosted_is_said(bench: Bench) -> None:
+    bench.server.order("not_hosted", 1)
+    assert "available: nothing at the moment" in refused(bench)
+
+
+def test_other_versions_are_refused_with_both(bench: Bench) -> None:
+    bench.server.order("other_versions", 1)
+    said = refused(bench)
+    assert "nnsight 0.8.1 here and 0.7.0 there" in said
+    assert "backend.check_versions=false" in said
+    bench.server.order("other_versions", 1)
+    assert len(bench.run(bench.runner("anyway", check_versions=False))) == UNITS
+
+
+def test_a_missing_and_an_unknown_key_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NDIF_API_KEY", raising=False)
+    bench.server.need_key("right")
+    try:
+        assert "wants a key and there is none" in refused(bench)
+        assert "does not know this key" in refused(bench, key="wrong")
+        assert len(bench.run(bench.runner("right", key="right"))) == UNITS
+    finally:
+        bench.server.need_key("")
+
+
+def test_the_public_service_is_not_asked_without_a_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NDIF_API_KEY", raising=False)
+    assert "wants a key and there is none" in refused(bench, host="https://api.ndif.us")
+
+
+def test_a_server_that_is_not_there_is_said(bench: Bench) -> None:
+    assert "the connection failed" in refused(bench, host="http://127.0.0.1:9", retries=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"host": "ndif.us"}, "host"), ({"in_flight": 0}, "in_flight"), ({"max_jobs": -1}, "max_jobs")],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(UserError, match=f"backend.{key}"):
+        BACKENDS["ndif"].make(Settings(**settings))
+
+
+def test_host_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NDIF_API_KEY", "mine")
+    monkeypatch.setenv("NDIF_HOST", "http://127.0.0.1:1/")
+    settings = Ndif(Settings()).settings
+    assert (settings.api_key, settings.address) == ("mine", "http://127.0.0.1:1")
