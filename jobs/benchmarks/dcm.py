@@ -1,4 +1,6 @@
-"""Steps of mask training a second: whole prompts through all layers, and what the mask can change.
+"""Seconds a step of mask training takes: whole prompts through all layers, and what the mask can change.
+
+A step is what one more step adds. Reading the counterfactuals and the clean run, once a batch, is in the last ratio.
 
 python jobs/bench.py dcm                        the embedded base and a 12-layer model
 python jobs/bench.py dcm --models 12-layer --steps 8 --masks 1 4
@@ -7,6 +9,7 @@ python jobs/bench.py dcm --models 12-layer --steps 8 --masks 1 4
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -77,21 +80,12 @@ def bench(model: Model, name: str, given: argparse.Namespace) -> Table:
     rate = machine_rate(model, given)
     title = f"{name}, {given.device}, {given.prompts} prompts, {rate / 1e9:.1f} G multiply-adds a second"
     table = Table(title=title, title_justify="left")
-    for column in (
-        "group",
-        "masks",
-        "naive, s",
-        "ours, s",
-        "ratio",
-        "spread",
-        "floor, s",
-        "naive / floor",
-        "masks differ",
-    ):
+    times = ("naive, s", "ours, s", "ratio", "spread", "floor, s", "naive / floor")
+    for column in ("group", "masks", *times, f"with reading, {given.steps} steps", "differ"):
         table.add_column(column, justify="left" if column == "group" else "right")
     for setting in SETTINGS:
         inputs = draw_inputs(model, setting, given)
-        expected, naive = naive_training(model, inputs, given)
+        naive, expected = naive_seconds(model, inputs, given)
         for masks in given.masks:
             table.add_row(setting.name, str(masks), *measure_row(model, inputs, masks, naive, expected, rate, given))
     return table
@@ -131,7 +125,7 @@ def measure_row(
     model: Model,
     inputs: dict[str, Any],
     masks: int,
-    naive: Seconds,
+    naive: tuple[Seconds, Seconds],
     expected: Float[Tensor, "step head"],
     rate: float,
     given: argparse.Namespace,
@@ -141,27 +135,42 @@ def measure_row(
         "anatomy": model.anatomy,
         "heads": inputs["heads"],
         "batches": [inputs["batch"]],
-        "validation": [inputs["batch"]],
+        "validation": [cut(inputs["batch"], 1)],
         "draws": [0] * masks,
         "sparsity": [SPARSITY] * masks,
-        "steps": given.steps,
         "learning_rate": RATE,
         "evaluate_every": given.steps + 1,
         "patience": 0,
         "borrow_positions": False,
         "chunk_tokens": given.chunk_tokens,
     }
-    arguments["validation"] = [{**inputs["batch"], **cut(inputs["batch"], 1)}]
-    ours = measure(lambda: Local().run(model, train_masks, arguments), given.device, given.repeats)
-    found = Local().run(model, train_masks, arguments)["masks"]
+
+    def training(steps: int) -> Tensor:
+        return Local().run(model, train_masks, {**arguments, "steps": steps})["masks"]
+
+    ours, found = short_and_long(training, given)
     wrong = float((found - expected[:, None]).abs().max())
     if model.envoy._module.dtype == torch.float32 and wrong > _TOLERANCE:
         raise SystemExit(f"a mask differs from the naive one by {wrong:.1e}")
-    slow, fast = naive.typical / given.steps, ours.typical / given.steps / masks
-    floor = needed(model, inputs, masks, given) / rate / given.steps / masks
-    spread = f"±{100 * (naive.spread + ours.spread) / 2:.0f} %"
+    slow, fast = ((long.typical - short.typical) / (given.steps - 1) for short, long in (naive, ours))
+    fast /= masks
+    floor = needed(model, inputs, masks, given) / rate / masks
+    spread = f"±{100 * (naive[1].spread + ours[1].spread) / 2:.0f} %"
     times = (f"{slow:.4f}", f"{fast:.4f}", f"{slow / fast:.1f}x", spread, f"{floor:.4f}", f"{slow / floor:.1f}x")
-    return (*times, f"{wrong:.0e}")
+    return (*times, f"{naive[1].typical * masks / ours[1].typical:.1f}x", f"{wrong:.0e}")
+
+
+def short_and_long(
+    training: Callable[[int], Tensor], given: argparse.Namespace
+) -> tuple[tuple[Seconds, Seconds], Tensor]:
+    """A training of one step and one of all steps, and the masks of the latter."""
+    found: list[Tensor] = []
+
+    def long() -> None:
+        found[:] = [training(given.steps)]
+
+    short = measure(lambda: training(1), given.device, given.repeats, warm_up=1)
+    return (short, measure(long, given.device, given.repeats, warm_up=0)), found[0]
 
 
 def cut(batch: dict[str, Any], count: int) -> dict[str, Any]:
@@ -174,7 +183,7 @@ def cut(batch: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def needed(model: Model, inputs: dict[str, Any], masks: int, given: argparse.Namespace) -> float:
-    """Multiply-adds that a training needs: two forwards to prepare, then forward and backward over the suffix.
+    """Multiply-adds that a step needs: forward and backward over the suffix.
 
     Backward costs a linear map as much as forward, as its weights have no gradient, and attention twice as much.
     """
@@ -184,14 +193,14 @@ def needed(model: Model, inputs: dict[str, Any], masks: int, given: argparse.Nam
     rest = config.hidden_size * (width + 3 * config.intermediate_size)
     start, top = min(layer for layer, _ in inputs["heads"]), layers - 1
     scores = 2 * TOKENS * width
-    total = 2.0 * given.prompts * TOKENS * layers * (attention + rest)
+    total = 0.0
     for job in suffix_jobs(anatomy, batch["clean"], batch["positions"], masks, given.chunk_tokens):
         ends = len(job["rows"]) * masks
         tokens = ends * job["length"]
         before = tokens * (attention + scores) + 2 * tokens * rest if start < top else ends * (attention + scores)
         between = max(0, top - start - 1) * tokens * (2 * (attention + rest) + 3 * scores)
         last = 2 * tokens * attention + ends * 3 * scores if start < top else 0
-        total += given.steps * (before + between + last + 2 * ends * (rest + config.vocab_size * config.hidden_size))
+        total += before + between + last + 2 * ends * (rest + config.vocab_size * config.hidden_size)
     return total
 
 
@@ -202,18 +211,18 @@ def machine_rate(model: Model, given: argparse.Namespace) -> float:
     return multiply_add_rate(given.prompts * TOKENS, config.hidden_size, config.intermediate_size, dtype, given.device)
 
 
-def naive_training(
+def naive_seconds(
     model: Model, inputs: dict[str, Any], given: argparse.Namespace
-) -> tuple[Float[Tensor, "step head"], Seconds]:
+) -> tuple[tuple[Seconds, Seconds], Float[Tensor, "step head"]]:
     """One mask by the definition: hooks, whole prompts, all layers; counterfactual z is read once, as was published."""
     batch, device = inputs["batch"], given.device
     moved = {name: batch[name].to(device) for name in ("targets", "positions", "source_positions")}
     tokens, source = batch["clean"]["tokens"].to(device), batch["sources"][0]["tokens"].to(device)
 
-    def training() -> Tensor:
-        return train_naively(model, inputs["heads"], tokens, source, moved, given.steps)
+    def training(steps: int) -> Tensor:
+        return train_naively(model, inputs["heads"], tokens, source, moved, steps)
 
-    return training(), measure(training, device, given.repeats, warm_up=0)
+    return short_and_long(training, given)
 
 
 def train_naively(
