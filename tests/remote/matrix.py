@@ -20,8 +20,8 @@ from tests.golden_prompts import GoldenTask
 from tests.remote.harness import RecordingRunner, largest_difference
 
 SMALL: dict[str, dict[str, Any]] = {
-    "dcm": {"steps": 6, "draws": 2, "evaluate_every": 3},
-    "activation_patching": {"repeats": 1},
+    "dcm": {"desiderata": ["positional"], "steps": 4, "draws": 2, "evaluate_every": 2},
+    "activation_patching": {"desiderata": ["positional"], "repeats": 1},
 }
 """Settings that make a method small enough for a test."""
 
