@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching import PathPatchingResult, Settings, run
 from entitrack.methods.selection import Choice, Selection
 from entitrack.methods.stages import Stage
+from entitrack.models.anatomy import given_architecture
+from entitrack.models.family import Checkpoint, Family
 
 STAGES = [
     Stage("value_fetcher", "last", "logits", "", 4),
@@ -110,6 +113,27 @@ def test_the_naive_way_agrees_and_a_wrong_anatomy_is_found_out(golden_experiment
             found(golden_experiment, verify=8)
     finally:
         golden_experiment.family._loaded["base"] = wrong
+
+
+def test_an_architecture_that_is_not_described_in_full_is_scored_the_naive_way(
+    golden_experiment: Experiment, golden_folder: Path
+) -> None:
+    names = {
+        "layers": "model.layers",
+        "o_proj": "self_attn.o_proj",
+        "projections": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    }
+    members = {"base": Checkpoint(str(golden_folder / "base"))}
+    family = Family("golden", "base", members, device="cpu", architecture=given_architecture(names))
+    task = dataclasses.replace(golden_experiment.task, count=14)  # type: ignore[type-var]
+    small = dataclasses.replace(golden_experiment, task=task)
+    fast = found(small)
+    slow = found(dataclasses.replace(small, family=family))
+    assert slow.notes[0].startswith("warning: scored the naive way")
+    for first, second in zip(fast.stages, slow.stages, strict=True):
+        torch.testing.assert_close(first.scores, second.scores, atol=1e-5, rtol=1e-4)
+    with pytest.raises(UserError, match=r"method\.screen: first-order path patching needs layers"):
+        found(dataclasses.replace(small, family=family), screen="attribution:0.5")
 
 
 def test_screening_scores_its_share_exactly(golden_experiment: Experiment) -> None:
