@@ -19,7 +19,10 @@ from entitrack.models.family import Family
 from tests.golden_prompts import GoldenTask
 from tests.remote.harness import RecordingRunner, largest_difference
 
-SMALL: dict[str, dict[str, Any]] = {}
+SMALL: dict[str, dict[str, Any]] = {
+    "dcm": {"desiderata": ["positional"], "steps": 4, "draws": 2, "evaluate_every": 2},
+    "activation_patching": {"desiderata": ["positional"], "repeats": 1},
+}
 """Settings that make a method small enough for a test."""
 
 
