@@ -14,9 +14,12 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
 from entitrack.methods import (
+    activation_patching,
     attention_knockout,
     cmap,
     completeness,
+    dcm,
+    desiderata,
     evaluate,
     faithfulness,
     minimality,
@@ -57,6 +60,9 @@ METHODS: dict[str, Method] = {
     "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
     "positions": Method(positions.run, positions.Settings),
     "cmap": Method(cmap.run, cmap.Settings),
+    "desiderata": Method(desiderata.run, desiderata.Settings),
+    "dcm": Method(dcm.run, dcm.Settings),
+    "activation_patching": Method(activation_patching.run, activation_patching.Settings),
 }
 
 

@@ -29,6 +29,17 @@ ROLES = {
 }
 
 
+def golden_data() -> Path:
+    """Where the golden data is."""
+    return Path(os.environ.get("ENTITRACK_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
+
+
+def patched_circuit(folder: Path) -> Circuit:
+    """The circuit that golden's patching ran on."""
+    found = json.loads((folder / "golden.json").read_text())["patch.circuit"]
+    return Circuit(tuple(Group(name, role, tuple((la, he) for la, he in found[name])) for name, role in ROLES.items()))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -36,8 +47,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:
-    default = Path(__file__).parents[2] / "shared" / "golden"
-    folder = Path(os.environ.get("ENTITRACK_GOLDEN", default))
+    folder = golden_data()
     if not folder.is_dir():
         reason = f"no golden data at {folder}; set ENTITRACK_GOLDEN to its folder"
         if os.environ.get("CI"):
@@ -77,10 +87,9 @@ def golden_donor(golden_family: Family) -> Model:
 
 
 @pytest.fixture(scope="session")
-def golden_circuit(golden_json: dict[str, Any]) -> Circuit:
+def golden_circuit(golden_folder: Path) -> Circuit:
     """The circuit that golden's patching ran on."""
-    found = golden_json["patch.circuit"]
-    return Circuit(tuple(Group(name, role, tuple((la, he) for la, he in found[name])) for name, role in ROLES.items()))
+    return patched_circuit(golden_folder)
 
 
 @pytest.fixture(scope="session")

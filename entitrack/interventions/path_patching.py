@@ -199,7 +199,7 @@ def sweep(
         For logits `stream` `[batch, variant, d_model]` at the end of the last layer; for receivers layer -> their
         values `[batch, variant, receiver, d_head]`, for the variants whose senders are below it.
     """
-    stream = resid_pre[:, 0, None]
+    stream = nudged(resid_pre[:, 0, None])
     top = resid_pre.shape[1]
     received: dict[Any, Tensor] = {}
     for layer in range(top + 1):
@@ -218,6 +218,19 @@ def sweep(
             before = torch.cat([stream, resid_pre[:, layer, None].expand_as(sent)], 1)
         stream = finish_layer(model, anatomy, layer, before, added)
     return received or {"stream": stream}
+
+
+def nudged(stream: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+    """The null variant's stream: in float32 the clean one, in half precision off by one rounding.
+
+    Rounded twice the same way, half precision would show no noise at all, while every sender's small change is rounded
+    in a way of its own.
+    """
+    if stream.dtype not in (torch.bfloat16, torch.float16):
+        return stream
+    signs = torch.ones(stream.shape[-1], device=stream.device, dtype=stream.dtype)
+    signs[1::2] = -1
+    return stream * (1 + torch.finfo(stream.dtype).eps * signs)
 
 
 def sender_z(

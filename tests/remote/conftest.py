@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from entitrack.models.family import Family
-from tests.remote.harness import Loopback, hosted_family
+from tests.remote.harness import Loopback, half_precision_copy, hosted_family
+from tests.remote.scenarios import Bench
 
 
 @pytest.fixture(scope="session")
 def server(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
-    """A server that hosts the golden base and donor."""
+    """A server that hosts the golden base and donor, and the base in bfloat16."""
     folder = tmp_path_factory.mktemp("server")
-    loopback = Loopback(folder, [golden_folder / "base", golden_folder / "donor"])
+    half = half_precision_copy(golden_folder / "base", folder / "half")
+    loopback = Loopback(folder, [golden_folder / "base", golden_folder / "donor", half])
     yield loopback
     loopback.stop()
 
@@ -30,3 +32,9 @@ def bare_family(golden_folder: Path) -> Family:
 def full_family(golden_folder: Path) -> Family:
     """The same family with weights."""
     return hosted_family(golden_folder, weights=True)
+
+
+@pytest.fixture
+def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
+    """Three small units, and a store of this test's own."""
+    return Bench(server, bare_family, full_family, tmp_path)

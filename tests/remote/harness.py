@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import torch
 from nnsight.schema.request import RequestModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from entitrack.backends import Runner
@@ -35,7 +37,7 @@ class Loopback:
         models: Folders of the models that it hosts.
     """
 
-    def __init__(self, folder: Path, models: Iterable[Path]) -> None:
+    def __init__(self, folder: Path, models: Sequence[Path]) -> None:
         port_file = folder / "port"
         places = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
         command = [sys.executable, "-I", "-S", str(LOOPBACK), "--port-file", str(port_file)]
@@ -53,6 +55,7 @@ class Loopback:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"the server did not start:\n{(folder / 'log').read_text()}")
             time.sleep(0.05)
+        self.hosted = [str(model) for model in models]
         self.address = f"http://127.0.0.1:{port_file.read_text()}"
         self._client = httpx.Client(base_url=self.address, timeout=30)
 
@@ -64,7 +67,7 @@ class Loopback:
 
     def order(self, fault: str, times: int = 1, seconds: float = 0.0) -> None:
         """Have it make a mistake."""
-        asked = {"name": fault, "times": times, "seconds": seconds}
+        asked: dict[str, str | float] = {"name": fault, "times": times, "seconds": seconds}
         self._client.post("/control/fault", params=asked).raise_for_status()
 
     def need_key(self, key: str) -> None:
@@ -92,6 +95,18 @@ def hosted_family(golden: Path, weights: bool) -> Family:
     """The golden family, with or without weights on this side."""
     members = {"base": Checkpoint(str(golden / "base")), "donor": Checkpoint(str(golden / "donor"))}
     return Family("golden", "base", members, device="cpu", dispatch=weights)
+
+
+def half_precision_copy(model: Path, folder: Path) -> Path:
+    """A copy of a model with weights in bfloat16."""
+    folder.mkdir()
+    for file in model.glob("*.json"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    weights = {name: values.bfloat16() for name, values in load_file(model / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    return folder
 
 
 @dataclass

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from entitrack.backends import Backend
 from entitrack.circuits import Circuit
 from entitrack.config import CONF, METHODS, section
+from entitrack.methods import path_patching
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Family
 from tests.golden_prompts import GoldenTask
@@ -54,8 +55,17 @@ def run(method: str, on: GivenCircuit, **settings: Any) -> RecordingRunner:
     OmegaConf.set_struct(composed, False)
     composed.method.update({**SMALL.get(method, {}), **settings})
     runner = RecordingRunner(on.runner.backend)
-    METHODS[method].run(replace(on, runner=runner), section(composed, "method", METHODS[method].settings, named=True))
+    whole: Any = every_stage if method == "path_patching" else METHODS[method].run
+    whole(replace(on, runner=runner), section(composed, "method", METHODS[method].settings, named=True))
     return runner
+
+
+def every_stage(on: GivenCircuit, settings: path_patching.Settings) -> None:
+    """Path patching with the given circuit's groups as receivers: every stage runs, whatever the one before finds."""
+    base, circuit, pairs = on.base(), on.circuit(None), on.task.pairs()
+    for stage in settings.stages:
+        receivers = circuit.group(stage.receivers, "").heads if stage.receivers else ()
+        path_patching.run_stage(on, settings, base, pairs, stage, receivers)
 
 
 def differences(one: RecordingRunner, other: RecordingRunner) -> dict[str, float]:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from entitrack.errors import UserError
-from entitrack.models.family import Family
-from tests.remote.harness import Loopback
 from tests.remote.scenarios import UNITS, Bench
-
-
-@pytest.fixture
-def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
-    return Bench(server, bare_family, full_family, tmp_path)
 
 
 @pytest.mark.parametrize(

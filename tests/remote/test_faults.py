@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from nnsight.intervention.backends.remote import RemoteBackend
 
-from entitrack.models.family import Family, Model
+from entitrack.models.family import Model
 from entitrack.ndif.payload import model_key
-from tests.remote.harness import Loopback
 from tests.remote.scenarios import SCENARIOS, SERVED, Bench, broken_program, play
 
 MESSAGES = {
@@ -17,13 +16,6 @@ MESSAGES = {
     "job forgotten by the server": "no longer knows job",
     "job hangs": "did not finish in 1 s",
 }
-
-
-@pytest.fixture(scope="module")
-def bench(
-    server: Loopback, bare_family: Family, full_family: Family, tmp_path_factory: pytest.TempPathFactory
-) -> Bench:
-    return Bench(server, bare_family, full_family, tmp_path_factory.mktemp("stores"))
 
 
 @pytest.mark.parametrize("fault", SCENARIOS)

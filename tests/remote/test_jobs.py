@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,63 +15,9 @@ from entitrack.backends import Local
 from entitrack.circuits import Circuit
 from entitrack.models.family import Family
 from tests.remote import matrix
+from tests.remote.command import BATCHES, Command, wait_for
 from tests.remote.harness import Loopback, largest_difference
 from tests.remote.scenarios import UNITS, Bench
-
-ROOT = Path(__file__).parents[2]
-BATCHES = 3
-
-
-@pytest.fixture
-def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
-    return Bench(server, bare_family, full_family, tmp_path)
-
-
-def noted(folder: Path) -> int:
-    return len(list((folder / "store" / "jobs").glob("*.json")))
-
-
-class Command:
-    """`entitrack.run` on the server, as a user starts it."""
-
-    def __init__(self, server: Loopback, golden: Path, folder: Path) -> None:
-        prompts = matrix.experiment_prompts(golden, BATCHES * 2)
-        (folder / "prompts.jsonl").write_text("".join(json.dumps({"sentence": line}) + "\n" for line in prompts))
-        self.arguments = [
-            "method=evaluate",
-            "method.models=[llama]",
-            "task=boxes_file",
-            f"task.path={folder / 'prompts.jsonl'}",
-            "model.name=golden",
-            f"model.members.llama.path={golden / 'base'}",
-            "batch_size=2",
-            "tracking=disabled",
-            "backend=ndif",
-            f"backend.host={server.address}",
-            "backend.poll_s=0.05",
-            "backend.key=secret-of-mine",
-            f"output_dir={folder}",
-        ]
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-    def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "entitrack.run", *self.arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
-
-    def finish(self) -> tuple[str, str]:
-        process = self.start()
-        said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-        return said
-
-
-def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -87,7 +30,7 @@ def test_a_killed_client_collects_its_jobs(command: Command, server: Loopback, t
     before = server.counts()
     server.order("slow_queue", 1, 2.0)
     process = command.start()
-    wait_for(lambda: noted(tmp_path) == BATCHES, process)
+    wait_for(lambda: command.noted() == BATCHES, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     submitted = server.counts()["jobs"]
@@ -97,7 +40,7 @@ def test_a_killed_client_collects_its_jobs(command: Command, server: Loopback, t
     assert after["jobs"] == submitted
     assert after["executed"] - before["executed"] == BATCHES
     assert f"0 jobs submitted, {BATCHES} collected from an earlier run" in said
-    assert noted(tmp_path) == 0
+    assert command.noted() == 0
     record = json.loads(next(tmp_path.glob("evaluate/*/result.json")).read_text())
     assert (record["cost"]["jobs"], record["cost"]["collected"]) == (0, BATCHES)
     written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.suffix in (".json", ".yaml"))
@@ -107,7 +50,7 @@ def test_a_killed_client_collects_its_jobs(command: Command, server: Loopback, t
 def test_ctrl_c_says_how_to_go_on(command: Command, server: Loopback, tmp_path: Path) -> None:
     server.order("slow_queue", 1, 2.0)
     process = command.start()
-    wait_for(lambda: noted(tmp_path) == BATCHES, process)
+    wait_for(lambda: command.noted() == BATCHES, process)
     os.kill(process.pid, signal.SIGINT)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from entitrack.backends import Local, dry_run
 from entitrack.circuits import Circuit
 from entitrack.config import METHODS
-from entitrack.models.family import Family
+from entitrack.models.family import Checkpoint, Family
 from tests.remote import matrix
-from tests.remote.harness import Loopback
+from tests.remote.harness import Loopback, largest_difference
 
 TOLERANCE = 1e-6
 
@@ -41,3 +46,52 @@ def test_input_transplants_travel_too(
     here = matrix.run("cmap", matrix.experiment(full_family, golden_circuit, Local()), form="input")
     remote = matrix.run("cmap", matrix.experiment(bare_family, golden_circuit, server.backend()), form="input")
     assert max(matrix.differences(here, remote).values()) <= TOLERANCE
+
+
+def test_an_adapter_is_named_and_the_server_applies_it(
+    server: Loopback, golden_folder: Path, golden_circuit: Circuit, tmp_path: Path
+) -> None:
+    adapter = adapter_for(golden_folder / "base", tmp_path / "adapter")
+    members = {"base": Checkpoint(str(golden_folder / "base"))}
+    members["donor"] = Checkpoint(str(golden_folder / "base"), adapter=str(adapter))
+    with_weights, bare = (Family("adapted", "base", members, device="cpu", dispatch=here) for here in (True, False))
+    here = matrix.run("cmap", matrix.experiment(with_weights, golden_circuit, Local()))
+    remote = matrix.run("cmap", matrix.experiment(bare, golden_circuit, server.backend()))
+    assert max(matrix.differences(here, remote).values()) <= TOLERANCE
+    plain = matrix.run("evaluate", matrix.experiment(bare, golden_circuit, server.backend()))
+    assert largest_difference(plain.results["base.answer"], plain.results["donor.answer"]) > 1e-3
+
+
+def adapter_for(model: Path, folder: Path) -> Path:
+    """A LoRA adapter with random weights."""
+    loaded = AutoModelForCausalLM.from_pretrained(model)
+    torch.manual_seed(0)
+    adapted = get_peft_model(loaded, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    adapted.save_pretrained(str(folder))
+    return folder
+
+
+def test_a_half_precision_server_shows_its_noise(
+    server: Loopback, bare_family: Family, golden_circuit: Circuit
+) -> None:
+    """Autocast can be switched off, the weights' own precision cannot: what rounding does is measured."""
+    checkpoint = Checkpoint(server.hosted[2])
+    half = Family("half", "base", {"base": checkpoint, "donor": checkpoint}, dispatch=False)
+    noise = {}
+    for name, family in (("float32", bare_family), ("bfloat16", half)):
+        found = matrix.run("path_patching", matrix.experiment(family, golden_circuit, server.backend(), 7, 7))
+        noise[name] = max(float(result["null"].abs().mean()) for result in found.results["base.path_effects"])
+    assert noise["float32"] < 1e-5
+    assert noise["bfloat16"] > 1e-3
+
+
+def test_screening_and_the_naive_check_travel_too(
+    server: Loopback, bare_family: Family, full_family: Family, golden_circuit: Circuit
+) -> None:
+    settings = {"screen": "attribution:0.5", "verify": 1}
+    here, remote = (
+        matrix.run("path_patching", matrix.experiment(family, golden_circuit, backend, 7, 7), **settings)
+        for family, backend in ((full_family, Local()), (bare_family, server.backend()))
+    )
+    assert max(matrix.differences(here, remote).values()) <= TOLERANCE
+    assert {"base.attribution_effects", "base.naive_effects"} <= remote.results.keys()

@@ -33,7 +33,7 @@ MOST_OVERHEAD = 1.5
 
 def interventions() -> list[tuple[str, Callable[..., Any]]]:
     """Every function that may travel."""
-    found = []
+    found: list[tuple[str, Callable[..., Any]]] = []
     for module in pkgutil.iter_modules(entitrack.interventions.__path__):
         loaded = import_module(f"entitrack.interventions.{module.name}")
         members = inspect.getmembers(loaded, inspect.isfunction)
@@ -68,7 +68,7 @@ def test_path_patching_is_one_job_a_batch_with_little_to_fetch(
     on = matrix.experiment(bare_family, golden_circuit, server.backend(), batch_size=84, count=84)
     runner = matrix.run("path_patching", on)
     stages = len(runner.results["base.path_effects"])
-    assert runner.cost.jobs == stages <= 4
+    assert runner.cost.jobs == stages == 4
     assert runner.cost.wire_down / runner.cost.jobs <= MOST_DOWN
 
 
@@ -106,11 +106,6 @@ def test_a_result_cannot_run_code(tmp_path: Path) -> None:
     with pytest.raises(payload.CorruptResult):
         payload.unpack_state(stream.getvalue())
     assert not (tmp_path / "sprung").exists()
-
-
-@pytest.fixture
-def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
-    return Bench(server, bare_family, full_family, tmp_path)
 
 
 def test_the_client_needs_no_weights(bench: Bench, golden_folder: Path, tmp_path: Path) -> None:

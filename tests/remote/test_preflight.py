@@ -12,13 +12,7 @@ from entitrack.errors import UserError
 from entitrack.interventions.evaluation import answer
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif, Settings
-from tests.remote.harness import Loopback
 from tests.remote.scenarios import UNITS, Bench
-
-
-@pytest.fixture
-def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
-    return Bench(server, bare_family, full_family, tmp_path)
 
 
 def refused(bench: Bench, **settings: Any) -> str:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from entitrack.report.figures import (
+    activation_patching,
     attention_knockout,
     cmap,
     completeness,
+    dcm,
     evaluate,
     faithfulness,
     minimality,
@@ -18,9 +20,11 @@ from entitrack.report.figures import (
 from entitrack.report.figures.canvas import plot
 
 __all__ = [
+    "activation_patching",
     "attention_knockout",
     "cmap",
     "completeness",
+    "dcm",
     "draw",
     "evaluate",
     "faithfulness",

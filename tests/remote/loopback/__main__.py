@@ -13,6 +13,9 @@ import asyncio
 import os
 import socket
 import sys
+import threading
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,13 @@ def isolate(site: list[str]) -> None:
     sys.path.extend(site)
 
 
+def leave_with(parent: int) -> None:
+    """End this process when its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
+
+
 def main() -> None:
     """Host the given models until the parent goes away."""
     parser = argparse.ArgumentParser()
@@ -43,10 +53,9 @@ def main() -> None:
     given = parser.parse_args()
     isolate([str(Path(__file__).parent), *given.site])
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from anyio import abc as anyio_abc  # before nnsight, which makes later imports of these fail
-    from anyio.streams import tls  # noqa: F401
-
-    assert anyio_abc.SocketAttribute
+    # Before nnsight, after which they cannot be imported any more.
+    import_module("anyio.abc")
+    import_module("anyio.streams.tls")
     import torch
     import uvicorn
     from hosting import Server
@@ -64,7 +73,13 @@ def main() -> None:
         stream.write(str(port))
     os.replace(temporary, given.port_file)
     config = uvicorn.Config(app, log_level="critical", ws="websockets-sansio")
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+    threading.Thread(target=leave_with, args=(os.getppid(),), daemon=True).start()
+
+    async def serve() -> None:
+        server.loop = asyncio.get_running_loop()
+        await uvicorn.Server(config).serve(sockets=[listening])
+
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def application(server: Server, key: str) -> Any:
     async def subscribe(socket: WebSocket) -> None:
         await socket.accept()
         session = os.urandom(8).hex()
-        server.subscribers[session] = listener = asyncio.Queue()
+        listener: asyncio.Queue[Any] = asyncio.Queue()
+        server.subscribers[session] = listener
         await socket.send_json({"session_id": session})
         while True:
             said = await listener.get()
@@ -153,10 +154,6 @@ def application(server: Server, key: str) -> Any:
         jobs = {"jobs": len(server.jobs), "executed": len(server.executed), "posts": server.posts, "uploads": uploads}
         cancelled = sum(job.cancelled for job in server.jobs.values())
         return {**jobs, "cancelled": cancelled, "importable": importable, "pid": os.getpid()}
-
-    @app.on_event("startup")
-    async def remember_loop() -> None:
-        server.loop = asyncio.get_running_loop()
 
     async def torn() -> Any:
         yield b'{"id": '

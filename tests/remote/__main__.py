@@ -1,0 +1,155 @@
+"""What running on a server comes to, measured on the loopback server: same results, faults, costs.
+
+python -m tests.remote [GOLDEN_FOLDER]
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from entitrack.backends import Local, dry_run
+from entitrack.circuits import Circuit
+from entitrack.config import METHODS
+from entitrack.models.family import Family
+from tests.conftest import golden_data, patched_circuit
+from tests.remote import matrix
+from tests.remote.command import BATCHES, Command, wait_for
+from tests.remote.harness import Loopback, RecordingRunner, hosted_family
+from tests.remote.scenarios import SCENARIOS, UNITS, Bench, broken_program, play
+
+PROMPTS = 84
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Start a server, measure, print."""
+    torch.set_num_threads(1)
+    golden = Path(arguments[0]) if arguments else golden_data()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    bare, full = hosted_family(golden, weights=False), hosted_family(golden, weights=True)
+    circuit = patched_circuit(golden)
+    with served(golden) as (server, folder):
+        console.print(same_results(server, bare, full, circuit))
+        console.print(faults(Bench(server, bare, full, folder)))
+        console.print(killed(server, golden, folder))
+        console.print(costs(server, bare, circuit))
+
+
+@contextmanager
+def served(golden: Path) -> Iterator[tuple[Loopback, Path]]:
+    """A server, and a folder that goes when it goes."""
+    with tempfile.TemporaryDirectory() as name:
+        server = Loopback(Path(name), [golden / "base", golden / "donor"])
+        try:
+            yield server, Path(name)
+        finally:
+            server.stop()
+
+
+def table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table; all columns after the first to the right."""
+    laid = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for index, name in enumerate(columns):
+        laid.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+    return laid
+
+
+def same_results(server: Loopback, bare: Family, full: Family, circuit: Circuit) -> Table:
+    """Method by backend: the largest difference from the local result, and seconds."""
+    laid = table(
+        "Largest difference from local, float32; seconds", ("method", "local", "dry_run", "loopback", "sessions")
+    )
+    for method in METHODS:
+        timed = []
+        backends = ((full, Local()), (full, dry_run()), (bare, server.backend()))
+        for family, backend in backends:
+            begun = time.perf_counter()
+            runner = matrix.run(method, matrix.experiment(family, circuit, backend))
+            timed.append((runner, time.perf_counter() - begun))
+        cells = [f"{_largest(timed[0][0], runner):.1e}; {seconds:.1f} s" for runner, seconds in timed]
+        laid.add_row(method, *cells, str(timed[0][0].cost.units))
+    return laid
+
+
+def _largest(one: RecordingRunner, other: RecordingRunner) -> float:
+    return max(matrix.differences(one, other).values())
+
+
+def faults(bench: Bench) -> Table:
+    """Fault by fault: what the user saw, and what was lost or done twice."""
+    title = f"Faults, with {UNITS} units to do"
+    laid = table(title, ("injected", "the user saw", "run again", "repeated", "lost", "run twice"))
+    laid.columns[1].justify = laid.columns[2].justify = "left"
+    outcomes = [play(bench, fault, **order) for fault, order in SCENARIOS.items()]
+    for outcome in (*outcomes, broken_program(bench)):
+        saw = outcome.saw.splitlines()[0].replace("[", "\\[")
+        counts = (str(number) for number in (outcome.retries, outcome.lost, outcome.twice))
+        laid.add_row(outcome.fault, saw, outcome.again, *counts)
+    return laid
+
+
+def killed(server: Loopback, golden: Path, folder: Path) -> Table:
+    """Kill -9 between submission and result, then the same command again."""
+    laid = table("kill -9 of the client between submission and result", ("", "jobs on the server", "executed"))
+    command = Command(server, golden, folder)
+    start = server.counts()
+    server.order("slow_queue", 1, 2.0)
+    process = command.start()
+    wait_for(lambda: command.noted() == BATCHES, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    for label in ("killed", "after the restart"):
+        counts = server.counts()
+        laid.add_row(label, *(str(counts[name] - start[name]) for name in ("jobs", "executed")))
+        if label == "killed":
+            said, _ = command.finish()
+    laid.caption = next(line.strip() for line in said.splitlines() if "collected" in line)
+    return laid
+
+
+def costs(server: Loopback, bare: Family, circuit: Circuit) -> Table:
+    """What every method asks of a server, with all prompts in one batch."""
+    columns = (
+        "method",
+        "jobs",
+        "up a job",
+        "tensors up",
+        "down a job",
+        "tensors down",
+        "queued",
+        "running",
+        "transfer",
+    )
+    laid = table(f"Cost on the golden model, {PROMPTS} prompts in one batch; bytes on the wire and in tensors", columns)
+    for method in METHODS:
+        on = matrix.experiment(bare, circuit, server.backend(), PROMPTS, PROMPTS)
+        cost = matrix.run(method, on).cost
+        each = [cost.wire_up, cost.bytes_up, cost.wire_down, cost.bytes_down]
+        seconds = [cost.queued_s, cost.running_s, cost.transfer_s]
+        sizes = (f"{number // cost.jobs:,}" for number in each)
+        laid.add_row(method, str(cost.jobs), *sizes, *(f"{value:.2f} s" for value in seconds))
+        if method == "cmap":
+            laid.caption = transplant_overhead(server, bare, circuit)
+    return laid
+
+
+def transplant_overhead(server: Loopback, bare: Family, circuit: Circuit) -> str:
+    """The upload of a transplant against the slices in it."""
+    slices = PROMPTS * sum(len(group.heads) for group in circuit.groups) * bare.load("base").anatomy["d_head"] * 4
+    upload = server.counts()["uploads"][-1]
+    return f"cmap: {upload:,} bytes carry {slices:,} bytes of slices ({upload / slices:.2f} x)"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
