@@ -19,7 +19,12 @@ from entitrack.models.family import Family
 from tests.golden_prompts import GoldenTask
 from tests.remote.harness import RecordingRunner, largest_difference
 
-SMALL: dict[str, dict[str, Any]] = {}
+SMALL: dict[str, dict[str, Any]] = {
+    "completeness": {"mean_count": 28, "random_sets": 4},
+    "faithfulness": {"mean_count": 28, "random_circuits": 4},
+    "minimality": {"mean_count": 28},
+    "positions": {"mean_count": 28, "most": 1},
+}
 """Settings that make a method small enough for a test."""
 
 
