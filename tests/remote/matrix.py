@@ -35,7 +35,7 @@ class GivenCircuit(Experiment):
 
 
 def experiment(
-    family: Family, circuit: Circuit, backend: Backend, batch_size: int = 14, count: int = 28
+    family: Family, circuit: Circuit, backend: Backend, batch_size: int = 7, count: int = 14
 ) -> GivenCircuit:
     """A small experiment on the golden family."""
     task = GoldenTask(frozenset(family.tokenizer.get_vocab()), count=count)

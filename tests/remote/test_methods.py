@@ -79,7 +79,7 @@ def test_a_half_precision_server_shows_its_noise(
     half = Family("half", "base", {"base": checkpoint, "donor": checkpoint}, dispatch=False)
     noise = {}
     for name, family in (("float32", bare_family), ("bfloat16", half)):
-        found = matrix.run("path_patching", matrix.experiment(family, golden_circuit, server.backend(), 7, 7))
+        found = matrix.run("path_patching", matrix.experiment(family, golden_circuit, server.backend()))
         noise[name] = max(float(result["null"].abs().mean()) for result in found.results["base.path_effects"])
     assert noise["float32"] < 1e-5
     assert noise["bfloat16"] > 1e-3
