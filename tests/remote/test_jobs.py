@@ -93,6 +93,6 @@ def test_jobs_in_flight_are_bounded_and_more_than_one(
 def test_a_job_that_takes_too_long_is_cancelled(bench: Bench) -> None:
     before = bench.server.counts()["cancelled"]
     bench.server.order("hang", 1, 60)
-    with pytest.raises(UserError, match="did not finish in 0.5 s .RUNNING. and was cancelled"):
+    with pytest.raises(UserError, match=r"did not finish in 0.5 s .RUNNING. and was cancelled"):
         bench.run(bench.runner("slow", timeout_s=0.5))
     assert bench.server.counts()["cancelled"] == before + 1
