@@ -13,7 +13,19 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
-from entitrack.methods import cmap, evaluate, path_patching
+from entitrack.methods import (
+    activation_patching,
+    attention_knockout,
+    cmap,
+    completeness,
+    dcm,
+    desiderata,
+    evaluate,
+    faithfulness,
+    minimality,
+    path_patching,
+    positions,
+)
 from entitrack.methods.experiment import Experiment, Result
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif
@@ -42,7 +54,15 @@ class Method:
 METHODS: dict[str, Method] = {
     "evaluate": Method(evaluate.run, evaluate.Settings),
     "path_patching": Method(path_patching.run, path_patching.Settings),
+    "minimality": Method(minimality.run, minimality.Settings),
+    "completeness": Method(completeness.run, completeness.Settings),
+    "faithfulness": Method(faithfulness.run, faithfulness.Settings),
+    "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
+    "positions": Method(positions.run, positions.Settings),
     "cmap": Method(cmap.run, cmap.Settings),
+    "desiderata": Method(desiderata.run, desiderata.Settings),
+    "dcm": Method(dcm.run, dcm.Settings),
+    "activation_patching": Method(activation_patching.run, activation_patching.Settings),
 }
 
 

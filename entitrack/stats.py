@@ -88,6 +88,37 @@ def difference(
     return Estimate(float(values.mean()), low, high, len(values))
 
 
+def ratio(
+    first: Float[Tensor, " prompt"],
+    second: Float[Tensor, " prompt"],
+    clusters: Int[Tensor, " prompt"],
+    seed: int = 0,
+    decimals: int | None = None,
+) -> Estimate:
+    """Mean of `first` over mean of `second` on the same prompts, with a paired interval.
+
+    Resamples in which the second mean is 0 are left out; where it is 0 on all prompts, all of it is not a number.
+
+    Args:
+        first: The numerator.
+        second: The denominator.
+        clusters: Cluster of each prompt.
+        seed: Seed of the resampling.
+        decimals: Means are rounded to this many decimals before they are divided; None does not round.
+    """
+    both = torch.stack([first.double(), second.double()])
+    means = bootstrap_means(both, clusters, seed)
+    whole = both.mean(1).numpy()
+    if decimals is not None:
+        means, whole = means.round(decimals), whole.round(decimals)
+    usable = means[means[:, 1] != 0]
+    if whole[1] == 0 or not len(usable):
+        return Estimate(math.nan, math.nan, math.nan, len(first))
+    tail = (1 - _LEVEL) / 2
+    low, high = (float(end) for end in np.quantile(usable[:, 0] / usable[:, 1], [tail, 1 - tail]))
+    return Estimate(float(whole[0] / whole[1]), low, high, len(first))
+
+
 def standard_error(values: Float[Tensor, "prompt ..."], clusters: Int[Tensor, " prompt"]) -> Float[Tensor, "..."]:
     """Standard error of the mean over prompts, with clusters as the independent units; infinite for one cluster."""
     _, index = torch.unique(clusters, return_inverse=True)

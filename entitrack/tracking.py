@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from entitrack.config import RunConfig
 from entitrack.errors import UserError
@@ -49,8 +52,19 @@ def record(config: RunConfig, result: Result, figure: Path | None, folder: Path)
         values[f"table_{number}"] = wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
     if figure:
         values["figure"] = wandb.Image(str(figure))
+    for step, points in enumerate(curve_points(getattr(result, "curves", {}))):
+        run.log(points, step=step)
     run.log(values)
     run.finish()
+
+
+def curve_points(curves: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, float]]:
+    """Learning curves (name -> steps and values) step by step: the values of all curves that have one there."""
+    points: dict[int, dict[str, float]] = {}
+    for name, (steps, values) in curves.items():
+        for step, value in zip(steps.tolist(), values.tolist(), strict=True):
+            points.setdefault(int(step), {})[name] = value
+    return [points.get(step, {}) for step in range(max(points, default=-1) + 1)]
 
 
 def metrics(table: Table) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, counterfactual_pairs
+from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, background, counterfactual_pairs
 from entitrack.tasks.prompts import Pair
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
@@ -45,3 +45,7 @@ class GoldenTask:
     def pairs(self) -> list[Pair]:
         known = [word for word in OBJECTS if word in self.vocabulary]
         return counterfactual_pairs(self.prompts(), 0, self.compat, known)
+
+    def backgrounds(self, count: int) -> list[BoxesPrompt]:
+        random = Random(9)
+        return [background(random, self._context(random), number) for number in range(count)]

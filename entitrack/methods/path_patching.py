@@ -19,15 +19,18 @@ from torch import Tensor
 from entitrack.circuits import Circuit, Group
 from entitrack.errors import UserError
 from entitrack.interventions.attribution import attribution_effects
+from entitrack.interventions.evaluation import answer
 from entitrack.interventions.naive import naive_effects
 from entitrack.interventions.path_patching import path_effects
-from entitrack.methods.experiment import Experiment, Table, clusters
+from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs
 from entitrack.methods.selection import Choice, Selection, check_choice, select
 from entitrack.methods.stages import Stage, check_stages, stage_batches
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model, pick_dtype
 from entitrack.stats import standard_error
 from entitrack.tasks.prompts import Pair
+
+PROMPTS = ("right", "all")
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Settings:
 
     Attributes:
         model: Member of the family to find the circuit of; empty takes the base.
+        prompts: `right` scores on the prompts that the model answers rightly, `all` on all, as published. A prompt
+            whose right answer has next to no probability to lose has effects without bound, which drown the others.
         stages: The stages, in order.
         choose: How the heads of a group are chosen.
         memory: Memory for what goes through the model at once: GiB, or `auto`: half of what an accelerator has free,
@@ -46,6 +51,7 @@ class Settings:
     """
 
     model: str = ""
+    prompts: str = "right"
     stages: list[Stage] = field(default_factory=list)
     choose: Choice = field(default_factory=Choice)
     memory: str = "auto"
@@ -91,6 +97,7 @@ class PathPatchingResult:
     """A circuit, and the scores it was chosen by."""
 
     model: str
+    prompts: int
     stages: tuple[StageResult, ...]
     skipped: Mapping[str, str]
     circuit: Circuit
@@ -132,7 +139,8 @@ class PathPatchingResult:
         ]
         skipped = [f"group {name} is empty: {why}" for name, why in self.skipped.items()]
         return (
-            "score: mean of (p_patched - p_clean) / p_clean of the right answer; most negative = most important",
+            "score: mean of (p_patched - p_clean) / p_clean of the right answer; most negative = most important;"
+            f" over {self.prompts} prompts",
             "noise: mean size of the same for a head that is left alone; errors are over contexts",
             "a head is chosen only if its score is below zero by the noise and its sampling error",
             "rank overlap: share of the chosen number of lowest scores that stays when contexts are resampled",
@@ -156,7 +164,7 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     check_stages(settings.stages, experiment.task.roles)
     check_choice(settings.choose)
     model = experiment.family.load(settings.model or experiment.family.base, "method.model")
-    pairs = experiment.task.pairs()
+    pairs = usable_pairs(experiment, model, settings.prompts)
     found: dict[str, StageResult] = {}
     skipped: dict[str, str] = {}
     for stage in settings.stages:
@@ -172,7 +180,27 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     record: dict[str, Any] = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
     record |= {"fingerprint": model.fingerprint, "task": dict(experiment.task.fingerprint)}
     record["settings"] = dataclasses.asdict(settings)
-    return PathPatchingResult(model.name, tuple(found.values()), skipped, Circuit(groups, record))
+    return PathPatchingResult(model.name, len(pairs), tuple(found.values()), skipped, Circuit(groups, record))
+
+
+def usable_pairs(experiment: Experiment, model: Model, prompts: str) -> list[Pair]:
+    """The task's pairs: all, or those whose clean prompt the model answers rightly.
+
+    Raises:
+        UserError: The choice is unknown, or the model answers none rightly.
+    """
+    if prompts not in PROMPTS:
+        raise UserError("method.prompts", f"unknown choice {prompts!r}", PROMPTS)
+    pairs = list(experiment.task.pairs())
+    if prompts == "all":
+        return pairs
+    batches = experiment.encoded([pair.clean for pair in pairs])
+    inputs = [{"prompts": prompt_inputs(batch)} for batch in batches]
+    outputs = experiment.sessions(model, answer, inputs, f"answers of {model.name}")
+    right = torch.cat([output["prediction"] == batch.answers for output, batch in zip(outputs, batches, strict=True)])
+    if not right.any():
+        raise UserError("method.prompts", f"{model.name} answers no prompt rightly", fix="use method.prompts=all")
+    return [pair for pair, kept in zip(pairs, right.tolist(), strict=True) if kept]
 
 
 def run_stage(

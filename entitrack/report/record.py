@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: `result.json`, `arrays.safetensors`, and a circuit where one was found."""
+"""What a run leaves in its folder: `result.json`, `arrays.safetensors`, and a circuit or masks where found."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def write(config: RunConfig, result: Result, cost: Cost, seconds: float, folder:
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: array.contiguous().clone() for name, array in result.arrays.items()}
     save_file(arrays, str(folder / "arrays.safetensors"))
-    circuit = getattr(result, "circuit", None)
-    if circuit is not None:
-        circuit.write(folder / "circuit.json")
+    for name in ("circuit", "masks"):
+        found = getattr(result, name, None)
+        if found is not None:
+            found.write(folder / f"{name}.json")
     record = {
         "method": config.method,
         "tables": [asdict(table) for table in result.tables],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -11,6 +13,8 @@ from entitrack.methods.experiment import Cell, Result, Table
 from entitrack.stats import Estimate
 
 _WIDTH = 120
+_LONG = 40
+"""Texts with more characters than this are wrapped."""
 
 
 def show(result: Result) -> None:
@@ -25,10 +29,12 @@ def show(result: Result) -> None:
 
 
 def lay_out(table: Table) -> RichTable:
-    """A table with its numbers to the right."""
+    """A table with its numbers to the right; columns of long texts are wrapped."""
     laid = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for index, name in enumerate(table.columns):
-        laid.add_column(name.replace("[", "\\["), justify="left" if index == 0 else "right", no_wrap=True)
+        long = any(isinstance(cell := row[index], str) and len(cell) > _LONG for row in table.rows)
+        justify: Literal["left", "right"] = "left" if index == 0 or long else "right"
+        laid.add_column(name.replace("[", "\\["), justify=justify, no_wrap=not long, ratio=1 if long else None)
     for row in table.rows:
         laid.add_row(*(render(cell) for cell in row))
     return laid

@@ -17,6 +17,9 @@ from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUER
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
 ROLES = (LAST, QUERY_LABEL, PREV_QUERY_LABEL, CORRECT_OBJECT)
+SEGMENT = ("the", "object", "is", "in", "Box", "label")
+QUESTION = ("Box", "label", "contains", "the")
+"""Names of the words of a segment of the context, and of the question."""
 SPLITS = ("test", "train")
 COMPATS = ("default", "paper")
 
@@ -90,6 +93,28 @@ class BoxesPrompt:
             PREV_QUERY_LABEL: (label_start, label_start + len(box.label)),
             QUERY_LABEL: (question_start, question_start + len(self.label)),
         }
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """The objects in the other boxes."""
+        return tuple(box.object for index, box in enumerate(self.context.boxes) if index != self.query)
+
+    @cached_property
+    def template(self) -> Mapping[str, Sequence[Span]]:
+        """The words of the queried segment, those of the other segments together, and those of the question."""
+        places: dict[str, list[Span]] = {}
+        start = 0
+        for index, box in enumerate(self.context.boxes):
+            whose = "queried" if index == self.query else "other"
+            for name, word in zip(SEGMENT, ("the", box.object, "is", "in", "Box", box.label), strict=True):
+                places.setdefault(f"{whose} {name}", []).append((start, start + len(word)))
+                start += len(word) + 1
+            places.setdefault(f"{whose} end", []).append((start - 1, start))
+            start += 1
+        for name, word in zip(QUESTION, ("Box", self.label, "contains", "the"), strict=True):
+            places[f"question {name}"] = [(start, start + len(word))]
+            start += len(word) + 1
+        return places
 
     @property
     def facets(self) -> Mapping[str, int]:
@@ -204,6 +229,17 @@ class Boxes:
     def pairs(self) -> list[Pair]:
         """The prompts with path-patching counterfactuals."""
         return counterfactual_pairs(self.prompts(), self.seed, self.compat)
+
+    def backgrounds(self, count: int) -> list[BoxesPrompt]:
+        """Prompts with random objects, letters and a random letter in the question, one for each context."""
+        random = Random(f"background/{self.seed}/{self.boxes}/{self.split}")
+        contexts = (draw_context(random, self.boxes, self.split) for _ in range(count))
+        return [background(random, context, number) for number, context in enumerate(contexts)]
+
+
+def background(random: Random, context: BoxesContext, cluster: int) -> BoxesPrompt:
+    """A context with a random letter in its question, which may or may not be in it."""
+    return BoxesPrompt(context, random.randrange(len(context.boxes)), random.choice(LABELS), cluster)
 
 
 def counterfactual_pairs(

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from entitrack.errors import UserError
-from entitrack.tasks.prompts import LAST, Prompt, Span
+from entitrack.tasks.prompts import LAST, Prompt, Question, Span
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -113,9 +113,55 @@ def answer_token(prompt: Prompt, ids: Sequence[int], tokenizer: PreTrainedTokeni
     Raises:
         UserError: Adding the answer changes the prompt's own tokens, or adds none.
     """
-    full = list(tokenizer(f"{prompt.text} {prompt.answer}")["input_ids"])
+    return _following(prompt.text, prompt.answer, ids, tokenizer, place)
+
+
+def _following(text: str, word: str, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, place: str) -> int:
+    """The first token of a word where it follows a text."""
+    full = list(tokenizer(f"{text} {word}")["input_ids"])
     if full[: len(ids)] != list(ids) or len(full) == len(ids):
-        raise UserError(place, f"the tokenizer glues the answer {prompt.answer!r} to the prompt's last token")
+        raise UserError(place, f"the tokenizer glues the answer {word!r} to the prompt's last token")
     if full[len(ids)] == tokenizer.unk_token_id and tokenizer.unk_token_id is not None:
-        raise UserError(place, f"the tokenizer does not know the answer {prompt.answer!r}")
+        raise UserError(place, f"the tokenizer does not know the answer {word!r}")
     return full[len(ids)]
+
+
+def alternative_tokens(
+    prompts: Sequence[Question], tokenizer: PreTrainedTokenizerBase
+) -> Int[Tensor, "batch alternative"]:
+    """First tokens of the answers that each context offers besides the right one, where they follow the prompt.
+
+    Raises:
+        UserError: See `answer_token`; or prompts offer different numbers of answers, or none.
+    """
+    rows = []
+    for number, prompt in enumerate(prompts):
+        ids, place = list(tokenizer(prompt.text)["input_ids"]), f"prompt {number}"
+        rows.append([_following(prompt.text, word, ids, tokenizer, place) for word in prompt.alternatives])
+    if not rows[0] or len({len(row) for row in rows}) > 1:
+        raise UserError("task", "contexts do not all offer the same number of other answers, at least one")
+    return torch.tensor(rows)
+
+
+def template_positions(
+    prompts: Sequence[Question], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Int[Tensor, "batch token"]]:
+    """Token indices of every place of the template, and of the start: the tokens that no place covers.
+
+    Raises:
+        UserError: A place has different numbers of tokens in different prompts.
+    """
+    found: dict[str, list[list[int]]] = {}
+    for prompt in prompts:
+        offsets = tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
+        covered: dict[str, list[int]] = {name: [] for name in ("start", *prompt.template)}
+        for index, (start, end) in enumerate(offsets):
+            at = [name for name, spans in prompt.template.items() if any(start < b and end > a for a, b in spans)]
+            covered[at[-1] if at else "start"].append(index)
+        for name, indices in covered.items():
+            found.setdefault(name, []).append(indices)
+    for name, rows in found.items():
+        if len({len(row) for row in rows}) > 1:
+            problem = f"{name!r} does not have the same number of tokens in every prompt"
+            raise UserError("task", problem, fix="use words that the tokenizer does not split")
+    return {name: torch.tensor(rows) for name, rows in found.items() if rows[0]}

@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import ClassVar
 
 from entitrack.errors import UserError
-from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, check_compat, counterfactual_pairs
+from entitrack.tasks.boxes import (
+    ROLES,
+    Box,
+    BoxesContext,
+    BoxesPrompt,
+    background,
+    check_compat,
+    counterfactual_pairs,
+)
 from entitrack.tasks.prompts import Pair
-from entitrack.tasks.vocabulary import OBJECTS
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
 _SEGMENT = re.compile(r"^[Tt]he (?P<object>[\w-]+) is in Box (?P<label>[A-Za-z]+)$")
 _QUESTION = re.compile(r"^Box (?P<label>[A-Za-z]+) contains the(?: (?P<answer>[\w-]+))?$")
@@ -111,6 +120,22 @@ class BoxesFile:
         own = sorted({box.object for prompt in prompts for box in prompt.context.boxes})
         objects = own if len(own) >= 2 * most else OBJECTS
         return counterfactual_pairs(prompts, self.seed, self.compat, objects)
+
+    def backgrounds(self, count: int) -> list[BoxesPrompt]:
+        """Prompts with random objects of the file, random letters and a random letter in the question.
+
+        They have as many boxes as the file's first prompt.
+        """
+        prompts = self.prompts()
+        boxes = len(prompts[0].context.boxes)
+        objects = sorted({box.object for prompt in prompts for box in prompt.context.boxes})
+        random = Random(f"background/{self.seed}")
+        drawn = []
+        for number in range(count):
+            pairs = zip(random.sample(objects, boxes), random.sample(LABELS, boxes), strict=True)
+            context = BoxesContext(tuple(Box(word, letter) for word, letter in pairs))
+            drawn.append(background(random, context, number))
+        return drawn
 
     def _parse(self, number: int, line: str, before: list[BoxesPrompt]) -> BoxesPrompt:
         try:

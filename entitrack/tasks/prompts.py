@@ -43,6 +43,22 @@ class Prompt(Protocol):
     def cluster(self) -> int: ...  # noqa: D102
 
 
+class Question(Prompt, Protocol):
+    """A prompt whose context offers several answers, and whose words stand in the same places in every prompt.
+
+    Attributes:
+        alternatives: The answers that the context offers besides the right one.
+        template: Name of a place -> the characters there, in one or several spans; every prompt of a task has the
+            same places. Tokens that no span covers are the template's start.
+    """
+
+    @property
+    def alternatives(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def template(self) -> Mapping[str, Sequence[Span]]: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Pair:
     """A clean prompt and the counterfactual whose activations are patched into it."""
@@ -73,4 +89,8 @@ class Task(Protocol):
 
     def pairs(self) -> Sequence[Pair]:
         """The clean prompts, each with its path-patching counterfactual."""
+        ...
+
+    def backgrounds(self, count: int) -> Sequence[Prompt]:
+        """Prompts like the clean ones with everything random in them, which mean ablation averages over."""
         ...

@@ -5,10 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from entitrack.report.figures import cmap, evaluate, path_patching
+from entitrack.report.figures import (
+    activation_patching,
+    attention_knockout,
+    cmap,
+    completeness,
+    dcm,
+    evaluate,
+    faithfulness,
+    minimality,
+    path_patching,
+    positions,
+)
 from entitrack.report.figures.canvas import plot
 
-__all__ = ["cmap", "draw", "evaluate", "path_patching", "plot"]
+__all__ = [
+    "activation_patching",
+    "attention_knockout",
+    "cmap",
+    "completeness",
+    "dcm",
+    "draw",
+    "evaluate",
+    "faithfulness",
+    "minimality",
+    "path_patching",
+    "plot",
+    "positions",
+]
 
 
 def draw(result: Any, folder: Path) -> Path | None:

@@ -1,0 +1,219 @@
+"""Many short runs over a few tokens of a prompt, packed side by side over its keys and values.
+
+A run goes over the tokens at its own `slots`; every other token of the prompt is there as keys and values only. Runs
+do not see each other, and within a run a token sees what is before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, through
+from entitrack.interventions.suffix import use_mask
+
+PACKED_TOKENS = 48
+"""Runs are packed side by side in one row up to this many tokens."""
+
+
+def pack_inputs(
+    model: Any,
+    anatomy: Anatomy,
+    tokens: Int[Tensor, "row token"],
+    slots: Int[Tensor, "row run place"],
+    n_runs: int,
+    state: dict[str, Any],
+    rows: Int[Tensor, " row"],
+    first_layer: int,
+    blocked: Int[Tensor, " row"] | None = None,
+) -> dict[str, Any]:
+    """What a forward pass over packed runs takes.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        tokens: The prompts of the job.
+        slots: Token indices that each run goes over, ascending; one entry on axis `run` serves all.
+        n_runs: How many runs.
+        state: `keys` and `values` by layer `[batch, kv_head, token, d_head]`, and `cache`, the class of the cache.
+        rows: Which prompts of the state the job has.
+        first_layer: The first layer that runs.
+        blocked: A token that the first place of every run cannot see.
+
+    Returns:
+        `forward`, the arguments; `shape`, (row, lane, pack, place), where lanes are rows of the batch; `slots`, padded
+        to lanes and packs unless one entry serves all; `masks`, see `slot_masks`.
+    """
+    length = slots.shape[2]
+    pack = max(1, min(n_runs, PACKED_TOKENS // length))
+    lanes = -(-n_runs // pack)
+    shape = (slots.shape[0], lanes, pack, length)
+    if slots.shape[1] == 1:
+        slots = slots[:, None]
+    else:
+        slots = torch.cat([slots, slots[:, -1:].expand(-1, lanes * pack - n_runs, -1)], 1).reshape(shape)
+    whole = slots.expand(shape)
+    flat = whole.reshape(shape[0] * lanes, pack * length)
+    masks = slot_masks(anatomy, whole, tokens.shape[1], state["keys"][0].dtype, blocked)
+    forward = {
+        "input_ids": tokens.repeat_interleave(lanes, 0).gather(1, flat),
+        "position_ids": flat,
+        "attention_mask": masks[anatomy["windows"][-1]],
+        "past_key_values": prefix_cache(state, rows, first_layer, lanes),
+    }
+    return {"forward": forward, "shape": shape, "slots": slots, "masks": masks}
+
+
+def mask_layer(model: Any, anatomy: Anatomy, layer: int, inputs: dict[str, Any]) -> None:
+    """Give a layer the mask of its own window, where that is not the one which the whole pass has."""
+    window = anatomy["windows"][layer]
+    if window != anatomy["windows"][-1]:
+        use_mask(model, anatomy, layer, inputs["masks"][window])
+
+
+def prefix_cache(state: dict[str, Any], rows: Tensor, first_layer: int, lanes: int) -> Any:
+    """Keys and values of whole prompts, once for each lane, from `first_layer` on."""
+    cache = state["cache"]()
+    for layer in range(first_layer, len(state["keys"])):
+        kept = (state[name][layer] for name in ("keys", "values"))
+        keys, values = (entry[rows.to(entry.device)].repeat_interleave(lanes, 0) for entry in kept)
+        cache.update(keys, values, layer)
+    return cache
+
+
+def slot_masks(
+    anatomy: Anatomy,
+    slots: Int[Tensor, "row lane pack place"],
+    n_tokens: int,
+    dtype: Any,
+    blocked: Int[Tensor, " row"] | None = None,
+) -> dict[int, Float[Tensor, "lane 1 query key"]]:
+    """For each attention window the model has, what a place sees; 0 is no window.
+
+    It sees the prompt's tokens before it that its run does not go over, and its run's own places up to itself; the
+    first place does not see the token `blocked`. Additive masks `[row * lane, 1, pack * place, token + pack * place]`.
+    """
+    rows, lanes, pack, length = slots.shape
+    index = torch.arange(n_tokens, device=slots.device)
+    replaced = torch.zeros(rows, lanes, pack, n_tokens, dtype=torch.bool, device=slots.device)
+    hidden = replaced.scatter(3, slots, True)[:, :, :, None].repeat(1, 1, 1, length, 1)
+    if blocked is not None:
+        hidden[:, :, :, 0] |= (index == blocked[:, None])[:, None, None]
+    distance = slots[..., None] - index
+    own = slots[..., :, None] - slots[..., None, :]
+    same = torch.eye(pack, dtype=torch.bool, device=slots.device)[:, None, :, None]
+
+    masks = {}
+    for window in set(anatomy["windows"]):
+        reach = window or 1 << 30
+        before = (distance > 0) & (distance < reach) & ~hidden
+        within = (own >= 0) & (own < reach)
+        packed = (within[:, :, :, :, None] & same).flatten(4, 5)
+        seen = torch.cat([before, packed], 4).reshape(rows * lanes, 1, pack * length, -1)
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        masks[window] = mask.masked_fill(~seen, torch.finfo(dtype).min)
+    return masks
+
+
+def run_layers(
+    model: Any, anatomy: Anatomy, fills: list[Tensor], inputs: dict[str, Any], run: dict[str, Any]
+) -> dict[str, Any]:
+    """The body of a trace: the packed runs, with z replaced where heads are not live, up to the end of the last layer.
+
+    A run that starts behind the attention of layer `start` takes that layer's input and z as given; layers up to it
+    are skipped. In the last layer only the last place goes on.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        fills: What ablated heads take, by layer `[batch or 1, token, width]`.
+        inputs: See `pack_inputs`.
+        run: `rows`, which prompts; `live` `[run, place, layer, head]`; `start`, -1 to run all layers; and, unless it
+            is -1, `stream` and `z` of the start layer `[row, place, ...]`.
+
+    Returns:
+        `hidden` `[row, run, d_model]` at the last place; `streams` and `z`, what layers after the start took in and
+        computed before it was replaced, by layer `[row * lane, pack * place, ...]`.
+    """
+    shape, top, start = inputs["shape"], anatomy["n_layers"] - 1, run["start"]
+    live = lay_out(run["live"], shape)
+    seen: dict[str, Any] = {"streams": {}, "z": {}}
+    stream = torch.empty(0)
+    if start >= 0:
+        fill = gather_fill(fills[start], run["rows"], inputs["slots"])
+        stream = finish_start(model, anatomy, start, run, live[..., start, :], fill[:, 0, 0])
+        flat = stream.reshape(shape[0] * shape[1], shape[2] * shape[3], -1)
+        for layer in range(start + 1 if start < top else 0):
+            layer_at(model, anatomy, layer).skip((flat, None) if anatomy["returns_tuple"] else flat)
+    for layer in range(start + 1, top + 1):
+        fill = gather_fill(fills[layer], run["rows"], inputs["slots"])
+        mask_layer(model, anatomy, layer, inputs)
+        seen["streams"][layer] = layer_at(model, anatomy, layer).input
+        o_proj = part(model, anatomy, layer, "o_proj")
+        seen["z"][layer] = o_proj.input
+        z = select_z(seen["z"][layer].reshape(*shape, -1), live[..., layer, :], fill)
+        if layer < top:
+            o_proj.input = z.reshape(seen["z"][layer].shape)
+        else:
+            stream = finish_heads(
+                model, anatomy, top, seen["streams"][top].reshape(*shape, -1)[:, :, :, -1:], z[:, :, :, -1:]
+            )
+    hidden = stream[:, :, :, -1].flatten(1, 2)[:, : run["live"].shape[0]]
+    return {"hidden": hidden, **seen}
+
+
+def finish_start(
+    model: Any,
+    anatomy: Anatomy,
+    start: int,
+    run: dict[str, Any],
+    live: Bool[Tensor, "lane pack place head"],
+    fill: Float[Tensor, "row place width"],
+) -> Float[Tensor, "row lane pack place d_model"]:
+    """The end of the start layer, once for each place and set of live heads that occurs there."""
+    places = torch.arange(live.shape[2], device=live.device).expand(live.shape[:3])
+    cases = torch.cat([places[..., None], live.long()], 3).flatten(0, 2)
+    unique, number = cases.unique(dim=0, return_inverse=True)
+    place, heads = unique[:, 0].to(fill.device), unique[:, 1:].bool()
+    z = select_z(run["z"][:, place], heads, fill[:, place])
+    stream = finish_heads(model, anatomy, start, run["stream"][:, place], z)
+    return stream[:, number.to(stream.device)].unflatten(1, live.shape[:3])
+
+
+def lay_out(live: Bool[Tensor, "run ..."], shape: tuple[int, ...]) -> Bool[Tensor, "lane pack ..."]:
+    """Live heads of the runs by lane and pack; the last run is repeated to fill the last lane."""
+    _, lanes, pack, _ = shape
+    return torch.cat([live, live[-1:].expand(lanes * pack - len(live), *live.shape[1:])]).unflatten(0, (lanes, pack))
+
+
+def gather_fill(
+    fill: Float[Tensor, "batch token width"], rows: Int[Tensor, " row"], slots: Int[Tensor, "row lane pack place"]
+) -> Float[Tensor, "row lane pack place width"]:
+    """What ablated heads take at each place."""
+    slots = slots.to(fill.device)
+    index = rows.to(fill.device) if fill.shape[0] > 1 else torch.zeros_like(rows, device=fill.device)
+    return fill[index[:, None, None, None], slots]
+
+
+def select_z(
+    z: Float[Tensor, "... width"], live: Bool[Tensor, "... head"], fill: Float[Tensor, "... width"]
+) -> Float[Tensor, "... width"]:
+    """Z with the heads that are not live replaced; leading axes broadcast."""
+    keep = live.to(z.device)[..., None].expand(*live.shape, z.shape[-1] // live.shape[-1]).flatten(-2)
+    return torch.where(keep, z, fill.to(z))
+
+
+def finish_heads(
+    model: Any,
+    anatomy: Anatomy,
+    layer: int,
+    stream: Float[Tensor, "... d_model"],
+    z: Float[Tensor, "... width"],
+) -> Float[Tensor, "... d_model"]:
+    """The end of a layer, given its input and z: `o_proj`, the stream after attention, the MLP."""
+    attention = through(model, anatomy, layer, "o_proj", z)
+    attention = through(model, anatomy, layer, "post_attention_norm", attention)
+    return finish_layer(model, anatomy, layer, stream, attention)

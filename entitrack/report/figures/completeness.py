@@ -1,0 +1,35 @@
+"""What is left of the circuit against what is left of the model."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.figure import Figure
+
+from entitrack.methods.completeness import CompletenessResult
+from entitrack.report.figures.canvas import ACCENT, BASE, error_bars, new_figure, plot
+from entitrack.stats import estimate
+
+
+@plot.register
+def _(result: CompletenessResult) -> Figure:
+    """F(C\\K) against F(M\\K), a point a set: groups with intervals and names, random sets as dots; and y = x."""
+    figure, axes = new_figure(width=4.6, height=4.2)
+    axis = axes[0, 0]
+    whole, left = result.rest.double().mean(1), result.left.double().mean(1)
+    both = torch.cat([whole, left])
+    ends = [min(0.0, float(both.min())), max(1e-3, float(both.max()))]
+    axis.plot(ends, ends, "--", color=BASE, linewidth=1, label="y = x: complete")
+    random = [name.startswith("random") for name in result.names]
+    axis.plot(whole[random], left[random], "o", color=BASE, markersize=4, label="random sets")
+    for index, name in enumerate(result.names):
+        if random[index]:
+            continue
+        across, up = (estimate(values[index], result.clusters) for values in (result.rest, result.left))
+        bars = {"xerr": error_bars([across]), "yerr": error_bars([up])}
+        axis.errorbar(across.value, up.value, fmt="o", color=ACCENT, capsize=2, linewidth=1, **bars)
+        axis.annotate(name, (across.value, up.value), (5, 5), textcoords="offset points", fontsize=8)
+    axis.set_xlabel(f"F(M\\K): {result.metric.value}")
+    axis.set_ylabel(f"F(C\\K): {result.metric.value}")
+    axis.set_title(f"Completeness in {result.model}", fontsize=10)
+    axis.legend(fontsize=8)
+    return figure

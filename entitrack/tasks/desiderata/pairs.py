@@ -1,0 +1,151 @@
+"""What a desideratum is, and how its counterfactuals are drawn."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar, Protocol
+
+from entitrack.errors import UserError
+from entitrack.tasks.boxes import Box, BoxesPrompt, draw_context
+from entitrack.tasks.prompts import Prompt
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
+
+PUBLISHED_SPARE = Box("apple", "O")
+"""The published one more box, whatever the prompts have."""
+
+
+@dataclass(frozen=True)
+class DesideratumPair:
+    """One test of what some activations carry.
+
+    Attributes:
+        clean: The prompt that is run.
+        counterfactual: The prompt whose activations are patched into it.
+        target: The word that the patched run should answer.
+    """
+
+    clean: Prompt
+    counterfactual: Prompt
+    target: str
+
+
+class Desideratum(Protocol):
+    """A rule that gives every clean prompt a counterfactual and a target.
+
+    A class of one's own needs no more than this: a `name`, and `pairs`, a function of its arguments.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def pairs(self, prompts: Sequence[BoxesPrompt], seed: int, compat: str) -> list[DesideratumPair]:
+        """A pair for every prompt, in their order.
+
+        Args:
+            prompts: Clean prompts.
+            seed: Everything drawn is a function of it.
+            compat: `default`, or `paper` for the published procedure's quirks.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Drawn(ABC):
+    """A desideratum whose counterfactual asks another box of another context.
+
+    By default the counterfactual shares no object and no letter with the clean prompt and asks for a box at another
+    position, so each target has one explanation. With `compat=paper` it is another of the clean prompts, any that does
+    not ask for the first box: about 1 in 6 ask for the clean prompt's own position.
+    """
+
+    name: ClassVar[str]
+    fewest_boxes: ClassVar[int] = 2
+
+    def pairs(self, prompts: Sequence[BoxesPrompt], seed: int, compat: str) -> list[DesideratumPair]:
+        """See `Desideratum.pairs`.
+
+        Raises:
+            UserError: The contexts have too few boxes, or `compat=paper` finds no counterfactual among the prompts.
+        """
+        self._check(prompts)
+        random = Random(f"{self.name}/{seed}/{compat}")
+        objects = objects_of(prompts)
+        pairs = []
+        for clean in prompts:
+            if compat == "paper":
+                other, spare = self.published(random, clean, prompts), PUBLISHED_SPARE
+            else:
+                other = self.drawn(random, clean, objects)
+                spare = draw_spare(random, objects, clean, other)
+            pairs.append(DesideratumPair(clean, self.alter(other, spare), self.target(clean, other)))
+        return pairs
+
+    def _check(self, prompts: Sequence[BoxesPrompt]) -> None:
+        counts = [len(prompt.context.boxes) for prompt in prompts]
+        most = (len(LABELS) - 1) // 2
+        if min(counts) < self.fewest_boxes or max(counts) > most:
+            problem = f"desideratum {self.name!r} needs {self.fewest_boxes} to {most} boxes"
+            raise UserError("task", f"{problem}, prompts have {min(counts)} to {max(counts)}")
+
+    def drawn(self, random: Random, clean: BoxesPrompt, objects: Sequence[str]) -> BoxesPrompt:
+        """A counterfactual that differs from the clean prompt in object, letter and position."""
+        context = draw_context(random, len(clean.context.boxes), avoid=clean.context, objects=objects)
+        query = random.choice(self.positions(clean))
+        return BoxesPrompt(context, query, context.boxes[query].label, clean.cluster)
+
+    def positions(self, clean: BoxesPrompt) -> list[int]:
+        """Positions that a drawn counterfactual may ask for."""
+        return [box for box in range(len(clean.context.boxes)) if box != clean.query]
+
+    def published(self, random: Random, clean: BoxesPrompt, prompts: Sequence[BoxesPrompt]) -> BoxesPrompt:
+        """A counterfactual as the published procedure picks it from the prompts themselves."""
+        boxes = len(clean.context.boxes)
+        return self.pick(random, (other for other in prompts if 0 < other.query < boxes))
+
+    def pick(self, random: Random, candidates: Iterable[BoxesPrompt]) -> BoxesPrompt:
+        """One of the prompts that may serve.
+
+        Raises:
+            UserError: None may.
+        """
+        found = list(candidates)
+        if not found:
+            problem = f"no prompt can be a counterfactual of desideratum {self.name!r}"
+            raise UserError("task.count", problem, fix="ask for more prompts")
+        return random.choice(found)
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> Prompt:
+        """The counterfactual as it is read; itself, unless the desideratum changes its structure.
+
+        Args:
+            other: The counterfactual.
+            spare: One more box, for those that add one.
+        """
+        return other
+
+    @abstractmethod
+    def target(self, clean: BoxesPrompt, other: BoxesPrompt) -> str:
+        """The word that the patched run should answer."""
+
+
+def objects_of(prompts: Sequence[BoxesPrompt]) -> Sequence[str]:
+    """What counterfactuals' boxes are filled with: the prompts' own objects where there are enough."""
+    most = max(len(prompt.context.boxes) for prompt in prompts)
+    own = sorted({box.object for prompt in prompts for box in prompt.context.boxes})
+    return own if len(own) > 2 * most else OBJECTS
+
+
+def draw_spare(random: Random, objects: Sequence[str], clean: BoxesPrompt, other: BoxesPrompt) -> Box:
+    """A box whose object and letter neither prompt has."""
+    boxes = (*clean.context.boxes, *other.context.boxes)
+    taken, named = {box.object for box in boxes}, {box.label for box in boxes}
+    word = random.choice([word for word in objects if word not in taken])
+    return Box(word, random.choice([letter for letter in LABELS if letter not in named]))
+
+
+def same_position(clean: BoxesPrompt, other: BoxesPrompt) -> str:
+    """The clean prompt's object at the position that the counterfactual asks for."""
+    return clean.context.boxes[other.query].object

@@ -1,0 +1,145 @@
+"""The paper's further desiderata: is it the position, when the counterfactual is built otherwise? (appendix).
+
+All but one have the positional target; the texts are the published ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from entitrack.tasks.boxes import Box, BoxesPrompt
+from entitrack.tasks.desiderata.variables import Positional
+from entitrack.tasks.desiderata.writing import FORM, WrittenPrompt, write
+
+
+@dataclass(frozen=True)
+class RandomTextStart(Positional):
+    """Positional, with a sentence that names no object before the counterfactual's first box."""
+
+    name: ClassVar[str] = "random_text_start"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, before="there are a bunch of boxes containing objects")
+
+
+@dataclass(frozen=True)
+class RandomTextEnd(Positional):
+    """Positional, with a sentence that names no object after the counterfactual's last box."""
+
+    name: ClassVar[str] = "random_text_end"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, after="these are a bunch of boxes containing objects")
+
+
+@dataclass(frozen=True)
+class TokensBetweenBoxAndObject(Positional):
+    """Positional, with more words between object and box in the segment that the counterfactual asks for."""
+
+    name: ClassVar[str] = "add_tokens_btw_box_and_obj"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, asked_form="the {object} is contained in the Box {label}")
+
+
+@dataclass(frozen=True)
+class SegmentStart(Positional):
+    """Positional, with one more box before the counterfactual's first; positions are counted without it."""
+
+    name: ClassVar[str] = "add_seg_start"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, before=FORM.format(object=spare.object, label=spare.label))
+
+
+@dataclass(frozen=True)
+class SegmentEnd(Positional):
+    """Positional, with one more box after the counterfactual's last."""
+
+    name: ClassVar[str] = "add_seg_end"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, after=FORM.format(object=spare.object, label=spare.label))
+
+
+@dataclass(frozen=True)
+class BoxesBeforeSegment(Positional):
+    """Positional, with three boxes named, but not filled, before the segment that the counterfactual asks for."""
+
+    name: ClassVar[str] = "add_box_before_correct_segment"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        named = "there are three additional boxes, Box PP, Box BB and Box AA"
+        return write(other, asked_form=f"{named}, {FORM}")
+
+
+@dataclass(frozen=True)
+class NeighbouringSegment(Positional):
+    """Not the position but the next one: the patched run answers the clean object after it (the first after the last).
+
+    A control: heads that carry the position do not satisfy it.
+    """
+
+    name: ClassVar[str] = "incorrect_segment"
+    fewest_boxes: ClassVar[int] = 3
+
+    def positions(self, clean: BoxesPrompt) -> list[int]:
+        """Neither the clean position nor the one before it, whose neighbour it is."""
+        before = (clean.query - 1) % len(clean.context.boxes)
+        return [box for box in super().positions(clean) if box != before]
+
+    def target(self, clean: BoxesPrompt, other: BoxesPrompt) -> str:
+        """The clean object one position after the counterfactual's."""
+        boxes = clean.context.boxes
+        return boxes[(other.query + 1) % len(boxes)].object
+
+
+@dataclass(frozen=True)
+class AlteredOrder(Positional):
+    """Positional, with the box before the object in the segment that the counterfactual asks for."""
+
+    name: ClassVar[str] = "altered_box_obj_order"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, asked_form="Box {label} contains the {object}")
+
+
+@dataclass(frozen=True)
+class AlteredAssociation(Positional):
+    """Positional, with the object said not to be in the box that the counterfactual asks for."""
+
+    name: ClassVar[str] = "altered_box_obj_association"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, asked_form="the {object} is not in Box {label}")
+
+
+@dataclass(frozen=True)
+class NoComma(Positional):
+    """Positional, with no commas between the counterfactual's segments."""
+
+    name: ClassVar[str] = "no_comma"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, separator=" ")
+
+
+@dataclass(frozen=True)
+class AddedComma(Positional):
+    """Positional, with a comma after every object of the counterfactual."""
+
+    name: ClassVar[str] = "add_comma"
+
+    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+        """See `Drawn.alter`."""
+        return write(other, form="the {object}, is in Box {label}")

@@ -1,0 +1,75 @@
+"""Box prompts in other words than the usual, with their roles still known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from entitrack.tasks.boxes import BoxesPrompt
+from entitrack.tasks.prompts import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LABEL, Prompt, Span
+
+FORM = "the {object} is in Box {label}"
+SEPARATOR = ", "
+
+
+@dataclass(frozen=True)
+class WrittenPrompt:
+    """A prompt whose text is given; see `entitrack.tasks.prompts.Prompt`."""
+
+    text: str
+    answer: str
+    spans: Mapping[str, Span]
+    facets: Mapping[str, int]
+    cluster: int
+
+
+def aim(prompt: Prompt, target: str) -> WrittenPrompt:
+    """The same prompt with another answer counted as right."""
+    return WrittenPrompt(prompt.text, target, prompt.spans, prompt.facets, prompt.cluster)
+
+
+def write(
+    prompt: BoxesPrompt,
+    form: str = FORM,
+    asked_form: str | None = None,
+    before: str = "",
+    after: str = "",
+    separator: str = SEPARATOR,
+) -> WrittenPrompt:
+    """Put a prompt into other words.
+
+    Args:
+        prompt: What it says.
+        form: How a box is written: names `{object}` and `{label}`.
+        asked_form: How the box that is asked for is written; as the others when not given.
+        before: A segment to put first; it has no box of the prompt's.
+        after: A segment to put last.
+        separator: What stands between segments.
+    """
+    text = before + separator if before else ""
+    spans: dict[str, Span] = {}
+    for number, box in enumerate(prompt.context.boxes):
+        asked = number == prompt.query
+        segment, inside = _fill(asked_form if asked and asked_form else form, box.object, box.label)
+        if asked:
+            spans = {role: (len(text) + start, len(text) + end) for role, (start, end) in inside.items()}
+        text += segment + (separator if number + 1 < len(prompt.context.boxes) else "")
+    text += f"{separator}{after}" if after else ""
+    start = len(text) + len(". Box ")
+    spans[QUERY_LABEL] = (start, start + len(prompt.label))
+    text = f"{text[:1].upper()}{text[1:]}. Box {prompt.label} contains the"
+    return WrittenPrompt(text, prompt.answer, spans, prompt.facets, prompt.cluster)
+
+
+def _fill(form: str, word: str, label: str) -> tuple[str, dict[str, Span]]:
+    """A segment, and where the object and the letter are in it."""
+    object_at, label_at = form.index("{object}"), form.index("{label}")
+    object_at, label_at = (
+        object_at + (len(label) - len("{label}") if label_at < object_at else 0),
+        label_at + (len(word) - len("{object}") if object_at < label_at else 0),
+    )
+    spans = {
+        CORRECT_OBJECT: (object_at, object_at + len(word)),
+        PREV_QUERY_LABEL: (label_at, label_at + len(label)),
+    }
+    return form.format(object=word, label=label), spans

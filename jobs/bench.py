@@ -1,0 +1,23 @@
+"""Measure one part of the program: python jobs/bench.py NAME [...], NAME being a file of jobs/benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+KNOWN = sorted(file.stem for file in (FOLDER / "benchmarks").glob("[a-z]*.py") if file.stem not in {"shapes", "timing"})
+
+
+def main(arguments: list[str]) -> None:
+    """Run the benchmark that is named first."""
+    if not arguments or arguments[0] not in KNOWN:
+        print(f"python jobs/bench.py {{{','.join(KNOWN)}}} [...]", file=sys.stderr)
+        raise SystemExit(2)
+    sys.path.insert(0, str(FOLDER))
+    import_module(f"benchmarks.{arguments[0]}").run(arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,30 @@
+"""Find the circuits that ship with the embedded family: `experiment=tiny_circuit` on each of its members.
+
+python jobs/find_zoo_circuits.py
+"""
+
+from __future__ import annotations
+
+import hydra
+
+from entitrack.circuits import SHIPPED
+from entitrack.config import CONF, check
+from entitrack.methods.path_patching import PathPatchingResult
+from entitrack.report import terminal
+from entitrack.run import execute
+
+
+def main() -> None:
+    """Run path patching on every member, print what it finds and write it where circuits ship."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", overrides=["experiment=tiny_circuit", "tracking=disabled", "store=null"])
+    for member in check(composed).family.members:
+        composed.method.model = member
+        result, _ = execute(check(composed))
+        assert isinstance(result, PathPatchingResult)
+        terminal.show(result)
+        result.circuit.write(SHIPPED["tiny"] / f"{member}.json")
+
+
+if __name__ == "__main__":
+    main()
