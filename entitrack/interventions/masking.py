@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.interventions.preparation import prepare
@@ -81,7 +81,7 @@ def target_logits(
     prepared: dict[str, Any], piece: dict[str, Any], logits: Float[Tensor, "row mask vocab"]
 ) -> Float[Tensor, "row mask"]:
     """The logit of each mask's own target."""
-    targets: Int[Tensor, "row mask"] = prepared["targets"][prepared["draws"]][:, piece["rows"]].T
+    targets = prepared["targets"][prepared["draws"]][:, piece["rows"]].T
     return logits.gather(-1, targets[..., None].to(logits.device)).squeeze(-1)
 
 
