@@ -16,6 +16,7 @@ from entitrack.errors import UserError
 from entitrack.methods import (
     activation_patching,
     attention_knockout,
+    attribution,
     cmap,
     completeness,
     dcm,
@@ -27,6 +28,7 @@ from entitrack.methods import (
     positions,
 )
 from entitrack.methods.experiment import Experiment, Result
+from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif
 from entitrack.ndif import Settings as NdifSettings
@@ -54,6 +56,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "evaluate": Method(evaluate.run, evaluate.Settings),
     "path_patching": Method(path_patching.run, path_patching.Settings),
+    "attribution": Method(attribution.run, attribution.Settings),
     "minimality": Method(minimality.run, minimality.Settings),
     "completeness": Method(completeness.run, completeness.Settings),
     "faithfulness": Method(faithfulness.run, faithfulness.Settings),
@@ -107,6 +110,7 @@ class ModelConfig:
     dtype: str = "float32"
     device: str = "auto"
     attention: str = "sdpa"
+    architecture: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -161,7 +165,14 @@ def check(config: DictConfig) -> RunConfig:
         raise UserError("batch_size", f"{config.batch_size!r} is not a positive number")
     backend = BACKENDS[backend_name]
     family = Family(
-        model.name, model.base, members, model.dtype, model.device, model.attention, dispatch=backend.weights
+        model.name,
+        model.base,
+        members,
+        model.dtype,
+        model.device,
+        model.attention,
+        dispatch=backend.weights,
+        architecture=given_architecture(model.architecture),
     )
     donor = section(config, "donor", DonorConfig).name
     family.checkpoint(donor, "donor")

@@ -35,6 +35,8 @@ class Anatomy(TypedDict):
     """The MLP reads the layer's input, not the stream after attention."""
     returns_tuple: bool
     """A layer returns a tuple that starts with the residual stream."""
+    factorised: bool
+    """The parts above are all there is in a layer, so that its end can be computed one token at a time."""
     n_layers: int
     n_heads: int
     n_kv_heads: int

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import torch
@@ -25,8 +24,9 @@ from entitrack.interventions.path_patching import path_effects
 from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs
 from entitrack.methods.selection import Choice, Selection, check_choice, select
 from entitrack.methods.stages import Stage, check_stages, stage_batches
+from entitrack.methods.verification import verify
 from entitrack.models.anatomy import Head
-from entitrack.models.family import Model, pick_dtype
+from entitrack.models.family import Model
 from entitrack.stats import standard_error
 from entitrack.tasks.prompts import Pair
 
@@ -101,6 +101,7 @@ class PathPatchingResult:
     stages: tuple[StageResult, ...]
     skipped: Mapping[str, str]
     circuit: Circuit
+    naive: bool = False
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -138,7 +139,9 @@ class PathPatchingResult:
             if not found.heads
         ]
         skipped = [f"group {name} is empty: {why}" for name, why in self.skipped.items()]
+        slow = ["warning: scored the naive way, two forward passes a head: the layers are not described in full"]
         return (
+            *(slow if self.naive else ()),
             "score: mean of (p_patched - p_clean) / p_clean of the right answer; most negative = most important;"
             f" over {self.prompts} prompts",
             "noise: mean size of the same for a head that is left alone; errors are over contexts",
@@ -180,7 +183,8 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     record: dict[str, Any] = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
     record |= {"fingerprint": model.fingerprint, "task": dict(experiment.task.fingerprint)}
     record["settings"] = dataclasses.asdict(settings)
-    return PathPatchingResult(model.name, len(pairs), tuple(found.values()), skipped, Circuit(groups, record))
+    naive = not model.anatomy["factorised"]
+    return PathPatchingResult(model.name, len(pairs), tuple(found.values()), skipped, Circuit(groups, record), naive)
 
 
 def usable_pairs(experiment: Experiment, model: Model, prompts: str) -> list[Pair]:
@@ -214,32 +218,36 @@ def run_stage(
     """Score the heads of one stage, and choose its group."""
     batches = stage_batches(experiment, model, pairs, stage, receivers)
     senders = _screened(experiment, settings.screen, model, stage, batches)
-    inputs = [{**batch, "senders": senders} for batch in batches]
     budget = {"gib": memory_gib(settings.memory)}
-    description = f"path patching: {stage.name}"
-    outputs = list(experiment.sessions(model, path_effects, inputs, description, settings=budget))
+    if model.anatomy["factorised"]:
+        inputs = [{**batch, "senders": senders} for batch in batches]
+        description = f"path patching: {stage.name}"
+        outputs = list(experiment.sessions(model, path_effects, inputs, description, settings=budget))
+        scored = [(layer, head) for layer, row in enumerate(senders) for head in row]
+        verified = verify(experiment, settings.verify, model, stage.name, batches[0], outputs[0], scored)
+    else:
+        outputs, verified = _naive_outputs(experiment, model, stage, batches, senders), None
     effects = torch.cat([output["effect"] for output in outputs])
     for layer, heads in enumerate(senders):
         effects[:, layer, [head for head in range(effects.shape[2]) if head not in heads]] = torch.nan
     noise = float(torch.cat([output["null"] for output in outputs]).abs().mean())
     peak = max(int(output["peak_bytes"]) for output in outputs)
-    verified = _verify(experiment, settings.verify, model, stage, batches[0], outputs[0], senders)
     contexts = clusters([pair.clean for pair in pairs])
     selection = select(effects, contexts, noise, stage.size, settings.choose)
     return StageResult(stage, effects, standard_error(effects, contexts), noise, selection, peak, verified)
 
 
 def _screened(
-    experiment: Experiment, screen: str, model: Model, stage: Stage, batches: Sequence[Mapping[str, Any]]
+    experiment: Experiment, screen: str, model: Model, stage: Stage, batches: Sequence[dict[str, Any]]
 ) -> list[list[int]]:
     """The heads to score, by layer: all, or the best share by first-order path patching."""
     layers, width = model.anatomy["n_layers"], model.anatomy["n_heads"]
     if not screen:
         return [list(range(width)) for _ in range(layers)]
     share = screen_share(screen)
-    outputs = experiment.sessions(
-        model, attribution_effects, [dict(batch) for batch in batches], f"screening: {stage.name}"
-    )
+    if not model.anatomy["factorised"]:
+        raise UserError("method.screen", "first-order path patching needs layers that are described in full")
+    outputs = experiment.sessions(model, attribution_effects, batches, f"screening: {stage.name}")
     scores = torch.cat([output["effect"] for output in outputs]).mean(0)
     best = scores.flatten().argsort()[: max(1, round(share * scores.numel()))].tolist()
     return [[head for head in range(width) if layer * width + head in best] for layer in range(layers)]
@@ -261,37 +269,18 @@ def screen_share(screen: str) -> float:
     return value
 
 
-def _verify(
-    experiment: Experiment,
-    count: int,
-    model: Model,
-    stage: Stage,
-    batch: dict[str, Any],
-    output: Mapping[str, Tensor],
-    senders: Sequence[Sequence[int]],
-) -> tuple[float, int] | None:
-    """Compare some senders with the naive way on one batch; refuse to go on where they differ by more than noise.
-
-    Raises:
-        UserError: The model is not built as its anatomy says.
-    """
-    if count <= 0:
-        return None
-    scored = [[layer, head] for layer, heads in enumerate(senders) for head in heads]
-    heads = Random(f"verify/{experiment.seed}/{stage.name}").sample(scored, min(count, len(scored)))
-    naive = experiment.runner.run(model, naive_effects, {**batch, "heads": heads})
-    fast = torch.stack([output["effect"][:, layer, head] for layer, head in heads], 1)
-    worst = float((fast.mean(0) - naive["effect"].mean(0)).abs().max())
-    noise = max(float(given["null"].abs().mean()) for given in (output, naive))
-    epsilon = torch.finfo(pick_dtype(experiment.family.dtype)).eps
-    allowed = 3 * noise + max(1e-5, 8 * epsilon)
-    if worst > allowed:
-        problem = (
-            f"stage {stage.name!r} differs from the naive way by {worst:.1e}, more than the noise of {allowed:.1e}"
-        )
-        fix = "the model is not built as entitrack/models/anatomy.py says: use architecture.factorised=false"
-        raise UserError("method.verify", problem, fix=fix)
-    return worst, len(heads)
+def _naive_outputs(
+    experiment: Experiment, model: Model, stage: Stage, batches: Sequence[dict[str, Any]], senders: list[list[int]]
+) -> list[dict[str, Tensor]]:
+    """What `path_effects` gives, the naive way: for models whose layers are not described in full."""
+    heads = [[layer, head] for layer, row in enumerate(senders) for head in row]
+    inputs = [{**batch, "heads": heads} for batch in batches]
+    outputs = []
+    for found in experiment.sessions(model, naive_effects, inputs, f"path patching, naively: {stage.name}"):
+        effect = torch.zeros(len(found["null"]), model.anatomy["n_layers"], model.anatomy["n_heads"])
+        effect[:, [layer for layer, _ in heads], [head for _, head in heads]] = found["effect"]
+        outputs.append({"effect": effect, "null": found["null"], "peak_bytes": torch.zeros(1)})
+    return outputs
 
 
 def memory_gib(memory: str) -> float:

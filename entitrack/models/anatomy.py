@@ -5,8 +5,8 @@ An architecture that is not listed is refused, never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from entitrack.errors import UserError
@@ -37,6 +37,8 @@ class Architecture:
         mlp: The MLP.
         parallel: The MLP reads the layer's input; `config` when the configuration decides.
         unembed: Path of the unembedding.
+        factorised: These parts are all there is in a layer. Without it only `layers`, `o_proj` and `projections` count,
+            and path patching takes the naive way.
     """
 
     layers: str = "model.layers"
@@ -51,6 +53,7 @@ class Architecture:
     mlp: str = "mlp"
     parallel: bool | str = False
     unembed: str = "lm_head"
+    factorised: bool = True
 
 
 LLAMA = Architecture()
@@ -102,17 +105,42 @@ ARCHITECTURES: dict[str, Architecture] = {
 """`model_type` of a transformers configuration -> how it is built."""
 
 
-def describe(config: PretrainedConfig) -> Anatomy:
-    """The anatomy of a model with this configuration.
+def given_architecture(names: Mapping[str, Any]) -> Architecture | None:
+    """An architecture described in a configuration; None if nothing is given.
+
+    It counts as not factorised unless it says so.
 
     Raises:
-        UserError: The architecture is not one of `ARCHITECTURES`.
+        UserError: A name is unknown, or one that every architecture needs is missing.
+    """
+    if not names:
+        return None
+    known = [entry.name for entry in fields(Architecture)]
+    for name in names:
+        if name not in known:
+            raise UserError(f"model.architecture.{name}", "unknown key", known)
+    for name in ("layers", "o_proj", "projections"):
+        if name not in names:
+            raise UserError(f"model.architecture.{name}", "has no value", fix="say where it is in the module tree")
+    given = {"factorised": False, **names, "projections": tuple(names["projections"])}
+    return Architecture(**given)
+
+
+def describe(config: PretrainedConfig, given: Architecture | None = None) -> Anatomy:
+    """The anatomy of a model with this configuration.
+
+    Args:
+        config: The model's configuration.
+        given: How it is built, where the user says so.
+
+    Raises:
+        UserError: The architecture is neither given nor one of `ARCHITECTURES`: it is never guessed.
     """
     kind = config.model_type
-    if kind not in ARCHITECTURES:
-        fix = "describe it in entitrack/models/anatomy.py"
+    if given is None and kind not in ARCHITECTURES:
+        fix = "give model.architecture its layers, o_proj and projections to have it scored the naive way"
         raise UserError("model", f"architecture {kind!r} is not described", sorted(ARCHITECTURES), fix)
-    built = ARCHITECTURES[kind]
+    built = given or ARCHITECTURES[kind]
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     d_head = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -132,6 +160,7 @@ def describe(config: PretrainedConfig) -> Anatomy:
         post_mlp_norm=built.post_mlp_norm,
         parallel=parallel,
         returns_tuple=False,
+        factorised=built.factorised,
         n_layers=config.num_hidden_layers,
         n_heads=heads,
         n_kv_heads=kv_heads,

@@ -13,7 +13,7 @@ import torch
 
 from entitrack.errors import UserError
 from entitrack.interventions.sites import Anatomy
-from entitrack.models.anatomy import describe
+from entitrack.models.anatomy import Architecture, describe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,6 +69,7 @@ class Family:
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto`, `cpu`, `cuda`, `cuda:0`, `mps`.
         attention: Implementation of attention: `sdpa` or `eager`.
+        architecture: How the models are built, where the user says so.
         dispatch: Load weights; without them models have structure and tokenizer only, enough to run elsewhere.
     """
 
@@ -79,6 +80,7 @@ class Family:
     device: str = "auto"
     attention: str = "sdpa"
     dispatch: bool = True
+    architecture: Architecture | None = None
     _loaded: dict[str, Model] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +143,12 @@ class Family:
             envoy.repo_id = checkpoint.hosted
         weights = path if self.dispatch else checkpoint.hosted or path
         revision = getattr(envoy._module.config, "_commit_hash", None) or checkpoint.revision
-        return Model(name, envoy, describe(envoy._module.config), fingerprint(weights, adapter, self.dtype, revision))
+        return Model(
+            name,
+            envoy,
+            describe(envoy._module.config, self.architecture),
+            fingerprint(weights, adapter, self.dtype, revision),
+        )
 
 
 def pick_dtype(name: str) -> torch.dtype:

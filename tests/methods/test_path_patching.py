@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,11 @@ import torch
 from entitrack.backends import Local, Runner
 from entitrack.errors import UserError
 from entitrack.methods.experiment import Experiment
-from entitrack.methods.path_patching import PathPatchingResult, Settings, Stage, choose, run
+from entitrack.methods.path_patching import PathPatchingResult, Settings, run
+from entitrack.methods.selection import Choice, Selection
+from entitrack.methods.stages import Stage
+from entitrack.models.anatomy import given_architecture
+from entitrack.models.family import Checkpoint, Family
 
 STAGES = [
     Stage("value_fetcher", "last", "logits", "", 4),
@@ -19,11 +24,6 @@ STAGES = [
     Stage("pos_detector", "query_label", "v", "pos_transmitter", 2),
     Stage("struct_reader", "prev_query_label", "v", "pos_detector", 2),
 ]
-
-
-@pytest.fixture(scope="module")
-def results() -> dict[str, PathPatchingResult]:
-    return {}
 
 
 def found(experiment: Experiment, **settings: Any) -> PathPatchingResult:
@@ -52,7 +52,8 @@ def test_scores_depend_on_neither_batches_nor_padding(golden_experiment: Experim
 
 def test_one_job_a_batch_and_stage(golden_experiment: Experiment) -> None:
     result = found(golden_experiment)
-    assert golden_experiment.runner.cost.units == 2 * len(result.stages)
+    answers = 2
+    assert golden_experiment.runner.cost.units == answers + -(-result.prompts // 21) * len(result.stages)
 
 
 def test_the_published_procedure_reads_every_head_elsewhere(golden_experiment: Experiment) -> None:
@@ -66,19 +67,10 @@ def test_the_published_procedure_reads_every_head_elsewhere(golden_experiment: E
             assert not torch.allclose(stage.scores, by_name[stage.stage.name].scores, atol=1e-6)
 
 
-def test_heads_within_the_noise_are_not_chosen() -> None:
-    scores = torch.tensor([[-0.5, -0.01], [-1e-7, 0.3]])
-    errors = torch.tensor([[0.1, 0.02], [0.0, 0.1]])
-    assert choose(scores, errors, 1e-6, 4) == ((0, 0),)
-    assert choose(scores, torch.zeros(2, 2), 1e-6, 4) == ((0, 0), (0, 1))
-    assert choose(scores, torch.zeros(2, 2), 1e-8, 1) == ((0, 0),)
-    assert choose(scores.abs(), errors, 1e-6, 4) == ()
-
-
 def test_an_empty_group_leaves_the_later_ones_empty(
     golden_experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("entitrack.methods.path_patching.choose", lambda *_: ())
+    monkeypatch.setattr("entitrack.methods.path_patching.select", lambda *_: Selection((), 1.0))
     result = found(golden_experiment)
     assert result.circuit.size == 0
     assert set(result.skipped) == {"pos_transmitter", "pos_detector", "struct_reader"}
@@ -105,6 +97,69 @@ def test_stages_that_cannot_run_are_named(
         run(golden_experiment, Settings(stages=stages))
     with pytest.raises(UserError, match="there are none"):
         run(golden_experiment, Settings())
+
+
+def test_the_naive_way_agrees_and_a_wrong_anatomy_is_found_out(golden_experiment: Experiment) -> None:
+    result = found(golden_experiment, verify=4)
+    for stage in result.stages:
+        assert stage.verified is not None
+        assert stage.verified[0] < 1e-5
+        assert stage.verified[1] == 4
+    wrong = golden_experiment.base()
+    anatomy = {**wrong.anatomy, "parallel": True}
+    golden_experiment.family._loaded["base"] = dataclasses.replace(wrong, anatomy=anatomy)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(UserError, match=r"method\.verify: stage 'value_fetcher' is .* off the naive way"):
+            found(golden_experiment, verify=8)
+    finally:
+        golden_experiment.family._loaded["base"] = wrong
+
+
+def test_an_architecture_that_is_not_described_in_full_is_scored_the_naive_way(
+    golden_experiment: Experiment, golden_folder: Path
+) -> None:
+    names = {
+        "layers": "model.layers",
+        "o_proj": "self_attn.o_proj",
+        "projections": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    }
+    members = {"base": Checkpoint(str(golden_folder / "base"))}
+    family = Family("golden", "base", members, device="cpu", architecture=given_architecture(names))
+    task = dataclasses.replace(golden_experiment.task, count=14)  # type: ignore[type-var]
+    small = dataclasses.replace(golden_experiment, task=task)
+    fast = found(small)
+    slow = found(dataclasses.replace(small, family=family))
+    assert slow.notes[0].startswith("warning: scored the naive way")
+    for first, second in zip(fast.stages, slow.stages, strict=True):
+        torch.testing.assert_close(first.scores, second.scores, atol=1e-5, rtol=1e-4)
+    with pytest.raises(UserError, match=r"method\.screen: first-order path patching needs layers"):
+        found(dataclasses.replace(small, family=family), screen="attribution:0.5")
+
+
+def test_screening_scores_its_share_exactly(golden_experiment: Experiment) -> None:
+    whole, screened = found(golden_experiment), found(golden_experiment, screen="attribution:0.25")
+    full, part = whole.stages[0], screened.stages[0]
+    scored = ~part.scores.isnan()
+    assert int(scored.sum()) == 6
+    torch.testing.assert_close(part.scores[scored], full.scores[scored], atol=1e-5, rtol=1e-4)
+    assert {head for head in part.heads} <= {(la, he) for la, he in scored.nonzero().tolist()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"screen": "gradient:0.2"}, r"method\.screen: 'gradient:0.2' does not read attribution:SHARE"),
+        ({"screen": "attribution:2"}, r"method\.screen"),
+        ({"memory": "much"}, r"method\.memory: 'much' is neither 'auto' nor"),
+        ({"prompts": "some"}, r"method\.prompts: unknown choice 'some'; available: right, all"),
+        ({"choose": Choice(by="taste")}, r"method\.choose\.by: unknown way 'taste'; available: count, threshold, fdr"),
+        ({"choose": Choice(rate=2)}, r"method\.choose\.rate"),
+        ({"model": "nope"}, r"method\.model: family 'golden' has no member 'nope'"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(golden_experiment: Experiment, settings: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        found(golden_experiment, **settings)
 
 
 def test_a_killed_run_resumes(golden_experiment: Experiment, tmp_path: Any) -> None:

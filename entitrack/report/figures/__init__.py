@@ -8,6 +8,7 @@ from typing import Any
 from entitrack.report.figures import (
     activation_patching,
     attention_knockout,
+    attribution,
     cmap,
     completeness,
     dcm,
@@ -22,6 +23,7 @@ from entitrack.report.figures.canvas import plot
 __all__ = [
     "activation_patching",
     "attention_knockout",
+    "attribution",
     "cmap",
     "completeness",
     "dcm",
