@@ -32,8 +32,12 @@ class Seconds:
 
 
 def measure(work: Callable[[], object], device: str, repeats: int = 3, warm_up: int = 1) -> Seconds:
-    """Time a piece of work: on the CPU by the processor's time, which other programs do not add to."""
-    clock = perf_counter if device.startswith("cuda") else process_time
+    """Time a piece of work.
+
+    On one thread of a CPU the processor's own seconds are counted, so that what else the machine does is left out.
+    """
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    clock = process_time if alone else perf_counter
     for _ in range(warm_up):
         work()
     runs = []

@@ -22,6 +22,10 @@ from tests.remote.harness import RecordingRunner, largest_difference
 SMALL: dict[str, dict[str, Any]] = {
     "dcm": {"desiderata": ["positional"], "steps": 4, "draws": 2, "evaluate_every": 2},
     "activation_patching": {"desiderata": ["positional"], "repeats": 1},
+    "completeness": {"mean_count": 28, "random_sets": 4},
+    "faithfulness": {"mean_count": 28, "random_circuits": 4},
+    "minimality": {"mean_count": 28},
+    "positions": {"mean_count": 28, "most": 1},
 }
 """Settings that make a method small enough for a test."""
 
