@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from entitrack.stats import Estimate, bootstrap_means, difference, estimate, standard_error
+from entitrack.stats import Estimate, bootstrap_means, difference, estimate, ratio, standard_error
 
 
 def test_an_interval_holds_its_mean_and_narrows_with_more_contexts() -> None:
@@ -73,3 +75,15 @@ def test_series_see_the_same_resamples() -> None:
     together = bootstrap_means(values, clusters, seed=5, resamples=50)
     alone = bootstrap_means(values[1], clusters, seed=5, resamples=50)
     assert abs(together[:, 1] - alone).max() < 1e-12
+
+
+def test_a_ratio_is_of_means_and_paired() -> None:
+    clusters = torch.arange(40) // 4
+    second = torch.rand(40, generator=torch.Generator().manual_seed(0)) + 0.5
+    found = ratio(second / 2, second, clusters)
+    assert abs(found.value - 0.5) < 1e-6
+    assert abs(found.low - 0.5) < 1e-6
+    assert abs(found.high - 0.5) < 1e-6
+    assert math.isnan(ratio(second, torch.zeros(40), clusters).value)
+    thirds = (torch.arange(40) % 3 == 0).float()
+    assert ratio(thirds, torch.ones(40), clusters, decimals=2).value == round(float(thirds.mean()), 2)

@@ -57,7 +57,7 @@ def pack_inputs(
         slots = torch.cat([slots, slots[:, -1:].expand(-1, lanes * pack - n_runs, -1)], 1).reshape(shape)
     whole = slots.expand(shape)
     flat = whole.reshape(shape[0] * lanes, pack * length)
-    masks = slot_masks(anatomy, whole, tokens.shape[1], state["keys"][0].dtype, blocked)
+    masks = slot_masks(anatomy, slots, shape, tokens.shape[1], state["keys"][0].dtype, blocked)
     forward = {
         "input_ids": tokens.repeat_interleave(lanes, 0).gather(1, flat),
         "position_ids": flat,
@@ -75,18 +75,23 @@ def mask_layer(model: Any, anatomy: Anatomy, layer: int, inputs: dict[str, Any])
 
 
 def prefix_cache(state: dict[str, Any], rows: Tensor, first_layer: int, lanes: int) -> Any:
-    """Keys and values of whole prompts, once for each lane, from `first_layer` on."""
+    """Keys and values of whole prompts, once for each lane, from `first_layer` on.
+
+    They are put in their place directly: what is given to an empty cache is copied once more.
+    """
     cache = state["cache"]()
     for layer in range(first_layer, len(state["keys"])):
-        kept = (state[name][layer] for name in ("keys", "values"))
-        keys, values = (entry[rows.to(entry.device)].repeat_interleave(lanes, 0) for entry in kept)
-        cache.update(keys, values, layer)
+        keys, values = (state[name][layer] for name in ("keys", "values"))
+        index = rows.to(keys.device).repeat_interleave(lanes)
+        cache.update(keys[:0, :, :0], values[:0, :, :0], layer)
+        cache.layers[layer].keys, cache.layers[layer].values = keys[index], values[index]
     return cache
 
 
 def slot_masks(
     anatomy: Anatomy,
     slots: Int[Tensor, "row lane pack place"],
+    shape: tuple[int, int, int, int],
     n_tokens: int,
     dtype: Any,
     blocked: Int[Tensor, " row"] | None = None,
@@ -95,26 +100,27 @@ def slot_masks(
 
     It sees the prompt's tokens before it that its run does not go over, and its run's own places up to itself; the
     first place does not see the token `blocked`. Additive masks `[row * lane, 1, pack * place, token + pack * place]`.
+    Slots that serve all runs have one lane and pack, whatever the shape says.
     """
-    rows, lanes, pack, length = slots.shape
+    rows, lanes, pack, length = shape
     index = torch.arange(n_tokens, device=slots.device)
-    replaced = torch.zeros(rows, lanes, pack, n_tokens, dtype=torch.bool, device=slots.device)
-    hidden = replaced.scatter(3, slots, True)[:, :, :, None].repeat(1, 1, 1, length, 1)
+    hidden = (slots[..., None] == index).any(3, keepdim=True)
     if blocked is not None:
-        hidden[:, :, :, 0] |= (index == blocked[:, None])[:, None, None]
+        first = torch.arange(length, device=slots.device)[:, None] == 0
+        hidden = hidden | ((index == blocked[:, None, None, None, None]) & first)
     distance = slots[..., None] - index
     own = slots[..., :, None] - slots[..., None, :]
     same = torch.eye(pack, dtype=torch.bool, device=slots.device)[:, None, :, None]
-
     masks = {}
     for window in set(anatomy["windows"]):
         reach = window or 1 << 30
         before = (distance > 0) & (distance < reach) & ~hidden
         within = (own >= 0) & (own < reach)
         packed = (within[:, :, :, :, None] & same).flatten(4, 5)
-        seen = torch.cat([before, packed], 4).reshape(rows * lanes, 1, pack * length, -1)
+        seen = torch.cat([before.expand(*packed.shape[:4], -1), packed], 4).flatten(2, 3)
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-        masks[window] = mask.masked_fill(~seen, torch.finfo(dtype).min)
+        mask = mask.masked_fill(~seen, torch.finfo(dtype).min)
+        masks[window] = mask.expand(-1, lanes, -1, -1).reshape(rows * lanes, 1, pack * length, -1)
     return masks
 
 

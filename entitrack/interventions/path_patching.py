@@ -20,6 +20,7 @@ from entitrack.interventions.memory import in_pieces
 from entitrack.interventions.sites import (
     Anatomy,
     at,
+    find,
     finish_layer,
     head_columns,
     layer_at,
@@ -68,9 +69,10 @@ def path_effects(
     source_z = read_source(model, anatomy, source, sorted(heads_of))
     with torch.no_grad():
         kept = {"use_cache": False} if by_logits else full_cache(model, anatomy, clean["tokens"])
-        with model.trace({**forward_inputs(clean), **kept}):
+        with model.trace({**forward_inputs(clean), **kept}, logits_to_keep=1):
             state = read_clean(model, anatomy, clean["position"], top, reading)
-            probability = answer_probability(at(model.output.logits, clean["last"]), clean["answers"])
+            stream = at(find(model, anatomy["final_norm"]).input, clean["last"])
+            probability = answer_probability(unembed(model, anatomy, stream), clean["answers"])
             cache = model.output.past_key_values
             swept, peak = sweep_in_pieces(model, anatomy, state, source_z, heads_of, receivers, clean, gib)
         patched = swept.get("probability")

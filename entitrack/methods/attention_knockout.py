@@ -12,7 +12,8 @@ from torch import Tensor
 
 from entitrack.errors import UserError
 from entitrack.interventions.knockout import knockout_answers
-from entitrack.methods.ablation import Metric, Outcomes, pick, questions
+from entitrack.methods.ablated import questions
+from entitrack.methods.ablation import Metric, Outcomes, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs, role_positions
 from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
 from entitrack.errors import UserError
-from entitrack.methods.ablation import AblationSettings, Metric, pick, prepare, subsets
+from entitrack.methods.ablated import prepare, subsets
+from entitrack.methods.ablation import AblationSettings, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.stats import difference, estimate
 

@@ -11,14 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit
-from entitrack.methods.ablation import (
-    Ablated,
-    AblationSettings,
-    Compat,
-    Metric,
-    pick,
-    prepare,
-)
+from entitrack.methods.ablated import Ablated, prepare
+from entitrack.methods.ablation import AblationSettings, Compat, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.stats import Estimate, estimate, ratio
 

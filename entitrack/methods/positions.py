@@ -15,7 +15,8 @@ from torch import Tensor
 
 from entitrack.errors import UserError
 from entitrack.interventions.live_positions import live_position_answers
-from entitrack.methods.ablation import Ablated, AblationSettings, Metric, Outcomes, pick, prepare, questions
+from entitrack.methods.ablated import Ablated, prepare, questions
+from entitrack.methods.ablation import AblationSettings, Metric, Outcomes, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.stats import Estimate, estimate, ratio
 from entitrack.tasks.encoding import template_positions

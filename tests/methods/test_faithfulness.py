@@ -12,7 +12,8 @@ from entitrack.backends import Local, Runner
 from entitrack.circuits import Circuit, Group
 from entitrack.errors import UserError
 from entitrack.methods import faithfulness
-from entitrack.methods.ablation import Ablation, AblationSettings, Metric, mean_z, prepare
+from entitrack.methods.ablated import mean_z, prepare
+from entitrack.methods.ablation import Ablation, AblationSettings, Metric
 from entitrack.methods.experiment import Experiment
 from entitrack.store import Store
 from tests.golden_prompts import GoldenTask

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, read_circuit
 from entitrack.errors import UserError
-from entitrack.methods import minimality
-from entitrack.methods.ablation import Ablated, AblationSettings, Compat, Metric
+from entitrack.methods import head_removal, minimality
+from entitrack.methods.ablated import Ablated
+from entitrack.methods.ablation import AblationSettings, Compat, Metric
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Model
 from tests.conftest import ROLES
@@ -23,13 +24,13 @@ from tests.methods.test_faithfulness import with_circuit
 
 def golden_trial(
     experiment: Experiment, model: Model, golden: dict[str, Tensor], circuit: Circuit, compat: Compat
-) -> minimality.Trial:
+) -> head_removal.Trial:
     answers = golden["eval.labels"]
     roles = ("prev_query_label", "query_label", "last")
     units = (golden_prompts(golden),)
     settings = AblationSettings(circuits_per_session=100)
     ablated = Ablated(experiment, model, roles, settings, units, answers, torch.arange(len(answers)) // 7)
-    return minimality.Trial(ablated, circuit, Metric.ACCURACY, compat)
+    return head_removal.Trial(ablated, circuit, Metric.ACCURACY, compat)
 
 
 def minimality_circuit(golden_json: dict[str, Any]) -> Circuit:
@@ -90,19 +91,19 @@ def test_removed_heads_by_hand() -> None:
     pairs[0, 2] = pairs[2, 0] = 0.4
     pairs[0, 3] = pairs[3, 0] = 0.4
     default = Compat.DEFAULT
-    assert minimality.choose_removed(heads, 0, pairs, 1.0, default) == ((0, 1), (1, 2))
-    assert minimality.choose_removed(heads, 0, pairs, 0.25, default) == ((0, 1),)
-    assert minimality.choose_removed(heads, 0, pairs, 0.0, default) == ()
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, default) == ((0, 1), (1, 2))
+    assert head_removal.choose_removed(heads, 0, pairs, 0.25, default) == ((0, 1),)
+    assert head_removal.choose_removed(heads, 0, pairs, 0.0, default) == ()
     pairs[0, 1] = pairs[1, 0] = 0
-    assert minimality.choose_removed(heads, 0, pairs, 1.0, default) == ((0, 1), (1, 2))
-    assert minimality.choose_removed(heads, 0, pairs, 1.0, Compat.PAPER) == ((1, 2),)
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, default) == ((0, 1), (1, 2))
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, Compat.PAPER) == ((1, 2),)
 
 
 def test_scores_by_hand() -> None:
-    assert minimality.relative_drop(0.6, 0.5) == pytest.approx(0.2)
-    assert minimality.relative_drop(0.5, 0.5) == 0
-    assert minimality.relative_drop(0.5, 0.0) == math.inf
-    assert minimality.relative_drop(0.0, 0.0) == 0
+    assert head_removal.relative_drop(0.6, 0.5) == pytest.approx(0.2)
+    assert head_removal.relative_drop(0.5, 0.5) == 0
+    assert head_removal.relative_drop(0.5, 0.0) == math.inf
+    assert head_removal.relative_drop(0.0, 0.0) == 0
 
 
 @pytest.mark.parametrize("compat", ["default", "paper"])

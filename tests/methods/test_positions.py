@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from entitrack.methods import positions
-from entitrack.methods.ablation import prepare, questions
+from entitrack.methods.ablated import prepare, questions
 from entitrack.methods.experiment import Experiment
 from entitrack.tasks.encoding import encode, template_positions
 

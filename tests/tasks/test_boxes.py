@@ -129,3 +129,30 @@ def test_files_that_are_missing_or_too_short_are_refused(tmp_path: Path) -> None
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="has 0 prompts"):
         BoxesFile(str(tmp_path / "empty.jsonl")).prompts()
+
+
+def test_the_template_is_the_text() -> None:
+    """Every word is at the place that is named after it."""
+    prompt = Boxes(count=7, boxes=3).prompts()[1]
+    words = {name: [prompt.text[start:end] for start, end in spans] for name, spans in prompt.template.items()}
+    first, second, third = prompt.context.boxes
+    assert words["queried object"] == [second.object]
+    assert words["queried label"] == words["question label"] == [second.label]
+    assert words["other object"] == [first.object, third.object]
+    assert words["other label"] == [first.label, third.label]
+    assert (words["queried end"], words["other end"]) == ([","], [",", "."])
+    assert words["other the"] == ["The", "the"]
+    assert (words["question contains"], words["question the"]) == (["contains"], ["the"])
+    assert prompt.alternatives == (first.object, third.object)
+
+
+def test_backgrounds_are_random_and_seeded() -> None:
+    task = Boxes(count=14, boxes=5, seed=3)
+    drawn = task.backgrounds(200)
+    assert drawn == Boxes(count=7, boxes=5, seed=3).backgrounds(200)
+    assert drawn[:50] == task.backgrounds(50)
+    assert len({prompt.context for prompt in drawn}) == 200
+    assert {len(prompt.context.boxes) for prompt in drawn} == {5}
+    asked = [prompt.label in prompt.context.labels for prompt in drawn]
+    assert any(asked)
+    assert not all(asked)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from entitrack.methods.minimality import HeadScore, MinimalityResult
+from entitrack.methods.head_removal import HeadScore
+from entitrack.methods.minimality import MinimalityResult
 from entitrack.report.figures.canvas import ACCENT, BASE, error_bars, new_figure, plot
 
 

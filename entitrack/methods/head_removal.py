@@ -1,0 +1,134 @@
+"""Removing heads of a circuit within their groups: pairs, the set K of each head, and what it does after K is gone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from entitrack.circuits import Circuit
+from entitrack.methods.ablated import Ablated
+from entitrack.methods.ablation import Compat, Metric
+from entitrack.models.anatomy import Head
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """How much one head matters.
+
+    Attributes:
+        group: Name of its group.
+        head: The head, v.
+        removed: K, in the order in which it was chosen.
+        before: F(C\\K), per prompt.
+        after: F(C\\(K+v)).
+        score: F(C\\K) / F(C\\(K+v)) - 1 of the means; infinite if the second is 0 and the first is not.
+    """
+
+    group: str
+    head: Head
+    removed: tuple[Head, ...]
+    before: Float[Tensor, " prompt"] = field(repr=False)
+    after: Float[Tensor, " prompt"] = field(repr=False)
+    score: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A circuit whose heads are removed group by group."""
+
+    ablated: Ablated
+    circuit: Circuit
+    metric: Metric
+    compat: Compat
+
+    def without(self, removed: Mapping[str, Sequence[Head]]) -> Tensor:
+        """Live heads of the circuit less some heads of its groups; another group with such a head keeps it."""
+        groups = [
+            replace(group, heads=tuple(head for head in group.heads if head not in removed.get(group.name, ())))
+            for group in self.circuit.groups
+        ]
+        return self.ablated.live(groups)
+
+    def values(self, circuits: Sequence[Tensor]) -> Float[Tensor, "circuit prompt"]:
+        """F of circuits, per prompt."""
+        whole = self.without({})
+        outcomes = self.ablated.run(torch.stack([*circuits, torch.zeros_like(whole)]), whole)
+        return outcomes.values(self.metric, outcomes.margin[-1])[:-1]
+
+    def mean(self, values: Float[Tensor, "circuit prompt"]) -> Float[Tensor, " circuit"]:
+        """Mean F; rounded to two decimals where the published procedure is followed."""
+        means = values.double().mean(1)
+        return means.round(decimals=2) if self.compat is Compat.PAPER else means
+
+    def pairs(self) -> dict[str, Float[Tensor, "head head"]]:
+        """Mean F of the circuit without each pair of heads of a group; on the diagonal, without one head."""
+        wanted = [
+            (group, first, second)
+            for group in self.circuit.groups
+            for first in range(len(group.heads))
+            for second in range(first, len(group.heads))
+        ]
+        tables = {g.name: torch.zeros(len(g.heads), len(g.heads), dtype=torch.float64) for g in self.circuit.groups}
+        if wanted:
+            removed = [{group.name: self._pair(group.heads, i, j)} for group, i, j in wanted]
+            means = self.mean(self.values([self.without(heads) for heads in removed]))
+            for (group, first, second), mean in zip(wanted, means.tolist(), strict=True):
+                tables[group.name][first, second] = tables[group.name][second, first] = mean
+        return tables
+
+    def _pair(self, heads: Sequence[Head], first: int, second: int) -> tuple[Head, ...]:
+        """What is removed for a pair; published, the first alone if both have one index in their layers."""
+        if self.compat is Compat.PAPER and heads[first][1] == heads[second][1]:
+            return (heads[first],)
+        return (heads[first], heads[second])
+
+    def scores(self, removed: Mapping[str, Sequence[tuple[Head, ...]]]) -> tuple[HeadScore, ...]:
+        """Every head's score, its K given."""
+        cases = [
+            (group.name, head, gone)
+            for group in self.circuit.groups
+            for head, gone in zip(group.heads, removed[group.name], strict=True)
+        ]
+        if not cases:
+            return ()
+        befores = self.values([self.without({name: gone}) for name, _, gone in cases])
+        afters = self.values([self.without({name: (*gone, head)}) for name, head, gone in cases])
+        means = zip(self.mean(befores).tolist(), self.mean(afters).tolist(), strict=True)
+        return tuple(
+            HeadScore(name, head, gone, before, after, relative_drop(*ends))
+            for (name, head, gone), before, after, ends in zip(cases, befores, afters, means, strict=True)
+        )
+
+
+def relative_drop(before: float, after: float) -> float:
+    """F(C\\K) / F(C\\(K+v)) - 1; infinite where only the second is 0."""
+    if after:
+        return before / after - 1
+    return math.inf if before > 0 else 0.0
+
+
+def choose_removed(
+    heads: Sequence[Head], index: int, pairs: Float[Tensor, "head head"], share: float, compat: Compat
+) -> tuple[Head, ...]:
+    """K of one head: the others of its group, ranked by how important it is once each is gone, as far as it is.
+
+    Importance of v without u: F(C\\u) - F(C\\(u+v)). The published table has no entry for pairs that leave no right
+    answer, so those are never chosen there.
+
+    Args:
+        heads: The group.
+        index: Which of them is v.
+        pairs: Mean F without each pair.
+        share: Most heads of K, as a share of the group.
+        compat: Which procedure.
+    """
+    gains = [(float(pairs[u, u] - pairs[index, u]), u) for u in range(len(heads)) if u != index]
+    if compat is Compat.PAPER:
+        gains = [(gain, u) for gain, u in gains if pairs[index, u] > 0]
+    ranked = sorted(gains, key=lambda entry: -entry[0])[: math.ceil(share * len(heads))]
+    return tuple(heads[u] for gain, u in ranked if gain > 0)

@@ -1,0 +1,270 @@
+"""Seconds a step of mask training takes: whole prompts through all layers, and what the mask can change.
+
+A step is what one more step adds. Reading the counterfactuals and the clean run, once a batch, is in the last ratio.
+
+python jobs/bench.py dcm                        the embedded base and a 12-layer model
+python jobs/bench.py dcm --models 12-layer --steps 8 --masks 1 4
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.shapes import SHAPES, embedded_base, random_llama
+from benchmarks.timing import Seconds, measure, multiply_add_rate
+from entitrack.backends import Local
+from entitrack.interventions.dcm import train_masks
+from entitrack.interventions.preparation import suffix_jobs
+from entitrack.models.family import Model
+
+TINY = "tiny"
+TOKENS = 54
+RATE, SPARSITY = 0.1, 0.01
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A group to train masks for, as deep as the paper's.
+
+    Attributes:
+        name: Name of the group.
+        role: `last`, `query_label` or `prev_query_label`.
+        shares: First and last of its layers, as shares of the model's depth.
+        heads: How many heads it has.
+    """
+
+    name: str
+    role: str
+    shares: tuple[float, float]
+    heads: int
+
+
+SETTINGS = (
+    Setting("value_fetcher", "last", (0.45, 1.0), 12),
+    Setting("pos_transmitter", "last", (0.34, 0.62), 7),
+    Setting("pos_detector", "query_label", (0.03, 0.44), 12),
+    Setting("struct_reader", "prev_query_label", (0.25, 0.4), 5),
+)
+
+
+def run(arguments: list[str]) -> None:
+    """Measure, and print a table a model."""
+    parser = argparse.ArgumentParser(prog="bench.py dcm")
+    parser.add_argument("--models", nargs="+", default=[TINY, "12-layer"], choices=[TINY, *SHAPES])
+    parser.add_argument("--prompts", type=int, default=32, help="prompts a step")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--masks", type=int, nargs="+", default=[1, 4], help="masks trained together")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--chunk-tokens", type=int, default=8192)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    for name in given.models:
+        model = embedded_base(given.device) if name == TINY else random_llama(name, given.device)
+        Console(width=130).print(bench(model, name, given))
+
+
+def bench(model: Model, name: str, given: argparse.Namespace) -> Table:
+    """The table of one model: seconds a step and mask."""
+    rate = machine_rate(model, given)
+    title = f"{name}, {given.device}, {given.prompts} prompts, {rate / 1e9:.1f} G multiply-adds a second"
+    table = Table(title=title, title_justify="left")
+    times = ("naive, s", "ours, s", "ratio", "spread", "floor, s", "naive / floor")
+    for column in ("group", "masks", *times, f"with reading, {given.steps} steps", "differ"):
+        table.add_column(column, justify="left" if column == "group" else "right")
+    for setting in SETTINGS:
+        inputs = draw_inputs(model, setting, given)
+        naive, expected = naive_seconds(model, inputs, given)
+        for masks in given.masks:
+            table.add_row(setting.name, str(masks), *measure_row(model, inputs, masks, naive, expected, rate, given))
+    return table
+
+
+def draw_inputs(model: Model, setting: Setting, given: argparse.Namespace) -> dict[str, Any]:
+    """Random prompts of the paper's length with its roles in the paper's places, and a group's heads."""
+    generator = torch.Generator().manual_seed(0)
+    layers, n_heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
+    low, high = (
+        int(setting.shares[0] * layers),
+        max(int(setting.shares[0] * layers) + 1, int(setting.shares[1] * layers)),
+    )
+    every = [[layer, head] for layer in range(low, high) for head in range(n_heads)]
+    order = torch.randperm(len(every), generator=generator).tolist()
+    rest = [every[number] for number in order if every[number][0] != low]
+    heads = [every[0], *rest] + [every[number] for number in order if every[number][0] == low and number]
+    heads = heads[: setting.heads]
+    sides = [torch.randint(3, 100, (given.prompts, TOKENS), generator=generator) for _ in range(2)]
+    last = torch.full((given.prompts,), TOKENS - 1)
+    previous = 6 + 7 * (torch.arange(given.prompts) % 7)
+    position = {"last": last, "query_label": last - 2, "prev_query_label": previous}[setting.role]
+    mask = torch.ones_like(sides[0])
+    return {
+        "heads": heads,
+        "batch": {
+            "clean": {"tokens": sides[0], "mask": mask, "last": last},
+            "sources": [{"tokens": sides[1], "mask": mask}],
+            "targets": torch.randint(3, 100, (1, given.prompts), generator=generator),
+            "positions": position.repeat(len(heads), 1),
+            "source_positions": position.repeat(1, len(heads), 1),
+        },
+    }
+
+
+def measure_row(
+    model: Model,
+    inputs: dict[str, Any],
+    masks: int,
+    naive: tuple[Seconds, Seconds],
+    expected: Float[Tensor, "step head"],
+    rate: float,
+    given: argparse.Namespace,
+) -> tuple[str, ...]:
+    """Ours with several masks; every one of them must go the naive way."""
+    arguments = {
+        "anatomy": model.anatomy,
+        "heads": inputs["heads"],
+        "batches": [inputs["batch"]],
+        "validation": [cut(inputs["batch"], 1)],
+        "draws": [0] * masks,
+        "sparsity": [SPARSITY] * masks,
+        "learning_rate": RATE,
+        "evaluate_every": given.steps + 1,
+        "patience": 0,
+        "borrow_positions": False,
+        "chunk_tokens": given.chunk_tokens,
+    }
+
+    def training(steps: int) -> Tensor:
+        return Local().run(model, train_masks, {**arguments, "steps": steps})["masks"]
+
+    ours, found = short_and_long(training, given)
+    wrong = float((found - expected[:, None]).abs().max())
+    if model.envoy._module.dtype == torch.float32 and wrong > _TOLERANCE:
+        raise SystemExit(f"a mask differs from the naive one by {wrong:.1e}")
+    slow, fast = ((long.typical - short.typical) / (given.steps - 1) for short, long in (naive, ours))
+    fast /= masks
+    floor = needed(model, inputs, masks, given) / rate / masks
+    spread = f"±{100 * (naive[1].spread + ours[1].spread) / 2:.0f} %"
+    times = (f"{slow:.4f}", f"{fast:.4f}", f"{slow / fast:.1f}x", spread, f"{floor:.4f}", f"{slow / floor:.1f}x")
+    return (*times, f"{naive[1].typical * masks / ours[1].typical:.1f}x", f"{wrong:.0e}")
+
+
+def short_and_long(
+    training: Callable[[int], Tensor], given: argparse.Namespace
+) -> tuple[tuple[Seconds, Seconds], Tensor]:
+    """A training of one step and one of all steps, and the masks of the latter."""
+    found: list[Tensor] = []
+
+    def long() -> None:
+        found[:] = [training(given.steps)]
+
+    short = measure(lambda: training(1), given.device, given.repeats, warm_up=1)
+    return (short, measure(long, given.device, given.repeats, warm_up=0)), found[0]
+
+
+def cut(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    """The first prompts of a batch: the evaluation at the end of a training is not what is measured."""
+    return {
+        "clean": {name: values[:count] for name, values in batch["clean"].items()},
+        "sources": [{name: values[:count] for name, values in source.items()} for source in batch["sources"]],
+        **{name: batch[name][..., :count] for name in ("targets", "positions", "source_positions")},
+    }
+
+
+def needed(model: Model, inputs: dict[str, Any], masks: int, given: argparse.Namespace) -> float:
+    """Multiply-adds that a step needs: forward and backward over the suffix.
+
+    Backward costs a linear map as much as forward, as its weights have no gradient, and attention twice as much.
+    """
+    config, anatomy, batch = model.envoy._module.config, model.anatomy, inputs["batch"]
+    layers, width = anatomy["n_layers"], anatomy["n_heads"] * anatomy["d_head"]
+    attention = config.hidden_size * (width + 2 * anatomy["n_kv_heads"] * anatomy["d_head"])
+    rest = config.hidden_size * (width + 3 * config.intermediate_size)
+    start, top = min(layer for layer, _ in inputs["heads"]), layers - 1
+    scores = 2 * TOKENS * width
+    total = 0.0
+    for job in suffix_jobs(anatomy, batch["clean"], batch["positions"], masks, given.chunk_tokens):
+        ends = len(job["rows"]) * masks
+        tokens = ends * job["length"]
+        before = tokens * (attention + scores) + 2 * tokens * rest if start < top else ends * (attention + scores)
+        between = max(0, top - start - 1) * tokens * (2 * (attention + rest) + 3 * scores)
+        last = 2 * tokens * attention + ends * 3 * scores if start < top else 0
+        total += before + between + last + 2 * ends * (rest + config.vocab_size * config.hidden_size)
+    return total
+
+
+def machine_rate(model: Model, given: argparse.Namespace) -> float:
+    """Multiply-adds a second of the MLP's own matrix product, all prompts at once."""
+    config = model.envoy._module.config
+    dtype = model.envoy._module.dtype
+    return multiply_add_rate(given.prompts * TOKENS, config.hidden_size, config.intermediate_size, dtype, given.device)
+
+
+def naive_seconds(
+    model: Model, inputs: dict[str, Any], given: argparse.Namespace
+) -> tuple[tuple[Seconds, Seconds], Float[Tensor, "step head"]]:
+    """One mask by the definition: hooks, whole prompts, all layers; counterfactual z is read once, as was published."""
+    batch, device = inputs["batch"], given.device
+    moved = {name: batch[name].to(device) for name in ("targets", "positions", "source_positions")}
+    tokens, source = batch["clean"]["tokens"].to(device), batch["sources"][0]["tokens"].to(device)
+
+    def training(steps: int) -> Tensor:
+        return train_naively(model, inputs["heads"], tokens, source, moved, steps)
+
+    return short_and_long(training, given)
+
+
+def train_naively(
+    model: Model, heads: list[list[int]], tokens: Tensor, source: Tensor, batch: dict[str, Tensor], steps: int
+) -> Float[Tensor, "step head"]:
+    """The mask after each step."""
+    module, d_head = model.envoy._module, model.anatomy["d_head"]
+    rows = torch.arange(len(tokens), device=tokens.device)
+    mask = torch.ones(len(heads), device=tokens.device, requires_grad=True)
+    optimizer = torch.optim.Adam([mask], lr=RATE)
+    read: dict[int, Tensor] = {}
+    projections = {layer: module.model.layers[layer].self_attn.o_proj for layer in sorted({la for la, _ in heads})}
+
+    def keep(layer: int, _module: Any, args: tuple[Tensor, ...]) -> None:
+        read[layer] = args[0]
+
+    def blend(layer: int, _module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        z = args[0].clone()
+        for number, (where, head) in enumerate(heads):
+            if where == layer:
+                columns = slice(head * d_head, (head + 1) * d_head)
+                place, other = batch["positions"][number], batch["source_positions"][0, number]
+                own, given = args[0][rows, place, columns], read[layer][rows, other, columns]
+                z[rows, place, columns] = (mask[number] * own + (1 - mask[number]) * given).to(z.dtype)
+        return (z,)
+
+    hooks = [entry.register_forward_pre_hook(partial(keep, layer)) for layer, entry in projections.items()]
+    with torch.no_grad():
+        module(source, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    hooks = [entry.register_forward_pre_hook(partial(blend, layer)) for layer, entry in projections.items()]
+    masks = []
+    for _ in range(steps):
+        with torch.no_grad():
+            mask.clamp_(0, 1)
+        logits = module(tokens, use_cache=False).logits[rows, -1].float()
+        loss = -logits[rows, batch["targets"][0]].mean() + SPARSITY * (1 - mask).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        masks.append(mask.detach().cpu().clone())
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(masks)
