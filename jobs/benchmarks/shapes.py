@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from nnsight import TransformersModel
@@ -39,12 +40,29 @@ def embedded_base(device: str = "cpu") -> Model:
     return wrap("tiny", module, tokenizer)
 
 
-def random_llama(name: str, device: str = "cpu", seed: int = 0) -> Model:
+def golden_base(folder: Path, device: str = "cpu") -> Model:
+    """The base of the golden data."""
+    module = LlamaForCausalLM.from_pretrained(folder / "base", dtype=torch.float32, device_map=device)
+    return wrap("golden", module, AutoTokenizer.from_pretrained(folder / "base"))
+
+
+def random_llama(name: str, device: str = "cpu", seed: int = 0, layers: int = 0, heads: int = 0) -> Model:
     """A Llama of one of `SHAPES` with random weights; its tokenizer is the embedded family's.
 
     Weights are scaled so that attention is neither uniform nor saturated.
+
+    Args:
+        name: One of `SHAPES`.
+        device: Where it is.
+        seed: Seed of its weights.
+        layers: So many layers instead of the shape's, where given.
+        heads: So many heads, of as many KV groups, instead of the shape's, where given; they share its width.
     """
     shape = SHAPES[name]
+    if layers:
+        shape = replace(shape, layers=layers)
+    if heads:
+        shape = replace(shape, heads=heads, kv_heads=heads)
     config = LlamaConfig(
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,

@@ -1,0 +1,308 @@
+"""Path patching: two forward passes a head, the engine, and the multiply-adds that the engine's algorithm needs.
+
+python jobs/bench.py path_patching                          the embedded base, a 12-layer model, the golden model
+python jobs/bench.py path_patching --models llama-3.2-1b --prompts 1 --layers 4
+python jobs/bench.py path_patching --grow                   prompts, heads and layers of the 12-layer model, one by one
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
+from benchmarks.timing import Seconds, measure, multiply_add_rate
+from entitrack.backends import Local
+from entitrack.interventions.naive import naive_effects
+from entitrack.interventions.path_patching import path_effects
+from entitrack.models.family import Model
+
+TINY, GOLDEN = "tiny", "golden"
+TOKENS = 54
+NAIVE_HEADS = 2
+GIB = 1.0
+_TOLERANCE = 1e-4
+
+RECEIVING_DEPTHS = {
+    "value_fetcher": (),
+    "pos_transmitter": (0.5, 0.6, 0.75, 0.9),
+    "pos_detector": (0.35, 0.45, 0.55),
+    "struct_reader": (0.25, 0.35, 0.45),
+}
+"""Stage -> how deep its receivers sit, as a share of the layers: about where Llama-7B's are."""
+COMPONENTS = {"value_fetcher": "logits", "pos_transmitter": "q", "pos_detector": "v", "struct_reader": "v"}
+GROWN = {"prompts": (7, 14, 28), "heads": (6, 12, 24), "layers": (6, 12, 18)}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One stage on one model.
+
+    Attributes:
+        naive: Seconds of the naive way for all heads, scaled from a sample of them.
+        ours: Seconds of the engine.
+        floor: Seconds that the engine's multiply-adds take at the rate of the machine's matrix products.
+        peak_bytes: Memory of the engine's largest piece.
+        published: Seconds of the published procedure, where they are recorded.
+    """
+
+    stage: str
+    naive: Seconds
+    ours: Seconds
+    floor: float
+    peak_bytes: int
+    published: float | None = None
+
+
+def run(arguments: list[str]) -> None:
+    """Measure, and print a table a model."""
+    parser = argparse.ArgumentParser(prog="bench.py path_patching")
+    default = [TINY, "12-layer", GOLDEN, *(["llama-7b"] if torch.cuda.is_available() else [])]
+    parser.add_argument("--models", nargs="+", default=default, choices=[TINY, GOLDEN, *SHAPES])
+    parser.add_argument("--prompts", type=int, default=0, help="0: 42 of a small model, 7 of a large one")
+    parser.add_argument("--layers", type=int, default=0, help="fewer layers than the shape has")
+    parser.add_argument("--grow", action="store_true", help="vary prompts, heads and layers of the 12-layer model")
+    parser.add_argument("--stages", nargs="+", default=list(COMPONENTS), choices=list(COMPONENTS))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    console = Console(width=130)
+    if given.grow:
+        console.print(growth(given))
+        return
+    for name in given.models:
+        console.print(table(*measure_model(name, given)))
+
+
+def measure_model(name: str, given: argparse.Namespace) -> tuple[str, list[Timed]]:
+    """The timings of one model, with a title that says what was measured."""
+    if name == GOLDEN:
+        return measure_golden(given)
+    small = name == TINY
+    model = embedded_base(given.device) if small else random_llama(name, given.device, layers=given.layers)
+    prompts = given.prompts or (42 if small else 7)
+    inputs = {stage: draw_inputs(model, stage, prompts) for stage in given.stages}
+    rate = machine_rate(model, given.device)
+    return title(name, model, prompts, rate, given.device), measure_stages(model, inputs, rate, given)
+
+
+def measure_golden(given: argparse.Namespace) -> tuple[str, list[Timed]]:
+    """The timings of the golden model on golden prompts, beside the published procedure's as recorded there."""
+    default = Path(__file__).parents[3] / "shared" / "golden"
+    folder = Path(os.environ.get("ENTITRACK_GOLDEN", default))
+    if not folder.is_dir():
+        raise SystemExit(f"no golden data at {folder}: set ENTITRACK_GOLDEN, or leave 'golden' out of --models")
+    model = golden_base(folder, given.device)
+    record = json.loads((folder / "golden.json").read_text())
+    inputs = {stage: golden_inputs(folder, record, stage) for stage in given.stages}
+    rate = machine_rate(model, given.device)
+    published = {stage: record["timing_seconds_this_machine"][f"pp.{stage}"] for stage in given.stages}
+    timed = measure_stages(model, inputs, rate, given, published)
+    return title(GOLDEN, model, len(inputs[given.stages[0]]["clean"]["last"]), rate, given.device), timed
+
+
+def title(name: str, model: Model, prompts: int, rate: float, device: str) -> str:
+    """What a table is about."""
+    anatomy, dtype = model.anatomy, str(model.envoy._module.dtype).removeprefix("torch.")
+    size = f"{anatomy['n_layers']} layers x {anatomy['n_heads']} heads, {dtype}"
+    return f"{name} ({size}), {prompts} prompts of {TOKENS} tokens, {device}, {rate / 1e9:.1f} G multiply-adds a second"
+
+
+def draw_inputs(model: Model, stage: str, prompts: int) -> dict[str, Any]:
+    """Random prompts of the paper's length with its roles in the paper's places, and receivers as deep as Llama's."""
+    generator = torch.Generator().manual_seed(0)
+    tokens, others = torch.randint(3, 100, (2, prompts, TOKENS), generator=generator)
+    last = torch.full((prompts,), TOKENS - 1)
+    previous = 6 + 7 * (torch.arange(prompts) % 7)
+    places = {"pos_detector": last - 2, "struct_reader": previous}
+    return stage_inputs(model, stage, (tokens, others), places.get(stage, last), last, receiving(model, stage))
+
+
+def golden_inputs(folder: Path, record: dict[str, Any], stage: str) -> dict[str, Any]:
+    """Golden's own prompts and receivers."""
+    from safetensors.torch import load_file
+
+    golden = load_file(folder / "golden.safetensors")
+    tokens, last = golden["pp.clean_tokens"], golden["pp.last"]
+    previous = 6 + 7 * (torch.arange(len(tokens)) % 7)
+    position = {"pos_detector": last - 2, "struct_reader": previous}.get(stage, last)
+    heads = [tuple(head) for head in record["pp.receivers"].get(stage, [])]
+    inputs = stage_inputs(None, stage, (tokens, golden["pp.corrupt_tokens"]), position, last, heads)
+    inputs["clean"]["answers"] = golden["pp.labels"]
+    if stage == "struct_reader":
+        inputs["source"]["position"] = golden["pp.corrupt_label_position"]
+    return inputs
+
+
+def stage_inputs(
+    model: Model | None,
+    stage: str,
+    tokens: tuple[Tensor, Tensor],
+    position: Tensor,
+    last: Tensor,
+    heads: Sequence[tuple[int, int]],
+) -> dict[str, Any]:
+    """The arguments of `path_effects` and `naive_effects`, but for senders."""
+    clean, others = tokens
+    mask = torch.ones_like(clean)
+    receivers: dict[str, Any] = {"component": COMPONENTS[stage]}
+    if heads:
+        receivers["heads"] = [list(head) for head in heads]
+    prompts = {"tokens": clean, "mask": mask, "position": position, "last": last, "answers": clean[:, 4]}
+    return {"clean": prompts, "source": {"tokens": others, "mask": mask, "position": position}, "receivers": receivers}
+
+
+def receiving(model: Model, stage: str) -> list[tuple[int, int]]:
+    """One receiver at each of the stage's depths."""
+    layers, kv_heads = model.anatomy["n_layers"], model.anatomy["n_kv_heads"]
+    depths = sorted({min(layers - 1, max(1, round(depth * layers))) for depth in RECEIVING_DEPTHS[stage]})
+    return [(layer, number % kv_heads) for number, layer in enumerate(depths)]
+
+
+def measure_stages(
+    model: Model,
+    inputs: dict[str, dict[str, Any]],
+    rate: float,
+    given: argparse.Namespace,
+    published: dict[str, float] | None = None,
+) -> list[Timed]:
+    """Time each stage both ways, and refuse to go on where they disagree."""
+    timed = []
+    layers, heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
+    generator = torch.Generator().manual_seed(1)
+    for stage, asked in inputs.items():
+        top = max((layer for layer, _ in asked["receivers"].get("heads", [])), default=layers)
+        drawn = torch.randperm(top * heads, generator=generator)[:NAIVE_HEADS].tolist()
+        sample = [[index // heads, index % heads] for index in drawn]
+        everyone = {**asked, "senders": [list(range(heads))] * layers, "gib": GIB}
+        some = {**asked, "heads": sample}
+        slow = measure(partial(call, model, naive_effects, some), given.device, given.repeats)
+        fast = measure(partial(call, model, path_effects, everyone), given.device, given.repeats)
+        found = call(model, path_effects, everyone)
+        compare(model, stage, found, call(model, naive_effects, {**asked, "heads": sample}), sample)
+        scale = layers * heads / (NAIVE_HEADS + 1)
+        naive = Seconds(tuple(seconds * scale for seconds in slow.runs))
+        floor = needed(model, asked) / rate
+        timed.append(Timed(stage, naive, fast, floor, int(found["peak_bytes"]), (published or {}).get(stage)))
+    return timed
+
+
+def call(model: Model, function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Run an intervention, without a store."""
+    return Local().run(model, function, {"anatomy": model.anatomy, **inputs})
+
+
+def compare(model: Model, stage: str, fast: dict[str, Any], naive: dict[str, Any], sample: list[list[int]]) -> None:
+    """Stop where a float32 model gives different scores both ways."""
+    found = torch.stack([fast["effect"][:, layer, head] for layer, head in sample], 1).mean(0)
+    expected = naive["effect"].mean(0)
+    wrong = float(((found - expected).abs() / expected.abs().clamp(min=1)).max())
+    if model.envoy._module.dtype == torch.float32 and wrong > _TOLERANCE:
+        raise SystemExit(f"{stage}: ours differs from naive by {wrong:.1e}")
+
+
+def machine_rate(model: Model, device: str) -> float:
+    """Multiply-adds a second of the MLP's own matrix product on many tokens."""
+    config = model.envoy._module.config
+    return multiply_add_rate(2048, config.hidden_size, config.intermediate_size, model.envoy._module.dtype, device)
+
+
+def needed(model: Model, asked: dict[str, Any]) -> float:
+    """Multiply-adds that the algorithm needs for a stage: two forward passes, the sweep, the suffixes."""
+    config, anatomy = model.envoy._module.config, model.anatomy
+    layers, heads, width = anatomy["n_layers"], anatomy["n_heads"], anatomy["n_heads"] * anatomy["d_head"]
+    hidden = config.hidden_size
+    projections = hidden * (width + 2 * anatomy["n_kv_heads"] * anatomy["d_head"])
+    mlp = 3 * hidden * config.intermediate_size
+    rest = width * hidden + mlp
+    prompts, tokens = asked["clean"]["tokens"].shape
+    reading = sorted({layer for layer, _ in asked["receivers"].get("heads", [])})
+    top = max(reading, default=layers)
+    seen = int(asked["source"]["position"].max()) + 1
+    scores = width * tokens**2
+    total = prompts * (layers * (tokens * (projections + rest) + scores) + hidden * config.vocab_size)
+    total += prompts * top * (seen * (projections + rest) + width * seen**2)
+    for layer in range(top):
+        total += prompts * (heads * width * hidden + (1 + heads * (layer + 1)) * mlp)
+    if not reading:
+        return total + prompts * (1 + layers * heads) * hidden * config.vocab_size
+    for layer in reading:
+        total += prompts * (1 + layer * heads) * hidden * anatomy["d_head"]
+    return total + suffixes(model, asked, reading, projections, rest)
+
+
+def suffixes(model: Model, asked: dict[str, Any], reading: list[int], projections: int, rest: int) -> float:
+    """Multiply-adds of the reruns: each sender from the first receiver above it, its last layer for one token only."""
+    config, anatomy = model.envoy._module.config, model.anatomy
+    layers, heads, width = anatomy["n_layers"], anatomy["n_heads"], anatomy["n_heads"] * anatomy["d_head"]
+    lengths = (asked["clean"]["last"] - asked["clean"]["position"] + 1).tolist()
+    total, below = 0.0, 0
+    for start in reading:
+        variants, after = (start - below) * heads, layers - 1 - start
+        below = start
+        for length in lengths:
+            score = length * 2 * width * (asked["clean"]["tokens"].shape[1] - length / 2)
+            whole = length * rest + (after - 1) * length * (projections + rest) + length * projections + rest
+            alone = rest
+            total += variants * ((whole if after else alone) + (after + 1) * score)
+            total += variants * config.hidden_size * config.vocab_size + length * projections
+    return total
+
+
+def table(heading: str, timed: list[Timed]) -> Table:
+    """The timings of one model."""
+    laid = Table(title=heading, title_justify="left")
+    names = ("stage", "naive, s", "ours, s", "ratio", "spread", "floor, s", "of floor", f"peak of {GIB:.0f} GiB")
+    published = any(row.published for row in timed)
+    for column in (*names, *(("published, s", "ratio") if published else ())):
+        laid.add_column(column, justify="left" if column == "stage" else "right")
+    for row in timed:
+        naive, ours = row.naive.typical, row.ours.typical
+        cells = [row.stage, f"{naive:.2f}", f"{ours:.3f}", f"{naive / ours:.0f}x"]
+        cells += [f"±{50 * (row.naive.spread + row.ours.spread):.0f} %", f"{row.floor:.3f}", f"{row.floor / ours:.2f}"]
+        cells += [f"{row.peak_bytes / 2**20:.0f} MiB"]
+        if row.published:
+            cells += [f"{row.published:.2f}", f"{row.published / ours:.0f}x"]
+        laid.add_row(*cells)
+    if len(timed) > 2:
+        first = timed[:3]
+        ratio = sum(row.naive.typical for row in first) / sum(row.ours.typical for row in first)
+        cells = ["first three together", *[""] * 2, f"{ratio:.0f}x", *[""] * (len(laid.columns) - 4)]
+        if published:
+            cells[-1] = f"{sum(row.published or 0 for row in first) / sum(row.ours.typical for row in first):.0f}x"
+        laid.add_row(*cells)
+    return laid
+
+
+def growth(given: argparse.Namespace) -> Table:
+    """Seconds of the engine on the 12-layer model as one size grows at a time."""
+    laid = Table(title="12-layer model: the engine's seconds, and of floor, as one size grows", title_justify="left")
+    laid.add_column("size")
+    for stage in given.stages:
+        laid.add_column(stage, justify="right")
+    for what, sizes in GROWN.items():
+        for size in sizes:
+            changed = {what: size} if what != "prompts" else {}
+            model = random_llama("12-layer", given.device, **changed)
+            rate = machine_rate(model, given.device)
+            cells = [f"{size} {what}"]
+            for stage in given.stages:
+                asked = draw_inputs(model, stage, size if what == "prompts" else 7)
+                senders = [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"]
+                everyone = {**asked, "senders": senders, "gib": GIB}
+                seconds = measure(partial(call, model, path_effects, everyone), given.device, 1)
+                cells.append(f"{seconds.typical:.2f} ({needed(model, asked) / rate / seconds.typical:.2f})")
+            laid.add_row(*cells)
+    return laid
