@@ -85,12 +85,9 @@ class Ablated:
     ) -> Outcomes:
         """A session for each piece of the input called `name` and each batch of prompts."""
         pieces = inputs[name].split(self.settings.circuits_per_session)
-        jobs = [(piece, unit) for piece in pieces for unit in self.units]
+        asked = [{**unit, **inputs, name: piece} for piece in pieces for unit in self.units]
         label = f"{name}: {self.model.name}"
-        found = [
-            self.experiment.runner.run(self.model, function, {**unit, **inputs, name: piece}, settings)
-            for piece, unit in self.experiment.track(jobs, label, len(jobs))
-        ]
+        found = list(self.experiment.sessions(self.model, function, asked, label, settings=settings))
         width = len(self.units)
         by_piece = [found[start : start + width] for start in range(0, len(found), width)]
         joined = {key: torch.cat([torch.cat([entry[key] for entry in row], 1) for row in by_piece]) for key in found[0]}
@@ -193,10 +190,10 @@ def mean_z(experiment: Experiment, model: Model, count: int, length: int) -> Flo
     It depends on the model and the task alone, so every method finds it in the store once one has computed it.
     """
     batches = background_batches(experiment, count, length)
+    inputs = [{"prompts": {"tokens": batch.tokens, "mask": batch.mask}} for batch in batches]
     total = torch.zeros(())
-    for batch in experiment.track(batches, f"mean activations: {model.name}", len(batches)):
-        prompts = {"tokens": batch.tokens, "mask": batch.mask}
-        total = total + experiment.runner.run(model, total_z, {"prompts": prompts})["total"].double()
+    for output in experiment.sessions(model, total_z, inputs, f"mean activations: {model.name}"):
+        total = total + output["total"].double()
     return (total / count).float()
 
 

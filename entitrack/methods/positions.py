@@ -219,18 +219,12 @@ def lay_out_places(ablated: Ablated, places: Places, names: Sequence[str]) -> tu
 
 def _run_sets(ablated: Ablated, slots: Int[Tensor, "set prompt token"], live: Tensor) -> Outcomes:
     """Sets of equally many tokens, a session a batch of prompts."""
-    start = 0
-    found = []
     chunk = {"chunk_tokens": ablated.settings.chunk_tokens}
-    for unit in ablated.units:
-        count = len(unit["prompts"]["last"])
-        inputs = {
-            "prompts": unit["prompts"],
-            "fill": unit["fill"],
-            "slots": slots[:, start : start + count],
-            "live": live,
-        }
-        found.append(ablated.experiment.runner.run(ablated.model, live_position_answers, inputs, chunk))
-        start += count
+    sizes = [len(unit["prompts"]["last"]) for unit in ablated.units]
+    asked = [
+        {"prompts": unit["prompts"], "fill": unit["fill"], "slots": part, "live": live}
+        for unit, part in zip(ablated.units, slots.split(sizes, 1), strict=True)
+    ]
+    found = list(ablated.experiment.runner.map(ablated.model, live_position_answers, asked, chunk))
     joined = {name: torch.cat([entry[name] for entry in found], 1) for name in found[0]}
     return Outcomes(joined["prediction"] == ablated.answers[None], joined["probability"], joined["margin"])

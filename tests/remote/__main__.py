@@ -19,14 +19,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from entitrack.backends import Local, dry_run
+from entitrack.backends import Cost, Local, dry_run
 from entitrack.circuits import Circuit
 from entitrack.config import METHODS
 from entitrack.models.family import Family
 from tests.conftest import golden_data, patched_circuit
 from tests.remote import matrix
 from tests.remote.command import BATCHES, Command, wait_for
-from tests.remote.harness import Loopback, RecordingRunner, hosted_family
+from tests.remote.harness import ZOO_HOSTED, Loopback, RecordingRunner, hosted_family, zoo
 from tests.remote.scenarios import SCENARIOS, UNITS, Bench, broken_program, play
 
 PROMPTS = 84
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     bare, full = hosted_family(golden, weights=False), hosted_family(golden, weights=True)
     circuit = patched_circuit(golden)
     with served(golden) as (server, folder):
-        console.print(same_results(server, bare, full, circuit))
+        console.print(same_results(server))
         console.print(faults(Bench(server, bare, full, folder)))
         console.print(killed(server, golden, folder))
         console.print(costs(server, bare, circuit))
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
 def served(golden: Path) -> Iterator[tuple[Loopback, Path]]:
     """A server, and a folder that goes when it goes."""
     with tempfile.TemporaryDirectory() as name:
-        server = Loopback(Path(name), [golden / "base", golden / "donor"])
+        server = Loopback(Path(name), [golden / "base", golden / "donor", *ZOO_HOSTED])
         try:
             yield server, Path(name)
         finally:
@@ -65,17 +65,17 @@ def table(title: str, columns: Sequence[str]) -> Table:
     return laid
 
 
-def same_results(server: Loopback, bare: Family, full: Family, circuit: Circuit) -> Table:
+def same_results(server: Loopback) -> Table:
     """Method by backend: the largest difference from the local result, and seconds."""
-    laid = table(
-        "Largest difference from local, float32; seconds", ("method", "local", "dry_run", "loopback", "sessions")
-    )
+    columns = ("method", "local", "dry_run", "loopback", "sessions")
+    laid = table("Largest difference from local, float32; seconds", columns)
+    full, bare = zoo(weights=True), zoo(weights=False)
     for method in METHODS:
         timed = []
         backends = ((full, Local()), (full, dry_run()), (bare, server.backend()))
         for family, backend in backends:
             begun = time.perf_counter()
-            runner = matrix.run(method, matrix.experiment(family, circuit, backend))
+            runner = matrix.run(method, matrix.tiny_experiment(family, backend))
             timed.append((runner, time.perf_counter() - begun))
         cells = [f"{_largest(timed[0][0], runner):.1e}; {seconds:.1f} s" for runner, seconds in timed]
         laid.add_row(method, *cells, str(timed[0][0].cost.units))
@@ -119,29 +119,26 @@ def killed(server: Loopback, golden: Path, folder: Path) -> Table:
 
 
 def costs(server: Loopback, bare: Family, circuit: Circuit) -> Table:
-    """What every method asks of a server, with all prompts in one batch."""
-    columns = (
-        "method",
-        "jobs",
-        "up a job",
-        "tensors up",
-        "down a job",
-        "tensors down",
-        "queued",
-        "running",
-        "transfer",
-    )
-    laid = table(f"Cost on the golden model, {PROMPTS} prompts in one batch; bytes on the wire and in tensors", columns)
-    for method in METHODS:
+    """What methods ask of a server: on the golden model with all prompts in one batch, the others on the tiny one."""
+    columns = ["method", "jobs", "up a job", "tensors up", "down a job", "tensors down"]
+    columns += ["queued", "running", "transfer"]
+    laid = table("Cost; bytes a job on the wire and in tensors, seconds summed over jobs", columns)
+    for method in ("evaluate", "path_patching", "cmap"):
         on = matrix.experiment(bare, circuit, server.backend(), PROMPTS, PROMPTS)
-        cost = matrix.run(method, on).cost
-        each = [cost.wire_up, cost.bytes_up, cost.wire_down, cost.bytes_down]
-        seconds = [cost.queued_s, cost.running_s, cost.transfer_s]
-        sizes = (f"{number // cost.jobs:,}" for number in each)
-        laid.add_row(method, str(cost.jobs), *sizes, *(f"{value:.2f} s" for value in seconds))
-        if method == "cmap":
-            laid.caption = transplant_overhead(server, bare, circuit)
+        _add_cost(laid, f"{method}, golden, {PROMPTS} prompts", matrix.run(method, on).cost)
+    laid.caption = transplant_overhead(server, bare, circuit)
+    tiny = zoo(weights=False)
+    for method in METHODS:
+        cost = matrix.run(method, matrix.tiny_experiment(tiny, server.backend(), PROMPTS)).cost
+        if cost.jobs:
+            _add_cost(laid, f"{method}, tiny", cost)
     return laid
+
+
+def _add_cost(laid: Table, label: str, cost: Cost) -> None:
+    sizes = (f"{size // cost.jobs:,}" for size in (cost.wire_up, cost.bytes_up, cost.wire_down, cost.bytes_down))
+    seconds = (f"{value:.2f} s" for value in (cost.queued_s, cost.running_s, cost.transfer_s))
+    laid.add_row(label, str(cost.jobs), *sizes, *seconds)
 
 
 def transplant_overhead(server: Loopback, bare: Family, circuit: Circuit) -> str:

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from entitrack.models.family import Family
-from tests.remote.harness import Loopback, half_precision_copy, hosted_family
+from tests.remote.harness import ZOO_HOSTED, Loopback, half_precision_copy, hosted_family, zoo
 from tests.remote.scenarios import Bench
 
 
 @pytest.fixture(scope="session")
 def server(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
-    """A server that hosts the golden base and donor, and the base in bfloat16."""
+    """A server that hosts the golden base and donor, the base in bfloat16, and the embedded family."""
     folder = tmp_path_factory.mktemp("server")
     half = half_precision_copy(golden_folder / "base", folder / "half")
-    loopback = Loopback(folder, [golden_folder / "base", golden_folder / "donor", half])
+    loopback = Loopback(folder, [golden_folder / "base", golden_folder / "donor", half, *ZOO_HOSTED])
     yield loopback
     loopback.stop()
 
@@ -38,3 +38,9 @@ def full_family(golden_folder: Path) -> Family:
 def bench(server: Loopback, bare_family: Family, full_family: Family, tmp_path: Path) -> Bench:
     """Three small units, and a store of this test's own."""
     return Bench(server, bare_family, full_family, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def bare_tiny() -> Family:
+    """The embedded family without weights."""
+    return zoo(weights=False)

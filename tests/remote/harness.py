@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from entitrack.backends import Runner
-from entitrack.models.family import Checkpoint, Family, Model
+from entitrack.models.family import ZOO, Checkpoint, Family, Model
 from entitrack.ndif import Ndif, Settings
 
 LOOPBACK = Path(__file__).parent / "loopback"
@@ -95,6 +95,16 @@ def hosted_family(golden: Path, weights: bool) -> Family:
     """The golden family, with or without weights on this side."""
     members = {"base": Checkpoint(str(golden / "base")), "donor": Checkpoint(str(golden / "donor"))}
     return Family("golden", "base", members, device="cpu", dispatch=weights)
+
+
+ZOO_HOSTED = (ZOO / "llama", ZOO / "vicuna", ZOO / "float")
+
+
+def zoo(weights: bool) -> Family:
+    """The embedded family, with or without weights on this side."""
+    members = {name: Checkpoint(f"zoo://{name}") for name in ("llama", "vicuna", "float")}
+    members["goat"] = Checkpoint("zoo://llama", "zoo://goat")
+    return Family("tiny", "llama", members, device="cpu", dispatch=weights)
 
 
 def half_precision_copy(model: Path, folder: Path) -> Path:

@@ -11,21 +11,24 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from entitrack.backends import Backend
-from entitrack.circuits import Circuit
+from entitrack.circuits import Circuit, Group
 from entitrack.config import CONF, METHODS, section
 from entitrack.methods import path_patching
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Family
+from entitrack.tasks.boxes import Boxes
 from tests.golden_prompts import GoldenTask
 from tests.remote.harness import RecordingRunner, largest_difference
 
+FEW: dict[str, Any] = {"mean_count": 14}
 SMALL: dict[str, dict[str, Any]] = {
-    "dcm": {"desiderata": ["positional"], "steps": 4, "draws": 2, "evaluate_every": 2},
-    "activation_patching": {"desiderata": ["positional"], "repeats": 1},
-    "completeness": {"mean_count": 28, "random_sets": 4},
-    "faithfulness": {"mean_count": 28, "random_circuits": 4},
-    "minimality": {"mean_count": 28},
-    "positions": {"mean_count": 28, "most": 1},
+    "faithfulness": {**FEW, "random_circuits": 3, "models": ["float"]},
+    "completeness": {**FEW, "random_sets": 3},
+    "minimality": FEW,
+    "positions": {**FEW, "most": 1},
+    "attention_knockout": {"edges": [{"source": "last", "target": "query_label"}]},
+    "dcm": {"steps": 3, "evaluate_every": 1, "desiderata": ["object_value"], "groups": ["value_fetcher"]},
+    "activation_patching": {"repeats": 1, "desiderata": ["object_value"], "models": ["float"]},
 }
 """Settings that make a method small enough for a test."""
 
@@ -42,11 +45,23 @@ class GivenCircuit(Experiment):
 
 
 def experiment(
-    family: Family, circuit: Circuit, backend: Backend, batch_size: int = 14, count: int = 28
+    family: Family, circuit: Circuit, backend: Backend, batch_size: int = 7, count: int = 14
 ) -> GivenCircuit:
     """A small experiment on the golden family."""
     task = GoldenTask(frozenset(family.tokenizer.get_vocab()), count=count)
     return GivenCircuit(family, task, RecordingRunner(backend), "donor", batch_size=batch_size, given=circuit)
+
+
+def tiny_experiment(family: Family, backend: Backend, count: int = 28) -> GivenCircuit:
+    """A small experiment on the embedded family, about a circuit of a few heads."""
+    groups = (
+        Group("value_fetcher", "last", ((3, 0), (2, 1))),
+        Group("pos_transmitter", "last", ((1, 1),)),
+        Group("pos_detector", "query_label", ((1, 2),)),
+        Group("struct_reader", "prev_query_label", ((0, 3), (0, 4))),
+    )
+    task = Boxes(count=count)
+    return GivenCircuit(family, task, RecordingRunner(backend), "float", batch_size=14, given=Circuit(groups))
 
 
 def experiment_prompts(golden: Path, count: int) -> list[str]:
@@ -78,4 +93,4 @@ def every_stage(on: GivenCircuit, settings: path_patching.Settings) -> None:
 def differences(one: RecordingRunner, other: RecordingRunner) -> dict[str, float]:
     """The largest difference by model and intervention."""
     assert one.results.keys() == other.results.keys()
-    return {name: largest_difference(one.results[name], other.results[name]) for name in one.results}
+    return {name: largest_difference(one.results[name], other.results[name]) for name in one.results} or {"": 0.0}

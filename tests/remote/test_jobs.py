@@ -13,6 +13,7 @@ import pytest
 
 from entitrack.backends import Local
 from entitrack.circuits import Circuit
+from entitrack.errors import UserError
 from entitrack.models.family import Family
 from tests.remote import matrix
 from tests.remote.command import BATCHES, Command, wait_for
@@ -87,3 +88,11 @@ def test_jobs_in_flight_are_bounded_and_more_than_one(
     remote = matrix.run("cmap", matrix.experiment(bare_family, golden_circuit, backend, batch_size=4))
     assert most == 2
     assert max(matrix.differences(here, remote).values()) <= 1e-6
+
+
+def test_a_job_that_takes_too_long_is_cancelled(bench: Bench) -> None:
+    before = bench.server.counts()["cancelled"]
+    bench.server.order("hang", 1, 60)
+    with pytest.raises(UserError, match=r"did not finish in 0.5 s .RUNNING. and was cancelled"):
+        bench.run(bench.runner("slow", timeout_s=0.5))
+    assert bench.server.counts()["cancelled"] == before + 1
