@@ -62,26 +62,26 @@ class KnockoutResult:
     Attributes:
         model: Name of the model.
         metric: What F is.
-        curves: (source, target) -> F per first blocked layer and prompt; the last of the `n_layers + 1` blocks none.
+        by_edge: (source, target) -> F per first blocked layer and prompt; the last of the `n_layers + 1` blocks none.
         clusters: Context of each prompt.
     """
 
     model: str
     metric: Metric
-    curves: Mapping[tuple[str, str], Float[Tensor, "first prompt"]]
+    by_edge: Mapping[tuple[str, str], Float[Tensor, "first prompt"]]
     clusters: Int[Tensor, " prompt"]
 
     def curve(self, edge: tuple[str, str]) -> list[Estimate]:
         """Mean F of one edge by first blocked layer."""
-        return [estimate(values, self.clusters) for values in self.curves[edge]]
+        return [estimate(values, self.clusters) for values in self.by_edge[edge]]
 
     @property
     def tables(self) -> Sequence[Table]:
         """F by first blocked layer: a table a source, a column a target."""
-        return tuple(self._table(source) for source in dict.fromkeys(source for source, _ in self.curves))
+        return tuple(self._table(source) for source in dict.fromkeys(source for source, _ in self.by_edge))
 
     def _table(self, source: str) -> Table:
-        found = {target: self.curve((source, target)) for origin, target in self.curves if origin == source}
+        found = {target: self.curve((source, target)) for origin, target in self.by_edge if origin == source}
         n_rows = len(next(iter(found.values())))
         rows: list[tuple[Cell, ...]] = [
             ("none" if first == n_rows - 1 else f"from {first}", *(curve[first] for curve in found.values()))
@@ -102,7 +102,7 @@ class KnockoutResult:
     @property
     def arrays(self) -> dict[str, Tensor]:
         """F per first blocked layer and prompt, by edge."""
-        named = {f"{source}.{target}": values for (source, target), values in self.curves.items()}
+        named = {f"{source}.{target}": values for (source, target), values in self.by_edge.items()}
         return {**named, "clusters": self.clusters}
 
 
@@ -129,8 +129,8 @@ def run(experiment: Experiment, settings: Settings) -> KnockoutResult:
             names = [*targets, *([RANDOM] if settings.control else [])]
             for name, values in zip(names, found.values(metric).unbind(0), strict=True):
                 parts.setdefault((source, name), []).append(values)
-    curves = {edge: torch.cat(values, 1) for edge, values in parts.items()}
-    return KnockoutResult(model.name, metric, curves, clusters(prompts))
+    by_edge = {edge: torch.cat(values, 1) for edge, values in parts.items()}
+    return KnockoutResult(model.name, metric, by_edge, clusters(prompts))
 
 
 def _block(

@@ -1,7 +1,8 @@
 """At which positions is the work done? The roles of a circuit, found rather than assumed.
 
-Every head works at the live positions and is ablated at all others. From no live position on, the place of the
-template that helps most is added, again and again, until the model does about what it does with all of them.
+Every head works at the live positions and is ablated at all others. From the last token on, the place of the template
+that helps most is added, again and again, until the model does about what it does with all of them. Places may help
+only together: where none helps by itself, the best two are added.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from entitrack.methods.ablation import AblationSettings, Metric, Outcomes, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.stats import Estimate, estimate, ratio
 from entitrack.tasks.encoding import template_positions
+
+LEAST_GAIN = 0.01
+"""A place that raises F by less does not help by itself."""
 
 Places = Mapping[str, Int[Tensor, "prompt token"]]
 
@@ -41,19 +45,24 @@ class Settings(AblationSettings):
 
 @dataclass(frozen=True)
 class Step:
-    """One place added.
+    """One place added, or two that help only together.
 
     Attributes:
-        place: The place that helped most.
+        places: What helped most.
         tokens: Tokens live in a prompt, with it.
         values: F with it, per prompt.
-        others: Place -> mean F if it had been added instead.
+        others: Candidate -> mean F if it had been added instead; the chosen one too.
     """
 
-    place: str
+    places: tuple[str, ...]
     tokens: int
     values: Float[Tensor, " prompt"]
     others: Mapping[str, float]
+
+    @property
+    def place(self) -> str:
+        """Name of the candidate."""
+        return " + ".join(self.places)
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,8 @@ class PositionsResult:
         """F as places are added; and what every place would have given."""
         rows: list[tuple[Cell, ...]] = [("none", 0, *self._values(self.empty), None)]
         for step in self.steps:
-            runner_up = max((value, name) for name, value in step.others.items() if name != step.place)
-            next_best = f"{runner_up[1]} ({runner_up[0]:.3f})"
+            others = sorted((value, name) for name, value in step.others.items() if name != step.place)
+            next_best = f"{others[-1][1]} ({others[-1][0]:.3f})" if others else None
             rows.append((f"+ {step.place}", step.tokens, *self._values(step.values), next_best))
         rows.append(("all", None, *self._values(self.whole), None))
         title = f"Live positions in {self.model}; F is {self.metric.value}, n = {len(self.whole)}"
@@ -97,7 +106,8 @@ class PositionsResult:
         """What is live, and what the order means."""
         return (
             "all heads work at the live places and are ablated at the others; a place of several tokens is one choice",
-            "greedy: places that only help together may be missed; intervals do not cover the choice",
+            "the last token is live first; where no place helps by itself, the best two are added",
+            "among equals the larger logit difference decides; intervals do not cover the choice",
             "95 % intervals: bootstrap over contexts, paired for ratios",
         )
 
@@ -121,19 +131,59 @@ def run(experiment: Experiment, settings: Settings) -> PositionsResult:
     margin = nothing.margin[0]
     whole = ablated.whole().values(metric, margin)[0]
     steps: list[Step] = []
-    while len(steps) < min(settings.most, len(places)):
-        chosen = tuple(step.place for step in steps)
-        candidates = [name for name in places if name not in chosen]
-        values = run_live(ablated, places, [(*chosen, name) for name in candidates]).values(metric, margin)
-        means = dict(zip(candidates, values.double().mean(1).tolist(), strict=True))
-        best = max(candidates, key=lambda name: means[name])
-        tokens = sum(places[name].shape[1] for name in (*chosen, best))
-        steps.append(Step(best, tokens, values[candidates.index(best)], means))
-        if means[best] >= settings.enough * float(whole.mean()):
+    chosen: tuple[str, ...] = ()
+    reached = float(nothing.values(metric, margin).double().mean())
+    while len(chosen) < min(settings.most, len(places)):
+        step = grow(ablated, places, chosen, metric, margin, reached)
+        steps.append(step)
+        chosen, reached = (*chosen, *step.places), float(step.values.double().mean())
+        if reached >= settings.enough * float(whole.mean()):
             break
     return PositionsResult(
         model.name, metric, whole, nothing.values(metric, margin)[0], tuple(steps), clusters(prompts)
     )
+
+
+def grow(
+    ablated: Ablated,
+    places: Places,
+    chosen: tuple[str, ...],
+    metric: Metric,
+    margin: Float[Tensor, " prompt"],
+    reached: float,
+) -> Step:
+    """Add the best place: first of all that of the last token, without which nothing reaches the answer.
+
+    Where no place helps by itself, the best two are added.
+    """
+    last = torch.cat([unit["prompts"]["last"] for unit in ablated.units])[:, None]
+    open_places = [name for name in places if name not in chosen]
+    ends = [name for name in open_places if bool((places[name] == last).any())]
+    singles = [(name,) for name in ends or open_places]
+    step = best_step(ablated, places, chosen, singles, metric, margin)
+    pairs = [(one, other) for index, one in enumerate(open_places) for other in open_places[index + 1 :]]
+    if ends or not pairs or float(step.values.double().mean()) >= reached + LEAST_GAIN:
+        return step
+    return best_step(ablated, places, chosen, pairs, metric, margin)
+
+
+def best_step(
+    ablated: Ablated,
+    places: Places,
+    chosen: tuple[str, ...],
+    candidates: Sequence[tuple[str, ...]],
+    metric: Metric,
+    margin: Float[Tensor, " prompt"],
+) -> Step:
+    """The candidate with the highest F; among equals, with the largest logit difference."""
+    outcomes = run_live(ablated, places, [(*chosen, *names) for names in candidates])
+    values = outcomes.values(metric, margin)
+    means = values.double().mean(1).tolist()
+    ties = outcomes.margin.double().mean(1).tolist()
+    best = max(range(len(candidates)), key=lambda index: (means[index], ties[index]))
+    others = {" + ".join(names): mean for names, mean in zip(candidates, means, strict=True)}
+    tokens = sum(places[name].shape[1] for name in (*chosen, *candidates[best]))
+    return Step(candidates[best], tokens, values[best], others)
 
 
 def run_live(ablated: Ablated, places: Places, sets: Sequence[Sequence[str]]) -> Outcomes:

@@ -17,14 +17,14 @@ def test_blocking_no_layer_is_the_model(golden_experiment: Experiment) -> None:
     edges = [Edge("last", "correct_object"), Edge("last", "query_label"), Edge("query_label", "prev_query_label")]
     result = attention_knockout.run(golden_experiment, Settings(edges=edges))
     own = evaluate.run(golden_experiment, evaluate.Settings(models=["base"])).answers[0]
-    assert list(result.curves) == [
+    assert list(result.by_edge) == [
         ("last", "correct_object"),
         ("last", "query_label"),
         ("last", attention_knockout.RANDOM),
         ("query_label", "prev_query_label"),
         ("query_label", attention_knockout.RANDOM),
     ]
-    for values in result.curves.values():
+    for values in result.by_edge.values():
         assert values.shape == (5, 42)
         assert torch.equal(values[-1], own.correct.float())
     assert [len(table.rows) for table in result.tables] == [5, 5]

@@ -32,16 +32,20 @@ def test_the_template_covers_every_token_once(golden_experiment: Experiment) -> 
 
 
 def test_growth(golden_experiment: Experiment) -> None:
-    """Each step takes the best of its candidates; with every place live the model is itself."""
-    settings = positions.Settings(mean_count=42, most=2, enough=2.0, metric="probability")
+    """The last token first; each step takes the best of its candidates, alone or in pairs."""
+    settings = positions.Settings(mean_count=42, most=3, enough=2.0, metric="probability")
     result = positions.run(golden_experiment, settings)
-    assert len(result.steps) == 2
+    assert result.steps[0].places == ("question the",)
+    assert sum(len(step.places) for step in result.steps) in (3, 4)
+    reached = -1.0
     for step in result.steps:
         assert float(step.values.double().mean()) == max(step.others.values()) == step.others[step.place]
+        assert len(step.places) == 1 or max(step.others.values()) >= reached
+        reached = float(step.values.double().mean())
     assert result.steps[0].place not in result.steps[1].others
-    assert len(result.tables[0].rows) == 4
+    assert len(result.tables[0].rows) == 2 + len(result.steps)
     enough = positions.run(golden_experiment, dataclasses.replace(settings, enough=0.0))
-    assert [step.place for step in enough.steps] == [result.steps[0].place]
+    assert [step.places for step in enough.steps] == [("question the",)]
 
 
 def test_all_places_live_is_the_model(golden_experiment: Experiment) -> None:

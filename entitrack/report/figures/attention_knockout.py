@@ -13,13 +13,13 @@ def _(result: KnockoutResult) -> Figure:
     """F against the first blocked layer, a curve an edge, with intervals; the last point blocks nothing."""
     figure, axes = new_figure(width=6.4, height=3.4)
     axis = axes[0, 0]
-    for source, target in result.curves:
+    for source, target in result.by_edge:
         curve = result.curve((source, target))
         style = ":" if target.startswith("a random") else "-"
         values = [entry.value for entry in curve]
         label = f"{source} -> {target}"
         axis.errorbar(range(len(curve)), values, error_bars(curve), fmt=style, marker="o", markersize=3, label=label)
-    last = len(next(iter(result.curves.values()))) - 1
+    last = len(next(iter(result.by_edge.values()))) - 1
     step = max(1, last // 8)
     axis.set_xticks([*range(0, last, step), last], [*map(str, range(0, last, step)), "none"])
     axis.set_xlabel("attention blocked from this layer on")

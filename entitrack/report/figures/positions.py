@@ -21,7 +21,7 @@ def _(result: PositionsResult) -> Figure:
     values = [entry.value for entry in found]
     axis.errorbar(range(len(found)), values, error_bars(found), marker="o", color=ACCENT, capsize=3)
     axis.axhline(float(result.whole.double().mean()), color=DONOR, linestyle="--", linewidth=1, label="whole model")
-    names = ["none", *("+ " + step.place.replace(" ", "\n", 1) for step in result.steps)]
+    names = ["none", *("\n".join(f"+ {place}" for place in step.places) for step in result.steps)]
     axis.set_xticks(range(len(found)), names, fontsize=8)
     axis.set_ylabel(f"F: {result.metric.value}, 95 % interval")
     axis.set_title(f"Live positions in {result.model}", fontsize=10)
