@@ -19,6 +19,9 @@ from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_m
 PASS = 3e8
 """What a pass through the model costs besides its tokens, in multiply-adds."""
 
+PASS_TOKENS = 24
+"""What reading the weights costs, once a pass, in tokens."""
+
 
 def prepare(
     model: Any, anatomy: Anatomy, groups: list[dict[str, Any]], batch: dict[str, Any], draws: list[int], chunk: int
@@ -110,7 +113,7 @@ def suffix_jobs(
     """
     lengths = clean["last"] - positions.min(0).values + 1
     room = clean["last"] - clean["mask"].argmax(1) + 1
-    worth = PASS / (12 * anatomy["n_layers"] * (anatomy["n_heads"] * anatomy["d_head"]) ** 2)
+    worth = PASS_TOKENS + PASS / (12 * anatomy["n_layers"] * (anatomy["n_heads"] * anatomy["d_head"]) ** 2)
     groups: list[tuple[int, list[Tensor]]] = []
     for length in sorted(lengths.unique().tolist(), reverse=True):
         rows = (lengths == length).nonzero().flatten()
