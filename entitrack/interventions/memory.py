@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-PROBE_TOKENS = 256
+PROBE_TOKENS = 512
 """Size of the first piece, on which the bytes a token takes are measured."""
 
 
@@ -22,18 +22,23 @@ def allocation_meter() -> Any:
 
     class Meter(TorchDispatchMode):
         peak = 0
-        storages: ClassVar[dict[int, tuple[StorageWeakRef, int]]] = {}
+        storages: ClassVar[dict[int, tuple[Any, int]]] = {}
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             for value in result if isinstance(result, (tuple, list)) else (result,):
                 if isinstance(value, torch.Tensor):
-                    storage = value.untyped_storage()
-                    self.storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+                    self.count(value.untyped_storage())
+            return result
+
+        def count(self, storage: Any) -> None:
+            known = self.storages.get(storage._cdata)
+            if known is not None and not known[0].expired():
+                return
             for key in [key for key, (reference, _) in self.storages.items() if reference.expired()]:
                 del self.storages[key]
+            self.storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
             self.peak = max(self.peak, sum(size for _, size in self.storages.values()))
-            return result
 
     return Meter()
 
@@ -61,7 +66,12 @@ def budget_bytes(gib: float, device: torch.device) -> float:
 
 
 def in_pieces(
-    units: int, tokens: int, gib: float, device: torch.device, work: Callable[[Tensor], Any]
+    units: int,
+    tokens: int,
+    gib: float,
+    device: torch.device,
+    work: Callable[[Tensor], Any],
+    known: dict[str, float] | None = None,
 ) -> tuple[list[Any], int]:
     """Go through units, as many at once as the budget allows.
 
@@ -71,6 +81,7 @@ def in_pieces(
         gib: Memory budget in GiB; 0 lets the device decide, see `budget_bytes`.
         device: Where the work is done.
         work: Takes the numbers of some units, and returns their results.
+        known: Keeps `bytes_per_token` from one call to the next, where the work is alike: only the first is measured.
 
     Returns:
         The results piece by piece, and the bytes that the largest piece takes, by the measurement.
@@ -78,12 +89,16 @@ def in_pieces(
     Raises:
         RuntimeError: A single unit does not fit.
     """
-    budget = budget_bytes(gib, device)
-    first = torch.arange(min(units, max(1, PROBE_TOKENS // tokens)))
-    result, peak = measured(device, lambda: work(first))
-    results, done = [result], len(first)
-    size = max(1, int(budget * len(first) / max(peak, 1)))
-    largest = min(size, max(units - done, len(first))) * peak // len(first)
+    known = {} if known is None else known
+    results, done = [], 0
+    if "bytes_per_token" not in known:
+        first = torch.arange(min(units, max(1, PROBE_TOKENS // tokens)))
+        result, peak = measured(device, lambda: work(first))
+        results, done = [result], len(first)
+        known["bytes_per_token"] = max(peak, 1) / (len(first) * tokens)
+    bytes_per_unit = known["bytes_per_token"] * tokens
+    size = max(1, int(budget_bytes(gib, device) / bytes_per_unit))
+    largest = max(done, min(size, units - done)) * bytes_per_unit
     while done < units:
         piece = torch.arange(done, min(units, done + size))
         try:
@@ -94,7 +109,7 @@ def in_pieces(
             size = max(1, size // 2)
             continue
         done += len(piece)
-    return results, largest
+    return results, int(largest)
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -29,7 +29,7 @@ from entitrack.interventions.sites import (
     unembed,
 )
 
-PACKED_TOKENS = 96
+PACKED_TOKENS = 32
 """Variants are packed side by side in one row up to this many tokens."""
 
 
@@ -65,6 +65,7 @@ def rerun_suffixes(
     patched = torch.empty(len(clean["last"]), received[layers[-1]].shape[1], device=device)
     lengths = (clean["last"] - clean["position"] + 1).cpu()
     largest = 0
+    known: dict[str, float] = {}
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero().flatten()
         first = 0
@@ -77,7 +78,7 @@ def rerun_suffixes(
             def work(units: Tensor, job: dict[str, Any] = job) -> Tensor:
                 return rerun(model, anatomy, clean, streams, cache, received, job, units)
 
-            pieces, peak = in_pieces(len(job["rows"]), length * job["pack"], gib, device, work)
+            pieces, peak = in_pieces(len(job["rows"]), length * job["pack"], gib, device, work, known)
             patched[job["rows"].to(device)[:, None], job["variants"].to(device)] = torch.cat(pieces)
             first, largest = beyond, max(largest, peak)
     return patched, largest
