@@ -41,6 +41,7 @@ def path_effects(
     senders: list[list[int]],
     receivers: dict[str, Any],
     gib: float = 0.0,
+    known: dict[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Effect of every sender on the probability of the right answer, through the given receivers.
 
@@ -54,11 +55,14 @@ def path_effects(
         receivers: `{"component": "logits"}`, or `{"component": "q" | "k" | "v", "heads": [[layer, head], ...]}`;
             heads of `k` and `v` are those that keys and values have (KV groups).
         gib: Memory budget for what goes through the model at once, see `memory.in_pieces`.
+        known: Bytes that a token takes in the `sweep` and in a `suffix`, as an earlier call found them; they are
+            measured where they are not given.
 
     Returns:
         `effect` `[batch, layer, head]`: (p_patched - p_clean) / p_clean, 0 where no path leads from a sender and for
         heads that are not senders; `null` `[batch]`: the same for a sender whose z is left alone, which is the
-        arithmetic's own noise; `probability` `[batch]`: p_clean; `peak_bytes` `[1]`: what the largest piece takes.
+        arithmetic's own noise; `probability` `[batch]`: p_clean; `peak_bytes` `[1]`: what the largest piece takes;
+        `bytes_per_token` `[2]`: of the sweep and of a suffix, 0 where there was none.
     """
     by_logits = receivers["component"] == "logits"
     reading = sorted({layer for layer, _ in receivers.get("heads", [])})
@@ -67,6 +71,7 @@ def path_effects(
     if not heads_of:
         return no_effects(model, anatomy, clean)
     source_z = read_source(model, anatomy, source, sorted(heads_of))
+    sizes = [{"bytes_per_token": known[name]} if known and known.get(name) else {} for name in ("sweep", "suffix")]
     with torch.no_grad():
         kept = {"use_cache": False} if by_logits else full_cache(model, anatomy, clean["tokens"])
         with model.trace({**forward_inputs(clean), **kept}, logits_to_keep=1):
@@ -74,15 +79,21 @@ def path_effects(
             stream = at(find(model, anatomy["final_norm"]).input, clean["last"])
             probability = answer_probability(unembed(model, anatomy, stream), clean["answers"])
             cache = model.output.past_key_values
-            swept, peak = sweep_in_pieces(model, anatomy, state, source_z, heads_of, receivers, clean, gib)
+            swept, peak = sweep_in_pieces(model, anatomy, state, source_z, heads_of, receivers, clean, gib, sizes[0])
         patched = swept.get("probability")
         if patched is None:
-            arguments = (clean, state["streams"], cache, swept, receivers, gib)
+            arguments = (clean, state["streams"], cache, swept, receivers, gib, sizes[1])
             patched, suffix_peak = rerun_suffixes(model, anatomy, *arguments)
             peak = max(peak, suffix_peak)
     change = patched / probability[:, None] - 1
     effects = scatter_effects(anatomy, change, heads_of)
-    return {**effects, "probability": probability, "peak_bytes": torch.tensor([peak])}
+    per_token = torch.tensor([found.get("bytes_per_token", 0.0) for found in sizes])
+    return {
+        **effects,
+        "probability": probability,
+        "peak_bytes": torch.tensor([peak]),
+        "bytes_per_token": per_token,
+    }
 
 
 def no_effects(model: Any, anatomy: Anatomy, clean: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +101,8 @@ def no_effects(model: Any, anatomy: Anatomy, clean: dict[str, Tensor]) -> dict[s
     probability = answer(model, anatomy, clean)["probability"]
     change = torch.zeros(len(probability), 1, device=probability.device)
     effects = scatter_effects(anatomy, change, {})
-    return {**effects, "probability": probability, "peak_bytes": torch.zeros(1, dtype=torch.long)}
+    nothing = {"peak_bytes": torch.zeros(1, dtype=torch.long), "bytes_per_token": torch.zeros(2)}
+    return {**effects, "probability": probability, **nothing}
 
 
 def read_source(
@@ -150,6 +162,7 @@ def sweep_in_pieces(
     receivers: dict[str, Any],
     clean: dict[str, Tensor],
     gib: float,
+    known: dict[str, float],
 ) -> tuple[dict[Any, Tensor], int]:
     """The sweep, as many prompts at once as the budget allows.
 
@@ -169,7 +182,7 @@ def sweep_in_pieces(
         return {"probability": answer_probability(logits, clean["answers"][rows])}
 
     variants = 1 + sum(len(heads) for heads in heads_of.values())
-    pieces, peak = in_pieces(resid_pre.shape[0], variants, gib, resid_pre.device, work)
+    pieces, peak = in_pieces(resid_pre.shape[0], variants, gib, resid_pre.device, work, known)
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}, peak
 
 

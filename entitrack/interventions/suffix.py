@@ -42,6 +42,7 @@ def rerun_suffixes(
     received: dict[int, Float[Tensor, "batch variant receiver d_head"]],
     receivers: dict[str, Any],
     gib: float,
+    known: dict[str, float],
 ) -> tuple[Float[Tensor, "batch variant"], int]:
     """Probability of the right answer for every variant, its receivers replaced.
 
@@ -56,6 +57,7 @@ def rerun_suffixes(
         received: Layer -> what its receivers become, for the variants that reach it.
         receivers: See `path_patching.path_effects`.
         gib: Memory budget, see `memory.in_pieces`.
+        known: See there.
 
     Returns:
         The probabilities, and the bytes that the largest piece takes.
@@ -65,7 +67,6 @@ def rerun_suffixes(
     patched = torch.empty(len(clean["last"]), received[layers[-1]].shape[1], device=device)
     lengths = (clean["last"] - clean["position"] + 1).cpu()
     largest = 0
-    known: dict[str, float] = {}
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero().flatten()
         first = 0

@@ -218,11 +218,10 @@ def run_stage(
     """Score the heads of one stage, and choose its group."""
     batches = stage_batches(experiment, model, pairs, stage, receivers)
     senders = _screened(experiment, settings.screen, model, stage, batches)
-    budget = {"gib": memory_gib(settings.memory)}
     if model.anatomy["factorised"]:
         inputs = [{**batch, "senders": senders} for batch in batches]
         description = f"path patching: {stage.name}"
-        outputs = list(experiment.sessions(model, path_effects, inputs, description, settings=budget))
+        outputs = _measured_first(experiment, model, inputs, description, memory_gib(settings.memory))
         scored = [(layer, head) for layer, row in enumerate(senders) for head in row]
         verified = verify(experiment, settings.verify, model, stage.name, batches[0], outputs[0], scored)
     else:
@@ -267,6 +266,17 @@ def screen_share(screen: str) -> float:
     if kind != "attribution" or not 0 < value <= 1:
         raise UserError("method.screen", f"{screen!r} does not read attribution:SHARE", fix="say attribution:0.2")
     return value
+
+
+def _measured_first(
+    experiment: Experiment, model: Model, inputs: Sequence[dict[str, Any]], description: str, gib: float
+) -> list[dict[str, Tensor]]:
+    """Effects batch by batch: the first measures the bytes that a token takes, the others go by them."""
+    budget: dict[str, Any] = {"gib": gib}
+    outputs = list(experiment.sessions(model, path_effects, inputs[:1], description, settings=budget))
+    sweep, suffix = outputs[0]["bytes_per_token"].tolist()
+    budget["known"] = {"sweep": sweep, "suffix": suffix}
+    return outputs + list(experiment.sessions(model, path_effects, inputs[1:], description, settings=budget))
 
 
 def _naive_outputs(
