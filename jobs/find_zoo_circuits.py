@@ -9,7 +9,7 @@ import hydra
 
 from entitrack.circuits import SHIPPED
 from entitrack.config import CONF, check
-from entitrack.methods.path_patching import PathPatchingResult
+from entitrack.methods.path_patching_result import PathPatchingResult
 from entitrack.report import terminal
 from entitrack.run import execute
 

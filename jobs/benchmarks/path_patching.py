@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.path_patching_floor import needed
+from benchmarks.path_patching_inputs import COMPONENTS, TOKENS, draw_inputs, golden_inputs
 from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
@@ -33,19 +35,10 @@ from entitrack.interventions.sites import Anatomy, at, find, unembed
 from entitrack.models.family import Model
 
 TINY, GOLDEN = "tiny", "golden"
-TOKENS = 54
 NAIVE_HEADS = 2
 GIB = 1.0
 _TOLERANCE = 1e-4
 
-RECEIVING_DEPTHS = {
-    "value_fetcher": (),
-    "pos_transmitter": (0.5, 0.6, 0.75, 0.9),
-    "pos_detector": (0.35, 0.45, 0.55),
-    "struct_reader": (0.25, 0.35, 0.45),
-}
-"""Stage -> how deep its receivers sit, as a share of the layers: about where Llama-7B's are."""
-COMPONENTS = {"value_fetcher": "logits", "pos_transmitter": "q", "pos_detector": "v", "struct_reader": "v"}
 GROWN = {"prompts": (7, 14, 28), "heads": (6, 12, 24), "layers": (6, 12, 18)}
 
 
@@ -126,57 +119,6 @@ def title(name: str, model: Model, prompts: int, rate: float, device: str) -> st
     return f"{name} ({size}), {prompts} prompts of {TOKENS} tokens, {device}, {rate / 1e9:.1f} G multiply-adds a second"
 
 
-def draw_inputs(model: Model, stage: str, prompts: int) -> dict[str, Any]:
-    """Random prompts of the paper's length with its roles in the paper's places, and receivers as deep as Llama's."""
-    generator = torch.Generator().manual_seed(0)
-    tokens, others = torch.randint(3, 100, (2, prompts, TOKENS), generator=generator)
-    last = torch.full((prompts,), TOKENS - 1)
-    previous = 6 + 7 * (torch.arange(prompts) % 7)
-    places = {"pos_detector": last - 2, "struct_reader": previous}
-    return stage_inputs(model, stage, (tokens, others), places.get(stage, last), last, receiving(model, stage))
-
-
-def golden_inputs(folder: Path, record: dict[str, Any], stage: str) -> dict[str, Any]:
-    """Golden's own prompts and receivers."""
-    from safetensors.torch import load_file
-
-    golden = load_file(folder / "golden.safetensors")
-    tokens, last = golden["pp.clean_tokens"], golden["pp.last"]
-    previous = 6 + 7 * (torch.arange(len(tokens)) % 7)
-    position = {"pos_detector": last - 2, "struct_reader": previous}.get(stage, last)
-    heads = [tuple(head) for head in record["pp.receivers"].get(stage, [])]
-    inputs = stage_inputs(None, stage, (tokens, golden["pp.corrupt_tokens"]), position, last, heads)
-    inputs["clean"]["answers"] = golden["pp.labels"]
-    if stage == "struct_reader":
-        inputs["source"]["position"] = golden["pp.corrupt_label_position"]
-    return inputs
-
-
-def stage_inputs(
-    model: Model | None,
-    stage: str,
-    tokens: tuple[Tensor, Tensor],
-    position: Tensor,
-    last: Tensor,
-    heads: Sequence[tuple[int, int]],
-) -> dict[str, Any]:
-    """The arguments of `path_effects` and `naive_effects`, but for senders."""
-    clean, others = tokens
-    mask = torch.ones_like(clean)
-    receivers: dict[str, Any] = {"component": COMPONENTS[stage]}
-    if heads:
-        receivers["heads"] = [list(head) for head in heads]
-    prompts = {"tokens": clean, "mask": mask, "position": position, "last": last, "answers": clean[:, 4]}
-    return {"clean": prompts, "source": {"tokens": others, "mask": mask, "position": position}, "receivers": receivers}
-
-
-def receiving(model: Model, stage: str) -> list[tuple[int, int]]:
-    """One receiver at each of the stage's depths."""
-    layers, kv_heads = model.anatomy["n_layers"], model.anatomy["n_kv_heads"]
-    depths = sorted({min(layers - 1, max(1, round(depth * layers))) for depth in RECEIVING_DEPTHS[stage]})
-    return [(layer, number % kv_heads) for number, layer in enumerate(depths)]
-
-
 def measure_stages(
     model: Model,
     inputs: dict[str, dict[str, Any]],
@@ -241,48 +183,6 @@ def machine_rate(model: Model, device: str) -> float:
     """Multiply-adds a second of the MLP's own matrix product on many tokens."""
     config = model.envoy._module.config
     return multiply_add_rate(2048, config.hidden_size, config.intermediate_size, model.envoy._module.dtype, device)
-
-
-def needed(model: Model, asked: dict[str, Any]) -> float:
-    """Multiply-adds that the algorithm needs for a stage: two forward passes, the sweep, the suffixes."""
-    config, anatomy = model.envoy._module.config, model.anatomy
-    layers, heads, width = anatomy["n_layers"], anatomy["n_heads"], anatomy["n_heads"] * anatomy["d_head"]
-    hidden = config.hidden_size
-    projections = hidden * (width + 2 * anatomy["n_kv_heads"] * anatomy["d_head"])
-    mlp = 3 * hidden * config.intermediate_size
-    rest = width * hidden + mlp
-    prompts, tokens = asked["clean"]["tokens"].shape
-    reading = sorted({layer for layer, _ in asked["receivers"].get("heads", [])})
-    top = max(reading, default=layers)
-    seen = int(asked["source"]["position"].max()) + 1
-    scores = width * tokens**2
-    total = prompts * (layers * (tokens * (projections + rest) + scores) + hidden * config.vocab_size)
-    total += prompts * top * (seen * (projections + rest) + width * seen**2)
-    for layer in range(top):
-        total += prompts * (heads * width * hidden + (1 + heads * (layer + 1)) * mlp)
-    if not reading:
-        return total + prompts * (1 + layers * heads) * hidden * config.vocab_size
-    for layer in reading:
-        total += prompts * (1 + layer * heads) * hidden * anatomy["d_head"]
-    return total + suffixes(model, asked, reading, projections, rest)
-
-
-def suffixes(model: Model, asked: dict[str, Any], reading: list[int], projections: int, rest: int) -> float:
-    """Multiply-adds of the reruns: each sender from the first receiver above it, its last layer for one token only."""
-    config, anatomy = model.envoy._module.config, model.anatomy
-    layers, heads, width = anatomy["n_layers"], anatomy["n_heads"], anatomy["n_heads"] * anatomy["d_head"]
-    lengths = (asked["clean"]["last"] - asked["clean"]["position"] + 1).tolist()
-    total, below = 0.0, 0
-    for start in reading:
-        variants, after = (start - below) * heads, layers - 1 - start
-        below = start
-        for length in lengths:
-            score = length * 2 * width * (asked["clean"]["tokens"].shape[1] - length / 2)
-            whole = length * rest + (after - 1) * length * (projections + rest) + length * projections + rest
-            alone = rest
-            total += variants * ((whole if after else alone) + (after + 1) * score)
-            total += variants * config.hidden_size * config.vocab_size + length * projections
-    return total
 
 
 def table(heading: str, timed: list[Timed]) -> Table:

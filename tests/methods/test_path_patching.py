@@ -12,7 +12,8 @@ import torch
 from entitrack.backends import Local, Runner
 from entitrack.errors import UserError
 from entitrack.methods.experiment import Experiment
-from entitrack.methods.path_patching import PathPatchingResult, Settings, run
+from entitrack.methods.path_patching import Settings, run
+from entitrack.methods.path_patching_result import PathPatchingResult
 from entitrack.methods.selection import Choice, Selection
 from entitrack.methods.stages import Stage
 from entitrack.models.anatomy import given_architecture

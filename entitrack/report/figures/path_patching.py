@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from entitrack.methods.path_patching import PathPatchingResult
+from entitrack.methods.path_patching_result import PathPatchingResult
 from entitrack.report.figures.canvas import new_figure, plot
 
 
