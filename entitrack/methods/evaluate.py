@@ -71,11 +71,19 @@ class EvaluateResult:
         models = list(dict.fromkeys(found.model for found in self.answers))
         by_key = {(found.model, found.boxes): found for found in self.answers}
         overall: tuple[tuple[Cell, ...], ...] = tuple(
-            (model, *(by_key[model, count].accuracy() for count in boxes), len(by_key[model, boxes[0]].correct))
-            for model in models
+            (
+                f"{count} boxes",
+                *(by_key[model, count].accuracy() for model in models),
+                len(by_key[models[0], count].correct),
+            )
+            for count in boxes
         )
-        columns = ("model", *(f"{count} boxes" for count in boxes), "n each")
-        return (Table("Accuracy", columns, overall), *(self._by_query(models, count) for count in boxes))
+        table = Table("Accuracy", ("context", *models, "n"), overall)
+        return (table, *(self._by_query(models, count) for count in boxes))
+
+    def _asked(self, boxes: int) -> int:
+        """How many prompts there are with so many boxes."""
+        return next(len(found.correct) for found in self.answers if found.boxes == boxes)
 
     def _by_query(self, models: list[str], boxes: int) -> Table:
         own = {found.model: found for found in self.answers if found.boxes == boxes}

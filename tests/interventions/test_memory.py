@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.interventions.memory import in_pieces, measured
+from entitrack.interventions.memory import PROBE_TOKENS, in_pieces, measured
 
 CPU = torch.device("cpu")
 MIB = 1 << 18  # floats
@@ -35,9 +35,10 @@ def test_every_unit_is_done_once_within_the_budget(mib: float) -> None:
 
     results, peak = in_pieces(40, 128, mib / 1024, CPU, work)
     assert torch.equal(torch.cat(results), torch.arange(40.0))
-    most = max(2, int(mib * 4))
+    first = PROBE_TOKENS // 128
+    most = max(first, int(mib * 4))
     assert all(size <= most for size in sizes)
-    assert peak <= max(mib, 0.51) * (1 << 20) * 1.01
+    assert peak <= max(mib, first / 4) * (1 << 20) * 1.01
 
 
 def test_running_out_of_memory_halves_the_pieces() -> None:

@@ -42,7 +42,7 @@ def test_the_size_of_batches_does_not_matter(golden_experiment: Experiment, batc
 
 def test_every_member_is_evaluated_by_default(golden_experiment: Experiment) -> None:
     result = evaluate.run(golden_experiment, evaluate.Settings())
-    assert [row[0] for row in result.tables[0].rows] == ["base", "donor", "twin"]
+    assert result.tables[0].columns == ("context", "base", "donor", "twin", "n")
     arrays: dict[str, Tensor] = result.arrays
     assert torch.equal(arrays["base.7.correct"], arrays["twin.7.correct"])
 
