@@ -81,10 +81,6 @@ class EvaluateResult:
         table = Table("Accuracy", ("context", *models, "n"), overall)
         return (table, *(self._by_query(models, count) for count in boxes))
 
-    def _asked(self, boxes: int) -> int:
-        """How many prompts there are with so many boxes."""
-        return next(len(found.correct) for found in self.answers if found.boxes == boxes)
-
     def _by_query(self, models: list[str], boxes: int) -> Table:
         own = {found.model: found for found in self.answers if found.boxes == boxes}
         asked = sorted({query for found in own.values() for query in found.query.tolist()})
