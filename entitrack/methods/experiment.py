@@ -115,12 +115,6 @@ class Experiment:
         total = len(inputs) if isinstance(inputs, Sequence) else total
         return iter(self.track(self.runner.map(model, function, inputs, settings, total), description, total))
 
-    def batches(self, prompts: Sequence[Prompt], description: str) -> Iterator[EncodedBatch]:
-        """The prompts, tokenized, `batch_size` at a time, with progress shown."""
-        starts = range(0, len(prompts), self.batch_size)
-        for start in self.track(starts, description, len(starts)):
-            yield encode(prompts[start : start + self.batch_size], self.family.tokenizer, self.padding)
-
 
 def prompt_inputs(batch: EncodedBatch) -> dict[str, Tensor]:
     """A batch as interventions take it."""

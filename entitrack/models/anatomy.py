@@ -209,8 +209,3 @@ def kv_groups(anatomy: Anatomy, heads: Iterable[Head]) -> list[Head]:
     """
     size = anatomy["n_heads"] // anatomy["n_kv_heads"]
     return list(dict.fromkeys((layer, head // size) for layer, head in heads))
-
-
-def summary(anatomy: Anatomy) -> dict[str, Any]:
-    """The sizes a reader wants to see in a record."""
-    return {name: anatomy[name] for name in ("n_layers", "n_heads", "n_kv_heads", "d_head")}  # type: ignore[literal-required]
