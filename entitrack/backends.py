@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import nnsight
@@ -31,6 +31,8 @@ class Unit:
         function: The intervention.
         inputs: Its arguments after the model.
         after: How many units of the same step are still to come, as far as is known.
+        kept: Where the intervention keeps, in this process, what another one of the same batch can use; servers know
+            nothing of it.
     """
 
     key: str
@@ -38,6 +40,7 @@ class Unit:
     function: Intervention
     inputs: dict[str, Any] = field(repr=False)
     after: int = 0
+    kept: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -118,20 +121,26 @@ class Local:
 
     def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
         """See `Backend.start`; the unit runs when its result is asked for."""
-        return lambda: self.run(unit.model, unit.function, unit.inputs)
+        return lambda: self.run(unit.model, unit.function, unit.inputs, unit.kept)
 
-    def run(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> dict[str, Any]:
+    def run(
+        self, model: Model, function: Intervention, inputs: dict[str, Any], kept: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The results of `function(envoy, **inputs)` as CPU tensors."""
-        return open_session(model.envoy, function, inputs, remote=self.remote)
+        kept = None if self.remote else kept
+        return open_session(model.envoy, function, inputs, kept, remote=self.remote)
 
 
-def open_session(envoy: Any, function: Intervention, inputs: dict[str, Any], **where: Any) -> Any:
+def open_session(
+    envoy: Any, function: Intervention, inputs: dict[str, Any], kept: dict[str, Any] | None = None, **where: Any
+) -> Any:
     """The one session that every intervention runs in.
 
     Args:
         envoy: The nnsight model.
         function: The intervention.
         inputs: Its arguments after the model.
+        kept: See `Unit`.
         where: What nnsight's `session` takes: `remote` or `backend`.
 
     Returns:
@@ -139,7 +148,7 @@ def open_session(envoy: Any, function: Intervention, inputs: dict[str, Any], **w
     """
     result = None
     with envoy.session(**where):
-        result = nnsight.save(execute(envoy, function, inputs))
+        result = nnsight.save(execute(envoy, function, inputs, kept))
     return result
 
 
@@ -183,6 +192,7 @@ class Runner:
         inputs: Iterable[dict[str, Any]],
         settings: dict[str, Any] | None = None,
         total: int = 0,
+        kept: Sequence[dict[str, Any]] = (),
     ) -> Iterator[dict[str, Any]]:
         """The results of an intervention on many batches, in order; a server works on several at a time.
 
@@ -193,16 +203,18 @@ class Runner:
                 results of another `map`.
             settings: See `run`.
             total: How many there are, where `inputs` has no length.
+            kept: See `Unit`, one a batch; without them the intervention keeps nothing.
         """
         left = len(inputs) if isinstance(inputs, Sequence) else total
         if isinstance(inputs, Sequence) and self.store:
             left -= sum(self.store.has(self._key(model, function, given)) for given in inputs)
         started: deque[Pending] = deque()
-        for given in inputs:
-            unit = Unit(self._key(model, function, given), model, function, given, max(0, left - 1))
-            kept = self.store.get(unit.key) if self.store else None
-            left -= kept is None
-            started.append(self._start(unit, settings or {}) if kept is None else self._reuse(kept))
+        for number, given in enumerate(inputs):
+            key = self._key(model, function, given)
+            unit = Unit(key, model, function, given, max(0, left - 1), kept[number] if kept else None)
+            found = self.store.get(key) if self.store else None
+            left -= found is None
+            started.append(self._start(unit, settings or {}) if found is None else self._reuse(found))
             if len(started) >= self.backend.in_flight:
                 yield started.popleft()()
         while started:
@@ -211,14 +223,14 @@ class Runner:
     def _key(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> str:
         return unit_key(function.__qualname__, model.fingerprint, self.backend.place(model), inputs)
 
-    def _reuse(self, kept: dict[str, Any]) -> Pending:
+    def _reuse(self, found: dict[str, Any]) -> Pending:
         self.cost.reused += 1
-        return lambda: kept
+        return lambda: found
 
     def _start(self, unit: Unit, settings: dict[str, Any]) -> Pending:
         """Start a unit; its result is kept as soon as it is there."""
         arguments = {"anatomy": unit.model.anatomy, **unit.inputs, **settings}
-        full = Unit(unit.key, unit.model, unit.function, arguments, unit.after)
+        full = replace(unit, inputs=arguments)
         pending = self.backend.start(full, self.store, self.cost)
 
         def finish() -> dict[str, Any]:

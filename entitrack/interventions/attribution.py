@@ -17,7 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.interventions.evaluation import answer_probability, forward_inputs
-from entitrack.interventions.path_patching import read_source, receive
+from entitrack.interventions.passes import read_source
+from entitrack.interventions.path_patching import receive
 from entitrack.interventions.sites import (
     Anatomy,
     at,

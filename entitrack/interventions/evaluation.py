@@ -43,14 +43,18 @@ def forward_inputs(prompts: dict[str, Tensor]) -> dict[str, Tensor]:
 def full_cache(model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch token"]) -> dict[str, Any]:
     """Arguments that make a forward pass keep the keys and values of all tokens, in layers with a window too.
 
-    A model with sliding-window layers would keep the window only; it gets an empty cache that keeps everything, of the
-    kind that it makes itself.
+    A model with sliding-window layers would keep the window only, so it is given a cache.
     """
     if not any(anatomy["windows"]):
         return {"use_cache": True}
-    with model.trace(tokens[:1, :1], use_cache=True):
+    return {"use_cache": True, "past_key_values": empty_cache(model, tokens)}
+
+
+def empty_cache(model: Any, tokens: Int[Tensor, "batch token"]) -> Any:
+    """A cache that keeps everything, of the kind that the model makes itself: one token goes through to see which."""
+    with torch.no_grad(), model.trace(tokens[:1, :1], use_cache=True):
         own = model.output.past_key_values
-    return {"use_cache": True, "past_key_values": type(own)()}
+    return type(own)()
 
 
 def answer_probability(

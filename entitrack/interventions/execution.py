@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 
-def execute(model: Any, function: Callable[..., dict[str, Tensor]], inputs: dict[str, Any]) -> dict[str, Tensor]:
+def execute(
+    model: Any, function: Callable[..., dict[str, Tensor]], inputs: dict[str, Any], kept: dict[str, Any] | None = None
+) -> dict[str, Tensor]:
     """Run an intervention with its tensors on the model's device, and bring its result to the CPU.
 
-    Servers run sessions under bfloat16 autocast; scores near zero are noise then, so it is switched off.
+    Servers run sessions under bfloat16 autocast; scores near zero are noise then, so it is switched off. What is in
+    `kept` stays as it is and where it is.
     """
     device = model.device
+    shared = {} if kept is None else {"kept": kept}
     with torch.autocast(device.type, enabled=False):
-        return move(function(model, **move(inputs, device)), torch.device("cpu"))
+        return move(function(model, **move(inputs, device), **shared), torch.device("cpu"))
 
 
 def move(value: Any, device: torch.device) -> Any:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from entitrack.interventions.evaluation import answer_probability, forward_inputs
-from entitrack.interventions.path_patching import read_source
+from entitrack.interventions.passes import read_source
 from entitrack.interventions.sites import Anatomy, at, head_columns, part, projection
 
 NULL = -1

@@ -15,16 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer, answer_probability, forward_inputs, full_cache
+from entitrack.interventions.evaluation import answer, answer_probability
 from entitrack.interventions.memory import in_pieces
+from entitrack.interventions.passes import both_passes, sent_z
 from entitrack.interventions.sites import (
     Anatomy,
     at,
-    find,
     finish_layer,
     head_columns,
-    layer_at,
-    part,
     projection,
     split_heads,
     through,
@@ -42,6 +40,7 @@ def path_effects(
     receivers: dict[str, Any],
     gib: float = 0.0,
     known: dict[str, float] | None = None,
+    kept: dict[str, Any] | None = None,
 ) -> dict[str, Tensor]:
     """Effect of every sender on the probability of the right answer, through the given receivers.
 
@@ -57,6 +56,7 @@ def path_effects(
         gib: Memory budget for what goes through the model at once, see `memory.in_pieces`.
         known: Bytes that a token takes in the `sweep` and in a `suffix`, as an earlier call found them; they are
             measured where they are not given.
+        kept: See `passes.both_passes`.
 
     Returns:
         `effect` `[batch, layer, head]`: (p_patched - p_clean) / p_clean, 0 where no path leads from a sender and for
@@ -65,34 +65,24 @@ def path_effects(
         `bytes_per_token` `[2]`: of the sweep and of a suffix, 0 where there was none.
     """
     by_logits = receivers["component"] == "logits"
-    reading = sorted({layer for layer, _ in receivers.get("heads", [])})
-    top = anatomy["n_layers"] if by_logits else max(reading)
+    top = anatomy["n_layers"] if by_logits else max(layer for layer, _ in receivers["heads"])
     heads_of = {layer: heads for layer, heads in enumerate(senders) if heads and layer < top}
     if not heads_of:
         return no_effects(model, anatomy, clean)
-    source_z = read_source(model, anatomy, source, sorted(heads_of))
+    passes = both_passes(model, anatomy, clean, source, None if by_logits else top, kept)
     sizes = [{"bytes_per_token": known[name]} if known and known.get(name) else {} for name in ("sweep", "suffix")]
     with torch.no_grad():
-        kept = {"use_cache": False} if by_logits else full_cache(model, anatomy, clean["tokens"])
-        with model.trace({**forward_inputs(clean), **kept}, logits_to_keep=1):
-            state = read_clean(model, anatomy, clean["position"], top, reading)
-            stream = at(find(model, anatomy["final_norm"]).input, clean["last"])
-            probability = answer_probability(unembed(model, anatomy, stream), clean["answers"])
-            cache = model.output.past_key_values
-            swept, peak = sweep_in_pieces(model, anatomy, state, source_z, heads_of, receivers, clean, gib, sizes[0])
-        patched = swept.get("probability")
-        if patched is None:
-            arguments = (clean, state["streams"], cache, swept, receivers, gib, sizes[1])
-            patched, suffix_peak = rerun_suffixes(model, anatomy, *arguments)
+        state = at_position(anatomy, passes, clean["position"], source["position"], top)
+        patched, peak = sweep_in_pieces(model, anatomy, state, heads_of, receivers, clean["answers"], gib, sizes[0])
+        if not by_logits:
+            patched, suffix_peak = rerun_suffixes(model, anatomy, clean, passes, patched, receivers, gib, sizes[1])
             peak = max(peak, suffix_peak)
-    change = patched / probability[:, None] - 1
-    effects = scatter_effects(anatomy, change, heads_of)
-    per_token = torch.tensor([found.get("bytes_per_token", 0.0) for found in sizes])
+    change = patched / passes["probability"][:, None] - 1
     return {
-        **effects,
-        "probability": probability,
+        **scatter_effects(anatomy, change, heads_of),
+        "probability": passes["probability"],
         "peak_bytes": torch.tensor([peak]),
-        "bytes_per_token": per_token,
+        "bytes_per_token": torch.tensor([found.get("bytes_per_token", 0.0) for found in sizes]),
     }
 
 
@@ -105,94 +95,59 @@ def no_effects(model: Any, anatomy: Anatomy, clean: dict[str, Tensor]) -> dict[s
     return {**effects, "probability": probability, **nothing}
 
 
-def read_source(
-    model: Any, anatomy: Anatomy, source: dict[str, Tensor], layers: list[int]
-) -> dict[int, Float[Tensor, "batch head d_head"]]:
-    """Counterfactual z of each sending layer, where the source says to read it."""
-    end = int(source["position"].max()) + 1
-    short = {"tokens": source["tokens"][:, :end], "mask": source["mask"][:, :end]}
-    found = {}
-    with torch.no_grad(), model.trace(forward_inputs(short), use_cache=False) as tracer:
-        for layer in layers:
-            z = split_heads(anatomy, "z", part(model, anatomy, layer, "o_proj").input)
-            found[layer] = _read_source_heads(z, source["position"], layer)
-        tracer.stop()
-    return found
-
-
-def _read_source_heads(z: Tensor, position: Tensor, layer: int) -> Tensor:
-    """Z at one position a row, or at one position a head and row."""
-    if position.dim() == 1:
-        return at(z, position)
-    rows = torch.arange(z.shape[0], device=z.device)[:, None]
-    heads = torch.arange(z.shape[2], device=z.device)[None]
-    return z[rows, position[layer].T.to(z.device), heads]
-
-
-def read_clean(
-    model: Any, anatomy: Anatomy, position: Int[Tensor, " batch"], top: int, reading: list[int]
-) -> dict[str, Any]:
-    """What the sweep and the rerun need of the clean run, read as it passes.
+def at_position(
+    anatomy: Anatomy, passes: dict[str, Any], position: Int[Tensor, " batch"], source_position: Tensor, top: int
+) -> dict[str, Tensor]:
+    """What the sweep needs of the passes: layers below `top`, at the senders' position.
 
     Returns:
-        `resid_pre`, `z` and `attention` of layers below `top` at the position, each a list of `[batch, ...]`;
-        `streams`: layer -> its whole input `[batch, token, d_model]`, for the layers in `reading`.
+        `resid_pre` `[batch, layer, d_model]`, `z` `[batch, layer, width]`, the layers' inputs and those of their
+        `o_proj`, and `source_z` `[batch, layer, head, d_head]`.
     """
-    state: dict[str, Any] = {"resid_pre": [], "z": [], "attention": [], "streams": {}}
-    for layer in range(min(top + 1, anatomy["n_layers"])):
-        stream = layer_at(model, anatomy, layer).input
-        if layer in reading:
-            state["streams"][layer] = stream
-        if layer == top:
-            break
-        o_proj = part(model, anatomy, layer, "o_proj")
-        state["resid_pre"].append(at(stream, position))
-        state["z"].append(at(o_proj.input, position))
-        output = at(o_proj.output, position)
-        state["attention"].append(through(model, anatomy, layer, "post_attention_norm", output))
-    return state
+    layers = range(top)
+    return {
+        "resid_pre": torch.stack([at(passes["streams"][layer], position) for layer in layers], 1),
+        "z": torch.stack([at(passes["z"][layer], position) for layer in layers], 1),
+        "source_z": torch.stack(
+            [sent_z(anatomy, passes["source_z"][layer], source_position, layer) for layer in layers], 1
+        ),
+    }
 
 
 def sweep_in_pieces(
     model: Any,
     anatomy: Anatomy,
-    state: dict[str, Any],
-    source_z: dict[int, Tensor],
+    state: dict[str, Tensor],
     heads_of: dict[int, list[int]],
     receivers: dict[str, Any],
-    clean: dict[str, Tensor],
+    answers: Int[Tensor, " batch"],
     gib: float,
     known: dict[str, float],
-) -> tuple[dict[Any, Tensor], int]:
+) -> tuple[Any, int]:
     """The sweep, as many prompts at once as the budget allows.
 
     Returns:
-        For logits `{"probability": [batch, variant]}`, for receivers what `sweep` gives; and the bytes that the
-        largest piece takes.
+        For logits the probability of the right answer `[batch, variant]`, for receivers what `sweep` gives; and the
+        bytes that the largest piece takes.
     """
-    resid_pre, z, attention = (torch.stack(state[name], 1) for name in ("resid_pre", "z", "attention"))
 
     def work(prompts: Tensor) -> dict[Any, Tensor]:
-        rows = prompts.to(resid_pre.device)
-        source = {layer: values[rows] for layer, values in source_z.items()}
-        swept = sweep(model, anatomy, resid_pre[rows], z[rows], attention[rows], source, heads_of, receivers)
+        rows = prompts.to(answers.device)
+        swept = sweep(model, anatomy, {name: values[rows] for name, values in state.items()}, heads_of, receivers)
         if receivers["component"] != "logits":
             return swept
-        logits = unembed(model, anatomy, swept["stream"])
-        return {"probability": answer_probability(logits, clean["answers"][rows])}
+        return {"logits": answer_probability(unembed(model, anatomy, swept["stream"]), answers[rows])}
 
     variants = 1 + sum(len(heads) for heads in heads_of.values())
-    pieces, peak = in_pieces(resid_pre.shape[0], variants, gib, resid_pre.device, work, known)
-    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}, peak
+    pieces, peak = in_pieces(len(answers), variants, gib, answers.device, work, known)
+    joined = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+    return joined.get("logits", joined), peak
 
 
 def sweep(
     model: Any,
     anatomy: Anatomy,
-    resid_pre: Float[Tensor, "batch layer d_model"],
-    z: Float[Tensor, "batch layer width"],
-    attention: Float[Tensor, "batch layer d_model"],
-    source_z: dict[int, Tensor],
+    state: dict[str, Tensor],
     heads_of: dict[int, list[int]],
     receivers: dict[str, Any],
 ) -> dict[Any, Tensor]:
@@ -203,10 +158,7 @@ def sweep(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        resid_pre: Clean input of every layer to sweep, at the senders' position.
-        z: Clean input of `o_proj`, likewise.
-        attention: What attention adds to the clean stream, likewise.
-        source_z: Layer -> counterfactual z of its heads.
+        state: See `at_position`.
         heads_of: Layer -> its senders.
         receivers: See `path_effects`.
 
@@ -214,6 +166,7 @@ def sweep(
         For logits `stream` `[batch, variant, d_model]` at the end of the last layer; for receivers layer -> their
         values `[batch, variant, receiver, d_head]`, for the variants whose senders are below it.
     """
+    resid_pre, z = state["resid_pre"], state["z"]
     stream = nudged(resid_pre[:, 0, None])
     top = resid_pre.shape[1]
     received: dict[Any, Tensor] = {}
@@ -223,14 +176,12 @@ def sweep(
             received[layer] = receive(model, anatomy, layer, stream, receivers["component"], wanted)
         if layer == top:
             break
-        added = attention[:, layer, None].expand_as(stream)
-        before = stream
-        if layer in heads_of:
-            sent = sender_z(anatomy, z[:, layer], source_z[layer], heads_of[layer])
-            sent = through(model, anatomy, layer, "o_proj", sent)
-            sent = through(model, anatomy, layer, "post_attention_norm", sent)
-            added = torch.cat([added, sent], 1)
-            before = torch.cat([stream, resid_pre[:, layer, None].expand_as(sent)], 1)
+        new = heads_of.get(layer, [])
+        sent = torch.cat([z[:, layer, None], sender_z(anatomy, z[:, layer], state["source_z"][:, layer], new)], 1)
+        sent = through(model, anatomy, layer, "o_proj", sent)
+        sent = through(model, anatomy, layer, "post_attention_norm", sent)
+        added = torch.cat([sent[:, :1].expand_as(stream), sent[:, 1:]], 1)
+        before = torch.cat([stream, resid_pre[:, layer, None].expand(-1, len(new), -1)], 1)
         stream = finish_layer(model, anatomy, layer, before, added)
     return received or {"stream": stream}
 

@@ -29,7 +29,7 @@ from entitrack.interventions.sites import (
     unembed,
 )
 
-PACKED_TOKENS = 32
+PACKED_TOKENS = 64
 """Variants are packed side by side in one row up to this many tokens."""
 
 
@@ -37,8 +37,7 @@ def rerun_suffixes(
     model: Any,
     anatomy: Anatomy,
     clean: dict[str, Tensor],
-    streams: dict[int, Tensor],
-    cache: Any,
+    passes: dict[str, Any],
     received: dict[int, Float[Tensor, "batch variant receiver d_head"]],
     receivers: dict[str, Any],
     gib: float,
@@ -52,8 +51,7 @@ def rerun_suffixes(
         model: The model.
         anatomy: Its anatomy.
         clean: `tokens`, `mask`, `position`, `last`, `answers`, see `path_patching.path_effects`.
-        streams: Clean input `[batch, token, d_model]` of each layer that has receivers.
-        cache: Clean keys and values of all tokens.
+        passes: The clean run, see `passes.both_passes`.
         received: Layer -> what its receivers become, for the variants that reach it.
         receivers: See `path_patching.path_effects`.
         gib: Memory budget, see `memory.in_pieces`.
@@ -77,7 +75,7 @@ def rerun_suffixes(
             job = suffix_job(receivers, received, rows, torch.arange(first, beyond), start, length)
 
             def work(units: Tensor, job: dict[str, Any] = job) -> Tensor:
-                return rerun(model, anatomy, clean, streams, cache, received, job, units)
+                return rerun(model, anatomy, clean, passes, received, job, units)
 
             pieces, peak = in_pieces(len(job["rows"]), length * job["pack"], gib, device, work, known)
             patched[job["rows"].to(device)[:, None], job["variants"].to(device)] = torch.cat(pieces)
@@ -108,8 +106,7 @@ def rerun(
     model: Any,
     anatomy: Anatomy,
     clean: dict[str, Tensor],
-    streams: dict[int, Tensor],
-    cache: Any,
+    passes: dict[str, Any],
     received: dict[int, Tensor],
     job: dict[str, Any],
     units: Int[Tensor, " unit"],
@@ -125,12 +122,12 @@ def rerun(
     suffix = clean["position"][rows, None] + torch.arange(length, device=device)
     positions = position_ids(clean["mask"])[rows].gather(1, suffix)
     top = anatomy["n_layers"] - 1
-    stream = streams[start][rows[:, None], suffix]
+    stream = passes["streams"][start][rows[:, None], suffix]
     masks = suffix_masks(anatomy, clean, rows, positions, pack, stream.dtype)
     inputs = {
         "input_ids": clean["tokens"][rows].gather(1, suffix).repeat(1, pack),
         "position_ids": positions.repeat(1, pack),
-        "past_key_values": prefix_cache(cache, clean, rows, start),
+        "past_key_values": prefix_cache(passes["cache"], clean, rows, start),
         "attention_mask": masks[anatomy["windows"][top]],
     }
     with model.trace(inputs, use_cache=True) as tracer:
@@ -143,7 +140,7 @@ def rerun(
             if layer == top:
                 stream_top = layer_at(model, anatomy, layer).input
             if layer == start:
-                start_projections(model, anatomy, streams, received, job, rows, suffix, variants)
+                start_projections(model, anatomy, passes["streams"][start], received, job, rows, suffix, variants)
             elif layer in received:
                 module = projection(model, anatomy, layer, job["component"])
                 module.output = put_receivers(anatomy, module.output, layer, received, job, rows, variants)
@@ -160,7 +157,7 @@ def rerun(
 def start_projections(
     model: Any,
     anatomy: Anatomy,
-    streams: dict[int, Tensor],
+    stream: Float[Tensor, "batch token d_model"],
     received: dict[int, Tensor],
     job: dict[str, Any],
     rows: Int[Tensor, " unit"],
@@ -171,8 +168,8 @@ def start_projections(
     start, paths = job["start"], anatomy["projections"]
     prompts, unit_prompt = torch.unique_consecutive(rows, return_inverse=True)
     firsts = torch.searchsorted(unit_prompt, torch.arange(len(prompts), device=rows.device))
-    stream = streams[start][prompts[:, None], suffix[firsts]]
-    normed = through(model, anatomy, start, "pre_attention_norm", stream)
+    clean = stream[prompts[:, None], suffix[firsts]]
+    normed = through(model, anatomy, start, "pre_attention_norm", clean)
     for path in dict.fromkeys(paths[component] for component in ("q", "k", "v")):
         component = next(name for name in ("q", "k", "v") if paths[name] == path)
         module = projection(model, anatomy, start, component)
@@ -203,9 +200,10 @@ def prefix_cache(cache: Any, clean: dict[str, Tensor], rows: Int[Tensor, " unit"
     """Clean keys and values of the tokens before the suffix, for every unit, from layer `start` on."""
     prefix = type(cache)()
     end = int(clean["position"][rows].max())
+    every = torch.arange(len(clean["position"]), device=rows.device)
     for layer in range(start, len(cache.layers)):
         entry = cache.layers[layer]
-        index = rows.to(entry.keys.device)
+        index = slice(None) if torch.equal(rows, every) else rows.to(entry.keys.device)
         prefix.update(entry.keys[index, :, :end], entry.values[index, :, :end], layer)
     return prefix
 

@@ -110,10 +110,11 @@ class Experiment:
         description: str,
         total: int = 0,
         settings: dict[str, Any] | None = None,
+        kept: Sequence[dict[str, Any]] = (),
     ) -> Iterator[dict[str, Any]]:
         """The results of an intervention batch by batch, with progress shown; see `Runner.map`."""
         total = len(inputs) if isinstance(inputs, Sequence) else total
-        return iter(self.track(self.runner.map(model, function, inputs, settings, total), description, total))
+        return iter(self.track(self.runner.map(model, function, inputs, settings, total, kept), description, total))
 
 
 def prompt_inputs(batch: EncodedBatch) -> dict[str, Tensor]:

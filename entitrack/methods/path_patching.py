@@ -18,7 +18,9 @@ from entitrack.circuits import Circuit, Group
 from entitrack.errors import UserError
 from entitrack.interventions.attribution import attribution_effects
 from entitrack.interventions.evaluation import answer
+from entitrack.interventions.memory import budget_bytes
 from entitrack.interventions.naive import naive_effects
+from entitrack.interventions.passes import passes_bytes
 from entitrack.interventions.path_patching import path_effects
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs
 from entitrack.methods.path_patching_result import PathPatchingResult, StageResult
@@ -44,7 +46,7 @@ class Settings:
         stages: The stages, in order.
         choose: How the heads of a group are chosen.
         memory: Memory for what goes through the model at once: GiB, or `auto`: half of what an accelerator has free,
-            1 GiB elsewhere.
+            1 GiB elsewhere. As much again may hold what the stages of a run share: the clean and counterfactual passes.
         verify: Number of random senders that are compared with the naive way on the first batch of each stage.
         screen: `attribution:SHARE` scores only that share of the heads, the best by first-order path patching; empty
             scores all.
@@ -59,12 +61,31 @@ class Settings:
     screen: str = ""
 
 
+@dataclass(frozen=True)
+class Search:
+    """What the stages of a run have in common.
+
+    Attributes:
+        experiment: The run.
+        settings: Its settings.
+        model: The model whose circuit is searched.
+        pairs: Clean and counterfactual prompts.
+        passes: The clean and the counterfactual pass of each batch, as the first stage that needs them leaves them.
+    """
+
+    experiment: Experiment
+    settings: Settings
+    model: Model
+    pairs: Sequence[Pair]
+    passes: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+
 def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     """Find a circuit, stage by stage."""
     check_stages(settings.stages, experiment.task.roles)
     check_choice(settings.choose)
     model = experiment.family.load(settings.model or experiment.family.base, "method.model")
-    pairs = usable_pairs(experiment, model, settings.prompts)
+    search = Search(experiment, settings, model, usable_pairs(experiment, model, settings.prompts))
     found: dict[str, StageResult] = {}
     skipped: dict[str, str] = {}
     for stage in settings.stages:
@@ -72,7 +93,7 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
         if stage.receivers and not receivers:
             skipped[stage.name] = f"its receivers, {stage.receivers}, are none"
             continue
-        found[stage.name] = run_stage(experiment, settings, model, pairs, stage, receivers)
+        found[stage.name] = run_stage(search, stage, receivers)
     groups = tuple(
         Group(stage.name, stage.role, found[stage.name].heads if stage.name in found else ())
         for stage in settings.stages
@@ -80,8 +101,8 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     record: dict[str, Any] = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
     record |= {"fingerprint": model.fingerprint, "task": dict(experiment.task.fingerprint)}
     record["settings"] = dataclasses.asdict(settings)
-    naive = not model.anatomy["factorised"]
-    return PathPatchingResult(model.name, len(pairs), tuple(found.values()), skipped, Circuit(groups, record), naive)
+    naive, count = not model.anatomy["factorised"], len(search.pairs)
+    return PathPatchingResult(model.name, count, tuple(found.values()), skipped, Circuit(groups, record), naive)
 
 
 def usable_pairs(experiment: Experiment, model: Model, prompts: str) -> list[Pair]:
@@ -104,46 +125,37 @@ def usable_pairs(experiment: Experiment, model: Model, prompts: str) -> list[Pai
     return [pair for pair, kept in zip(pairs, right.tolist(), strict=True) if kept]
 
 
-def run_stage(
-    experiment: Experiment,
-    settings: Settings,
-    model: Model,
-    pairs: Sequence[Pair],
-    stage: Stage,
-    receivers: Sequence[Head],
-) -> StageResult:
+def run_stage(search: Search, stage: Stage, receivers: Sequence[Head]) -> StageResult:
     """Score the heads of one stage, and choose its group."""
-    batches = stage_batches(experiment, model, pairs, stage, receivers)
-    senders = _screened(experiment, settings.screen, model, stage, batches)
+    experiment, settings, model = search.experiment, search.settings, search.model
+    batches = stage_batches(experiment, model, search.pairs, stage, receivers)
+    senders = _screened(search, stage, batches)
     if model.anatomy["factorised"]:
-        inputs = [{**batch, "senders": senders} for batch in batches]
-        description = f"path patching: {stage.name}"
-        outputs = _measured_first(experiment, model, inputs, description, memory_gib(settings.memory))
+        outputs = _measured_first(search, stage, [{**batch, "senders": senders} for batch in batches])
         scored = [(layer, head) for layer, row in enumerate(senders) for head in row]
         verified = verify(experiment, settings.verify, model, stage.name, batches[0], outputs[0], scored)
     else:
-        outputs, verified = _naive_outputs(experiment, model, stage, batches, senders), None
+        outputs, verified = _naive_outputs(search, stage, batches, senders), None
     effects = torch.cat([output["effect"] for output in outputs])
     for layer, heads in enumerate(senders):
         effects[:, layer, [head for head in range(effects.shape[2]) if head not in heads]] = torch.nan
     noise = float(torch.cat([output["null"] for output in outputs]).abs().mean())
     peak = max(int(output["peak_bytes"]) for output in outputs)
-    contexts = clusters([pair.clean for pair in pairs])
+    contexts = clusters([pair.clean for pair in search.pairs])
     selection = select(effects, contexts, noise, stage.size, settings.choose)
     return StageResult(stage, effects, standard_error(effects, contexts), noise, selection, peak, verified)
 
 
-def _screened(
-    experiment: Experiment, screen: str, model: Model, stage: Stage, batches: Sequence[dict[str, Any]]
-) -> list[list[int]]:
+def _screened(search: Search, stage: Stage, batches: Sequence[dict[str, Any]]) -> list[list[int]]:
     """The heads to score, by layer: all, or the best share by first-order path patching."""
-    layers, width = model.anatomy["n_layers"], model.anatomy["n_heads"]
+    anatomy, screen = search.model.anatomy, search.settings.screen
+    layers, width = anatomy["n_layers"], anatomy["n_heads"]
     if not screen:
         return [list(range(width)) for _ in range(layers)]
     share = screen_share(screen)
-    if not model.anatomy["factorised"]:
+    if not anatomy["factorised"]:
         raise UserError("method.screen", "first-order path patching needs layers that are described in full")
-    outputs = experiment.sessions(model, attribution_effects, batches, f"screening: {stage.name}")
+    outputs = search.experiment.sessions(search.model, attribution_effects, batches, f"screening: {stage.name}")
     scores = torch.cat([output["effect"] for output in outputs]).mean(0)
     best = scores.flatten().argsort()[: max(1, round(share * scores.numel()))].tolist()
     return [[head for head in range(width) if layer * width + head in best] for layer in range(layers)]
@@ -165,26 +177,44 @@ def screen_share(screen: str) -> float:
     return value
 
 
-def _measured_first(
-    experiment: Experiment, model: Model, inputs: Sequence[dict[str, Any]], description: str, gib: float
-) -> list[dict[str, Tensor]]:
-    """Effects batch by batch: the first measures the bytes that a token takes, the others go by them."""
-    budget: dict[str, Any] = {"gib": gib}
-    outputs = list(experiment.sessions(model, path_effects, inputs[:1], description, settings=budget))
-    sweep, suffix = outputs[0]["bytes_per_token"].tolist()
-    budget["known"] = {"sweep": sweep, "suffix": suffix}
-    return outputs + list(experiment.sessions(model, path_effects, inputs[1:], description, settings=budget))
+def _measured_first(search: Search, stage: Stage, inputs: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
+    """Effects batch by batch: the first measures the bytes that a token takes, the others go by them.
+
+    Batches keep their passes for the stages to come, as long as these fit the budget.
+    """
+    budget: dict[str, Any] = {"gib": memory_gib(search.settings.memory)}
+    passes = search.passes
+    passes.extend({} for _ in inputs[len(passes) :])
+    outputs: list[dict[str, Tensor]] = []
+    for part in (slice(0, 1), slice(1, None)):
+        found = search.experiment.sessions(
+            search.model,
+            path_effects,
+            inputs[part],
+            f"path patching: {stage.name}",
+            settings=budget,
+            kept=passes[part],
+        )
+        for output in found:
+            outputs.append(output)
+            if sum(map(passes_bytes, passes)) > budget_bytes(budget["gib"], search.model.envoy.device):
+                passes[len(outputs) - 1].clear()
+        sweep, suffix = outputs[0]["bytes_per_token"].tolist()
+        budget["known"] = {"sweep": sweep, "suffix": suffix}
+    return outputs
 
 
 def _naive_outputs(
-    experiment: Experiment, model: Model, stage: Stage, batches: Sequence[dict[str, Any]], senders: list[list[int]]
+    search: Search, stage: Stage, batches: Sequence[dict[str, Any]], senders: list[list[int]]
 ) -> list[dict[str, Tensor]]:
     """What `path_effects` gives, the naive way: for models whose layers are not described in full."""
+    anatomy = search.model.anatomy
     heads = [[layer, head] for layer, row in enumerate(senders) for head in row]
     inputs = [{**batch, "heads": heads} for batch in batches]
+    description = f"path patching, naively: {stage.name}"
     outputs = []
-    for found in experiment.sessions(model, naive_effects, inputs, f"path patching, naively: {stage.name}"):
-        effect = torch.zeros(len(found["null"]), model.anatomy["n_layers"], model.anatomy["n_heads"])
+    for found in search.experiment.sessions(search.model, naive_effects, inputs, description):
+        effect = torch.zeros(len(found["null"]), anatomy["n_layers"], anatomy["n_heads"])
         effect[:, [layer for layer, _ in heads], [head for _, head in heads]] = found["effect"]
         outputs.append({"effect": effect, "null": found["null"], "peak_bytes": torch.zeros(1)})
     return outputs

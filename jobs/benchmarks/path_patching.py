@@ -1,6 +1,8 @@
-"""Path patching: two forward passes a head, the engine, and the multiply-adds that the engine's algorithm needs.
+"""Path patching: the naive way, the engine, and the multiply-adds that the engine's algorithm needs.
 
-The engine is timed as it goes from the second batch on: the first one also measures memory.
+The naive way takes two forward passes a head, or one where the logits receive. Any way needs one clean and one
+counterfactual pass of a batch, which all stages share: they have a row of their own, and are in the sums. The engine is
+timed as it goes from the second batch on: the first one also measures memory.
 
 python jobs/bench.py path_patching                          the embedded base, a 12-layer model, the golden model
 python jobs/bench.py path_patching --models llama-3.2-1b --prompts 1 --layers 4
@@ -13,7 +15,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,19 +25,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.path_patching_floor import needed
+from benchmarks.path_patching_floor import passes_needed, stage_needed
 from benchmarks.path_patching_inputs import COMPONENTS, TOKENS, draw_inputs, golden_inputs
 from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
-from entitrack.interventions.evaluation import forward_inputs
 from entitrack.interventions.naive import naive_effects
-from entitrack.interventions.path_patching import path_effects, read_clean, read_source
-from entitrack.interventions.sites import Anatomy, at, find, unembed
+from entitrack.interventions.passes import both_passes, passes_bytes
+from entitrack.interventions.path_patching import path_effects
+from entitrack.interventions.sites import Anatomy
 from entitrack.models.family import Model
 
 TINY, GOLDEN = "tiny", "golden"
-NAIVE_HEADS = 2
+PASSES = "both passes"
+NAIVE_HEADS = (1, 3)
+"""The naive way is timed on so many heads; what a head takes is the difference by the number of heads."""
 GIB = 1.0
 _TOLERANCE = 1e-4
 
@@ -44,23 +48,23 @@ GROWN = {"prompts": (7, 14, 28), "heads": (6, 12, 24), "layers": (6, 12, 18)}
 
 @dataclass(frozen=True)
 class Timed:
-    """One stage on one model.
+    """One stage on one model, or the passes.
 
     Attributes:
-        naive: Seconds of the naive way for all heads, scaled from a sample of them.
+        name: The stage.
         ours: Seconds of the engine.
-        passes: Seconds of the clean and the counterfactual pass in it, which the published timings list apart.
         floor: Seconds that the engine's multiply-adds take at the rate of the machine's matrix products.
-        peak_bytes: Memory of the engine's largest piece.
+        peak_bytes: Memory of the engine's largest piece; of the passes, what is kept of them.
+        naive: Seconds of the naive way for all heads, scaled from a sample; of the passes the same as ours; None where
+            it is not asked for.
         published: Seconds of the published procedure, where they are recorded.
     """
 
-    stage: str
-    naive: Seconds
+    name: str
     ours: Seconds
-    passes: Seconds
     floor: float
     peak_bytes: int
+    naive: Seconds | None = None
     published: float | None = None
 
 
@@ -107,7 +111,8 @@ def measure_golden(given: argparse.Namespace) -> tuple[str, list[Timed]]:
     record = json.loads((folder / "golden.json").read_text())
     inputs = {stage: golden_inputs(folder, record, stage) for stage in given.stages}
     rate = machine_rate(model, given.device)
-    published = {stage: record["timing_seconds_this_machine"][f"pp.{stage}"] for stage in given.stages}
+    recorded = record["timing_seconds_this_machine"]
+    published = {PASSES: recorded["caches"], **{stage: recorded[f"pp.{stage}"] for stage in given.stages}}
     timed = measure_stages(model, inputs, rate, given, published)
     return title(GOLDEN, model, len(inputs[given.stages[0]]["clean"]["last"]), rate, given.device), timed
 
@@ -126,48 +131,68 @@ def measure_stages(
     given: argparse.Namespace,
     published: dict[str, float] | None = None,
 ) -> list[Timed]:
-    """Time each stage both ways, and refuse to go on where they disagree."""
-    timed = []
-    layers, heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
-    generator = torch.Generator().manual_seed(1)
+    """Time the passes, and each stage both ways; refuse to go on where the ways disagree."""
+    known = published or {}
+    passes, kept = measure_passes(model, next(iter(inputs.values())), rate, given)
+    timed = [replace(passes, naive=passes.ours, published=known.get(PASSES))]
     for stage, asked in inputs.items():
-        top = max((layer for layer, _ in asked["receivers"].get("heads", [])), default=layers)
-        drawn = torch.randperm(top * heads, generator=generator)[:NAIVE_HEADS].tolist()
-        sample = [[index // heads, index % heads] for index in drawn]
-        everyone = {**asked, "senders": [list(range(heads))] * layers, "gib": GIB}
-        some = {**asked, "heads": sample}
-        sweep, suffix = call(model, path_effects, everyone)["bytes_per_token"].tolist()
-        everyone["known"] = {"sweep": sweep, "suffix": suffix}
-        slow = measure(partial(call, model, naive_effects, some), given.device, given.repeats)
-        fast = measure(partial(call, model, path_effects, everyone), given.device, given.repeats)
-        passes = measure(partial(call, model, two_passes, asked), given.device, given.repeats)
-        found = call(model, path_effects, everyone)
-        compare(model, stage, found, call(model, naive_effects, {**asked, "heads": sample}), sample)
-        scale = layers * heads / (NAIVE_HEADS + 1)
-        naive = Seconds(tuple(seconds * scale for seconds in slow.runs))
-        floor = needed(model, asked) / rate
-        timed.append(Timed(stage, naive, fast, passes, floor, int(found["peak_bytes"]), (published or {}).get(stage)))
+        ours, found = measure_engine(model, stage, asked, kept, rate, given)
+        naive = measure_naive(model, stage, asked, found, given)
+        timed.append(replace(ours, naive=naive, published=known.get(stage)))
     return timed
 
 
-def two_passes(
-    model: Any, anatomy: Anatomy, clean: dict[str, Tensor], source: dict[str, Tensor], receivers: dict[str, Any]
+def measure_passes(
+    model: Model, asked: dict[str, Any], rate: float, given: argparse.Namespace
+) -> tuple[Timed, dict[str, Any]]:
+    """The timing of the passes, and the passes."""
+    prompts = {"clean": asked["clean"], "source": asked["source"]}
+    kept: dict[str, Any] = {}
+    call(model, run_passes, prompts, kept)
+    seconds = measure(lambda: call(model, run_passes, prompts, {}), given.device, given.repeats, warm_up=0)
+    return Timed(PASSES, seconds, passes_needed(model, asked) / rate, passes_bytes(kept)), kept
+
+
+def measure_engine(
+    model: Model, stage: str, asked: dict[str, Any], kept: dict[str, Any], rate: float, given: argparse.Namespace
+) -> tuple[Timed, dict[str, Any]]:
+    """The engine's timing of one stage after the passes, and what it found."""
+    everyone = {**asked, "senders": [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"], "gib": GIB}
+    found = call(model, path_effects, everyone, kept)
+    sweep, suffix = found["bytes_per_token"].tolist()
+    everyone["known"] = {"sweep": sweep, "suffix": suffix}
+    seconds = measure(partial(call, model, path_effects, everyone, kept), given.device, given.repeats, warm_up=0)
+    return Timed(stage, seconds, stage_needed(model, asked) / rate, int(found["peak_bytes"])), found
+
+
+def measure_naive(
+    model: Model, stage: str, asked: dict[str, Any], found: dict[str, Any], given: argparse.Namespace
+) -> Seconds:
+    """Seconds of the naive way for all heads, without the passes; it must agree with what the engine found."""
+    layers, heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
+    top = max((layer for layer, _ in asked["receivers"].get("heads", [])), default=layers)
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randperm(top * heads, generator=generator)[: max(NAIVE_HEADS)].tolist()
+    sample = [[index // heads, index % heads] for index in drawn]
+    compare(model, stage, found, call(model, naive_effects, {**asked, "heads": sample}), sample)
+    few, more = (
+        measure(partial(call, model, naive_effects, {**asked, "heads": sample[:size]}), given.device, given.repeats, 0)
+        for size in NAIVE_HEADS
+    )
+    scale = layers * heads / (NAIVE_HEADS[1] - NAIVE_HEADS[0])
+    return Seconds(tuple((seconds - few.typical) * scale for seconds in more.runs))
+
+
+def run_passes(
+    model: Any, anatomy: Anatomy, clean: dict[str, Tensor], source: dict[str, Tensor], kept: dict[str, Any]
 ) -> dict[str, Tensor]:
-    """The clean and the counterfactual pass of the engine, and nothing else."""
-    reading = sorted({layer for layer, _ in receivers.get("heads", [])})
-    top = max(reading, default=anatomy["n_layers"])
-    read_source(model, anatomy, source, list(range(top)))
-    with torch.no_grad():
-        with model.trace(forward_inputs(clean), use_cache=bool(reading), logits_to_keep=1):
-            state = read_clean(model, anatomy, clean["position"], top, reading)
-            stream = at(find(model, anatomy["final_norm"]).input, clean["last"])
-            logits = unembed(model, anatomy, stream)
-    return {"logits": logits, "z": state["z"][0]}
+    """The clean and the counterfactual pass, as the first stage of a run makes them for all."""
+    return {"probability": both_passes(model, anatomy, clean, source, kept=kept)["probability"]}
 
 
-def call(model: Model, function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+def call(model: Model, function: Any, inputs: dict[str, Any], kept: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run an intervention, without a store."""
-    return Local().run(model, function, {"anatomy": model.anatomy, **inputs})
+    return Local().run(model, function, {"anatomy": model.anatomy, **inputs}, kept)
 
 
 def compare(model: Model, stage: str, fast: dict[str, Any], naive: dict[str, Any], sample: list[list[int]]) -> None:
@@ -186,67 +211,47 @@ def machine_rate(model: Model, device: str) -> float:
 
 
 def table(heading: str, timed: list[Timed]) -> Table:
-    """The timings of one model; `alone` is without the two passes, which any way of path patching needs."""
+    """The timings of one model; the sums have the passes in them, on both sides."""
     laid = Table(title=heading, title_justify="left")
-    names = (
-        "stage",
-        "naive, s",
-        "ours, s",
-        "passes, s",
-        "ratio",
-        "alone",
-        "spread",
-        "floor, s",
-        "of floor",
-        "peak MiB",
-    )
     published = all(row.published for row in timed)
-    for column in (*names, *(("published, s", "ratio", "alone") if published else ())):
+    names = ["stage", "naive, s", "ours, s", "ratio", "spread", "floor, s", "of floor", "peak MiB"]
+    for column in (*names, *(("published, s", "ratio") if published else ())):
         laid.add_column(column, justify="left" if column == "stage" else "right")
     for row in timed:
-        spread = f"±{50 * (row.naive.spread + row.ours.spread):.0f} %"
-        floor = (f"{row.floor:.3f}", f"{row.floor / row.ours.typical:.2f}", f"{row.peak_bytes / 2**20:.0f}")
-        laid.add_row(row.stage, *ratios([row]), spread, *floor, *published_cells([row], published))
-    if len(timed) > 2:
-        first = timed[:3]
-        laid.add_row("first three", *ratios(first), "", "", "", "", *published_cells(first, published))
+        laid.add_row(row.name, *cells([row], published))
+    for count, name in ((4, "passes and first three"), (5, "all")):
+        if len(timed) >= count:
+            laid.add_row(name, *cells(timed[:count], published))
     return laid
 
 
-def ratios(rows: Sequence[Timed]) -> tuple[str, ...]:
-    """Naive seconds, ours, those of the passes, and how many times faster ours are with and without the passes."""
-    naive, ours, passes = (sum(getattr(row, name).typical for row in rows) for name in ("naive", "ours", "passes"))
-    alone = f"{naive / (ours - passes):.0f}x" if ours > passes else ""
-    return f"{naive:.2f}", f"{ours:.3f}", f"{passes:.3f}", f"{naive / ours:.0f}x", alone
-
-
-def published_cells(rows: Sequence[Timed], published: bool) -> tuple[str, ...]:
-    """The published procedure's seconds, and how many times faster ours are with and without the passes."""
-    if not published:
-        return ()
-    total = sum(row.published or 0 for row in rows)
-    ours, passes = sum(row.ours.typical for row in rows), sum(row.passes.typical for row in rows)
-    alone = f"{total / (ours - passes):.0f}x" if ours > passes else ""
-    return f"{total:.2f}", f"{total / ours:.0f}x", alone
+def cells(rows: Sequence[Timed], published: bool) -> list[str]:
+    """What a table says of one row, or of several together; a ratio is how many times faster ours is."""
+    naive, ours = sum(row.naive.typical for row in rows if row.naive), sum(row.ours.typical for row in rows)
+    floor = sum(row.floor for row in rows)
+    swing = sum(50 * (row.naive.spread + row.ours.spread) for row in rows if row.naive) / len(rows)
+    found = [f"{naive:.2f}", f"{ours:.3f}", f"{naive / ours:.0f}x", f"±{swing:.0f} %", f"{floor:.3f}"]
+    found += [f"{floor / ours:.2f}", f"{max(row.peak_bytes for row in rows) / 2**20:.0f}"]
+    if published:
+        total = sum(row.published or 0 for row in rows)
+        found += [f"{total:.2f}", f"{total / ours:.0f}x"]
+    return found
 
 
 def growth(given: argparse.Namespace) -> Table:
     """Seconds of the engine on the 12-layer model as one size grows at a time."""
     laid = Table(title="12-layer model: the engine's seconds, and of floor, as one size grows", title_justify="left")
     laid.add_column("size")
-    for stage in given.stages:
+    for stage in (PASSES, *given.stages):
         laid.add_column(stage, justify="right")
     for what, sizes in GROWN.items():
         for size in sizes:
-            changed = {what: size} if what != "prompts" else {}
-            model = random_llama("12-layer", given.device, **changed)
+            model = random_llama("12-layer", given.device, **({what: size} if what != "prompts" else {}))
             rate = machine_rate(model, given.device)
-            cells = [f"{size} {what}"]
-            for stage in given.stages:
-                asked = draw_inputs(model, stage, size if what == "prompts" else 7)
-                senders = [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"]
-                everyone = {**asked, "senders": senders, "gib": GIB}
-                seconds = measure(partial(call, model, path_effects, everyone), given.device, 1)
-                cells.append(f"{seconds.typical:.2f} ({needed(model, asked) / rate / seconds.typical:.2f})")
-            laid.add_row(*cells)
+            inputs = {stage: draw_inputs(model, stage, size if what == "prompts" else 7) for stage in given.stages}
+            passes, kept = measure_passes(model, next(iter(inputs.values())), rate, given)
+            rows = [passes]
+            rows += [measure_engine(model, stage, asked, kept, rate, given)[0] for stage, asked in inputs.items()]
+            cells = [f"{row.ours.typical:.2f} ({row.floor / row.ours.typical:.2f})" for row in rows]
+            laid.add_row(f"{size} {what}", *cells)
     return laid

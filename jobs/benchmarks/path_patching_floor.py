@@ -7,28 +7,40 @@ from typing import Any
 from entitrack.models.family import Model
 
 
-def needed(model: Model, asked: dict[str, Any]) -> float:
-    """Multiply-adds that the algorithm needs for a stage: two forward passes, the sweep, the suffixes."""
+def passes_needed(model: Model, asked: dict[str, Any]) -> float:
+    """Multiply-adds of the clean and the counterfactual pass; in their last layer only what path patching reads."""
     config, anatomy = model.envoy._module.config, model.anatomy
-    layers, heads, width = anatomy["n_layers"], anatomy["n_heads"], anatomy["n_heads"] * anatomy["d_head"]
-    hidden = config.hidden_size
-    projections = hidden * (width + 2 * anatomy["n_kv_heads"] * anatomy["d_head"])
-    mlp = 3 * hidden * config.intermediate_size
-    rest = width * hidden + mlp
+    projections, rest, width = sizes(model)
     prompts, tokens = asked["clean"]["tokens"].shape
+    whole = anatomy["n_layers"] * (tokens * projections + width * tokens**2)
+    whole += (anatomy["n_layers"] - 1) * tokens * rest
+    return prompts * (2 * whole + rest + config.hidden_size * config.vocab_size)
+
+
+def stage_needed(model: Model, asked: dict[str, Any]) -> float:
+    """Multiply-adds of a stage: the sweep and the suffixes."""
+    config, anatomy = model.envoy._module.config, model.anatomy
+    layers, heads, hidden = anatomy["n_layers"], anatomy["n_heads"], config.hidden_size
+    projections, rest, width = sizes(model)
+    mlp = rest - width * hidden
+    prompts = len(asked["clean"]["tokens"])
     reading = sorted({layer for layer, _ in asked["receivers"].get("heads", [])})
-    top = max(reading, default=layers)
-    seen = int(asked["source"]["position"].max()) + 1
-    scores = width * tokens**2
-    total = prompts * (layers * (tokens * (projections + rest) + scores) + hidden * config.vocab_size)
-    total += prompts * top * (seen * (projections + rest) + width * seen**2)
-    for layer in range(top):
-        total += prompts * (heads * width * hidden + (1 + heads * (layer + 1)) * mlp)
+    total = 0.0
+    for layer in range(max(reading, default=layers)):
+        total += prompts * ((1 + heads) * width * hidden + (1 + heads * (layer + 1)) * mlp)
     if not reading:
         return total + prompts * (1 + layers * heads) * hidden * config.vocab_size
     for layer in reading:
         total += prompts * (1 + layer * heads) * hidden * anatomy["d_head"]
     return total + suffixes(model, asked, reading, projections, rest)
+
+
+def sizes(model: Model) -> tuple[int, int, int]:
+    """Multiply-adds a token of a layer's q, k and v, and of the rest of it, and the width of z."""
+    config, anatomy = model.envoy._module.config, model.anatomy
+    width = anatomy["n_heads"] * anatomy["d_head"]
+    projections = config.hidden_size * (width + 2 * anatomy["n_kv_heads"] * anatomy["d_head"])
+    return projections, width * config.hidden_size + 3 * config.hidden_size * config.intermediate_size, width
 
 
 def suffixes(model: Model, asked: dict[str, Any], reading: list[int], projections: int, rest: int) -> float:

@@ -137,6 +137,22 @@ def test_an_architecture_that_is_not_described_in_full_is_scored_the_naive_way(
         found(dataclasses.replace(small, family=family), screen="attribution:0.5")
 
 
+def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment, monkeypatch: Any) -> None:
+    """Each batch has its passes run once, unless there is no memory to keep them; the scores are the same."""
+    from entitrack.interventions import passes
+
+    runs: list[int] = []
+    clean_pass = passes.clean_pass
+    monkeypatch.setattr(passes, "clean_pass", lambda *given: (runs.append(1), clean_pass(*given))[1])
+    shared = found(dataclasses.replace(golden_experiment, batch_size=21))
+    batches = len(runs)
+    assert batches == -(-shared.prompts // 21)
+    alone = found(dataclasses.replace(golden_experiment, batch_size=21), memory="0.000001")
+    assert len(runs) - batches == batches * sum(stage.peak_bytes > 0 for stage in alone.stages) > batches
+    for first, second in zip(shared.stages, alone.stages, strict=True):
+        torch.testing.assert_close(first.scores, second.scores, atol=1e-6, rtol=1e-5)
+
+
 def test_screening_scores_its_share_exactly(golden_experiment: Experiment) -> None:
     whole, screened = found(golden_experiment), found(golden_experiment, screen="attribution:0.25")
     full, part = whole.stages[0], screened.stages[0]
@@ -170,11 +186,11 @@ def test_a_killed_run_resumes(golden_experiment: Experiment, tmp_path: Any) -> N
     class Interrupted(Local):
         left = 1
 
-        def run(self, model: Any, function: Any, inputs: Any) -> Any:
+        def run(self, model: Any, function: Any, inputs: Any, kept: Any = None) -> Any:
             if Interrupted.left == 0:
                 raise KeyboardInterrupt
             Interrupted.left -= 1
-            return super().run(model, function, inputs)
+            return super().run(model, function, inputs, kept)
 
     store = Store(tmp_path)
     with pytest.raises(KeyboardInterrupt):

@@ -84,10 +84,11 @@ def run(method: str, on: GivenCircuit, **settings: Any) -> RecordingRunner:
 
 def every_stage(on: GivenCircuit, settings: path_patching.Settings) -> None:
     """Path patching with the given circuit's groups as receivers: every stage runs, whatever the one before finds."""
-    base, circuit, pairs = on.base(), on.circuit(None), on.task.pairs()
+    circuit = on.circuit(None)
+    search = path_patching.Search(on, settings, on.base(), on.task.pairs())
     for stage in settings.stages:
         receivers = circuit.group(stage.receivers, "").heads if stage.receivers else ()
-        path_patching.run_stage(on, settings, base, pairs, stage, receivers)
+        path_patching.run_stage(search, stage, receivers)
 
 
 def differences(one: RecordingRunner, other: RecordingRunner) -> dict[str, float]:
