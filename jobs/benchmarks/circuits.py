@@ -1,13 +1,13 @@
 """Circuits x prompts a second: full forwards with hooks, and runs over the tokens with a role.
 
-python jobs/bench.py circuits                       the embedded base and a 12-layer model
+python jobs/bench.py circuits                       the embedded base and a 12-layer model, some minutes
 python jobs/bench.py circuits --models 12-layer --prompts 42 --random 200
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.shapes import SHAPES, embedded_base, random_llama
-from benchmarks.timing import measure, multiply_add_rate
+from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
 from entitrack.interventions.vital import circuit_answers, plan
 from entitrack.methods.faithfulness import random_circuits
@@ -47,6 +47,30 @@ class Case:
     reference: Bool[Tensor, "role layer head"]
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A case's timings.
+
+    Attributes:
+        name: What it is.
+        number: How many circuits.
+        naive: Seconds of the naive way for all of them, scaled from a sample.
+        ours: Seconds of ours.
+        floor: Seconds that its multiply-adds take at the rate of the machine's matrix products.
+    """
+
+    name: str
+    number: int
+    naive: Seconds
+    ours: Seconds
+    floor: float
+
+    @property
+    def seconds(self) -> tuple[float, float, float]:
+        """Of the naive way, of ours, and of the floor."""
+        return self.naive.typical, self.ours.typical, self.floor
+
+
 def run(arguments: list[str]) -> None:
     """Measure, and print a table a model."""
     parser = argparse.ArgumentParser(prog="bench.py circuits")
@@ -68,12 +92,33 @@ def bench(model: Model, name: str, given: argparse.Namespace) -> Table:
     inputs = draw_inputs(model, given.prompts)
     shape = CIRCUITS.get(name, CIRCUITS["default"])
     rate = machine_rate(model, given)
-    table = Table(title=f"{name}, {given.device}, {rate / 1e9:.1f} G multiply-adds a second", title_justify="left")
+    title = f"{name}, {given.prompts} prompts, {given.device}, {rate / 1e9:.1f} G multiply-adds a second"
+    table = Table(title=title, title_justify="left")
     for column in ("circuits", "number", "naive /s", "ours /s", "ratio", "spread", "floor /s", "of floor", "ours, s"):
         table.add_column(column, justify="left" if column == "circuits" else "right")
-    for case in cases(model, shape, given.random):
-        table.add_row(*measure_case(model, case, inputs, rate, given))
+    timed = [measure_case(model, case, inputs, rate, given) for case in cases(model, shape, given.random)]
+    for row in timed:
+        table.add_row(*cells(row.name, [row], given.prompts))
+    table.add_row(*cells("all", timed, given.prompts))
     return table
+
+
+def cells(name: str, rows: Sequence[Timed], n_prompts: int) -> tuple[str, ...]:
+    """What the table says of one case, or of several together: circuits x prompts a second."""
+    number = sum(row.number for row in rows)
+    naive, ours, floor = (sum(times) for times in zip(*(row.seconds for row in rows), strict=True))
+    spread = f"±{sum(50 * (row.naive.spread + row.ours.spread) for row in rows) / len(rows):.0f} %"
+    rates = [f"{number * n_prompts / seconds:.0f}" for seconds in (naive, ours, floor)]
+    return (
+        name,
+        str(number),
+        *rates[:2],
+        f"{naive / ours:.1f}x",
+        spread,
+        rates[2],
+        f"{floor / ours:.2f}",
+        f"{ours:.2f}",
+    )
 
 
 def draw_inputs(model: Model, n_prompts: int) -> dict[str, Any]:
@@ -118,28 +163,22 @@ def without_pairs(circuit: Bool[Tensor, "role layer head"], role: int) -> list[T
     return found
 
 
-def measure_case(
-    model: Model, case: Case, inputs: dict[str, Any], rate: float, given: argparse.Namespace
-) -> tuple[str, ...]:
-    """One row of the table."""
+def measure_case(model: Model, case: Case, inputs: dict[str, Any], rate: float, given: argparse.Namespace) -> Timed:
+    """Time a case both ways; refuse to go on where they disagree."""
     arguments = {"anatomy": model.anatomy, **inputs, "circuits": case.circuits, "reference": case.reference}
     arguments["chunk_tokens"] = given.chunk_tokens
-    ours = measure(lambda: Local().run(model, circuit_answers, arguments), given.device, given.repeats)
     found = Local().run(model, circuit_answers, arguments)["margin"]
-    sample = torch.arange(0, len(case.circuits), max(1, len(case.circuits) // NAIVE_CIRCUITS))[:NAIVE_CIRCUITS]
-    naive = measure(lambda: naive_margins(model, inputs, case.circuits[sample]), given.device, given.repeats)
+    ours = measure(lambda: Local().run(model, circuit_answers, arguments), given.device, given.repeats, warm_up=0)
+    number = len(case.circuits)
+    sample = torch.arange(0, number, max(1, number // NAIVE_CIRCUITS))[:NAIVE_CIRCUITS]
     expected = naive_margins(model, inputs, case.circuits[sample])
     wrong = float((found[sample] - expected).abs().max() / expected.abs().max())
     if model.envoy._module.dtype == torch.float32 and wrong > _TOLERANCE:
         raise SystemExit(f"{case.name}: ours differs from naive by {wrong:.1e} of the largest margin")
-    n_prompts = given.prompts
-    slow, fast = (
-        count * n_prompts / seconds.typical for count, seconds in ((len(sample), naive), (len(case.circuits), ours))
-    )
-    floor = len(case.circuits) * n_prompts * rate / needed(model, case, n_prompts, given.chunk_tokens)
-    spread = f"±{100 * (naive.spread + ours.spread) / 2:.0f} %"
-    numbers = (f"{slow:.0f}", f"{fast:.0f}", f"{fast / slow:.1f}x", spread, f"{floor:.0f}", f"{fast / floor:.2f}")
-    return (case.name, str(len(case.circuits)), *numbers, f"{ours.typical:.2f}")
+    timed = measure(lambda: naive_margins(model, inputs, case.circuits[sample]), given.device, given.repeats, warm_up=0)
+    naive = Seconds(tuple(seconds * number / len(sample) for seconds in timed.runs))
+    floor = needed(model, case, given.prompts, given.chunk_tokens) / rate
+    return Timed(case.name, number, naive, ours, floor)
 
 
 def layer_sizes(model: Model) -> tuple[int, int]:
