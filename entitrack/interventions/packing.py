@@ -196,8 +196,8 @@ def number_rows(number: Int[Tensor, " row"], flags: Bool[Tensor, "row flag"]) ->
 
     Many times faster than `Tensor.unique` of rows.
     """
-    for part in flags.long().split(32, 1):
-        code = (part << torch.arange(part.shape[1], device=part.device)).sum(1)
+    for bits in flags.long().split(32, 1):
+        code = (bits << torch.arange(bits.shape[1], device=bits.device)).sum(1)
         number = ((number << 32) + code).unique(return_inverse=True)[1]
     return number
 

@@ -16,7 +16,7 @@ from entitrack.interventions.ablation import model_without, total_z
 from entitrack.interventions.vital import circuit_answers
 from entitrack.methods.ablation import Ablation, AblationSettings, Outcomes, pick
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs, role_positions
-from entitrack.models.family import Model
+from entitrack.models.family import Model, pick_dtype
 from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, encode
 from entitrack.tasks.prompts import LAST, Prompt, Question
 
@@ -179,7 +179,8 @@ def _fills(
         others = background_batches(experiment, n_prompts, length)
         return [{"tokens": other.tokens, "mask": other.mask} for other in others]
     if ablation is Ablation.MEAN:
-        return [{"values": mean_z(experiment, model, count, length)}] * len(batches)
+        values = mean_z(experiment, model, count, length).to(pick_dtype(experiment.family.dtype))
+        return [{"values": values}] * len(batches)
     width = model.anatomy["n_heads"] * model.anatomy["d_head"]
     return [{"values": torch.zeros(model.anatomy["n_layers"], length, width)}] * len(batches)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +16,8 @@ from entitrack.interventions.knockout import knockout_answers
 from entitrack.methods.ablated import questions
 from entitrack.methods.ablation import Metric, Outcomes, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs, role_positions
-from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate
-from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, encode
+from entitrack.tasks.encoding import EncodedBatch, alternative_tokens
 from entitrack.tasks.prompts import Prompt
 
 RANDOM = "a random position"
@@ -118,44 +118,50 @@ def run(experiment: Experiment, settings: Settings) -> KnockoutResult:
     by_source: dict[str, list[str]] = {}
     for edge in settings.edges:
         by_source.setdefault(edge.source, []).append(edge.target)
+    batches = replace(experiment, padding="right").encoded(prompts)
     parts: dict[tuple[str, str], list[Tensor]] = {}
-    starts = range(0, len(prompts), experiment.batch_size)
-    for start in experiment.track(starts, f"attention knockout: {model.name}", len(starts)):
-        batch = prompts[start : start + experiment.batch_size]
-        encoded = encode(batch, experiment.family.tokenizer)
-        for source, targets in by_source.items():
-            random = Random(f"knockout/{experiment.seed}/{start}/{source}") if settings.control else None
-            found = _block(experiment, settings, model, batch, encoded, source, targets, random)
-            names = [*targets, *([RANDOM] if settings.control else [])]
-            for name, values in zip(names, found.values(metric).unbind(0), strict=True):
+    for source, targets in by_source.items():
+        inputs = [
+            block_inputs(experiment, settings, prompts, batch, number, source, targets)
+            for number, batch in enumerate(batches)
+        ]
+        label, chunk = f"attention knockout, {source}: {model.name}", {"chunk_tokens": settings.chunk_tokens}
+        names = [*targets, *([RANDOM] if settings.control else [])]
+        for batch, found in zip(
+            batches, experiment.sessions(model, knockout_answers, inputs, label, settings=chunk), strict=True
+        ):
+            outcomes = Outcomes(found["prediction"] == batch.answers, found["probability"], found["margin"])
+            for name, values in zip(names, outcomes.values(metric).unbind(0), strict=True):
                 parts.setdefault((source, name), []).append(values)
     by_edge = {edge: torch.cat(values, 1) for edge, values in parts.items()}
     return KnockoutResult(model.name, metric, by_edge, clusters(prompts))
 
 
-def _block(
+def block_inputs(
     experiment: Experiment,
     settings: Settings,
-    model: Model,
     prompts: Sequence[Prompt],
     batch: EncodedBatch,
+    number: int,
     source: str,
     targets: Sequence[str],
-    random: Random | None,
-) -> Outcomes:
-    """Outcomes `[target, first layer, prompt]` of one source; a random target comes last."""
+) -> dict[str, Any]:
+    """What `knockout_answers` takes for one source and the batch of that number; a random target comes last.
+
+    Raises:
+        UserError: A target is not before the source.
+    """
+    start = number * experiment.batch_size
     at = role_positions(batch, source, "method.edges")
     hidden = torch.stack([role_positions(batch, target, "method.edges") for target in targets])
     for target, positions in zip(targets, hidden, strict=True):
         if not bool((positions < at).all()):
             raise UserError("method.edges", f"{target!r} is not before {source!r}, which sees only what is before it")
-    if random is not None:
+    if settings.control:
+        random = Random(f"knockout/{experiment.seed}/{start}/{source}")
         hidden = torch.cat([hidden, random_positions(random, at, hidden)[None]])
-    rivals = alternative_tokens(questions(prompts), experiment.family.tokenizer)
-    inputs = {"prompts": {**prompt_inputs(batch), "rivals": rivals}, "source": at, "targets": hidden}
-    chunk = {"chunk_tokens": settings.chunk_tokens}
-    found = experiment.runner.run(model, knockout_answers, inputs, chunk)
-    return Outcomes(found["prediction"] == batch.answers, found["probability"], found["margin"])
+    rivals = alternative_tokens(questions(prompts[start : start + len(batch)]), experiment.family.tokenizer)
+    return {"prompts": {**prompt_inputs(batch), "rivals": rivals}, "source": at, "targets": hidden}
 
 
 def random_positions(

@@ -143,7 +143,12 @@ def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment,
 
     runs: list[int] = []
     clean_pass = passes.clean_pass
-    monkeypatch.setattr(passes, "clean_pass", lambda *given: (runs.append(1), clean_pass(*given))[1])
+
+    def counted(*given: Any) -> Any:
+        runs.append(1)
+        return clean_pass(*given)
+
+    monkeypatch.setattr(passes, "clean_pass", counted)
     shared = found(dataclasses.replace(golden_experiment, batch_size=21))
     batches = len(runs)
     assert batches == -(-shared.prompts // 21)
