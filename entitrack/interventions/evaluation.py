@@ -57,6 +57,12 @@ def empty_cache(model: Any, tokens: Int[Tensor, "batch token"]) -> Any:
     return type(own)()
 
 
+def fill_cache(cache: Any, layer: int, keys: Tensor, values: Tensor) -> None:
+    """Give an empty cache's layer its keys and values as they are; its `update` would copy them."""
+    cache.update(keys[:0, :, :0], values[:0, :, :0], layer)
+    cache.layers[layer].keys, cache.layers[layer].values = keys, values
+
+
 def answer_probability(
     logits: Float[Tensor, "batch ... vocab"], answers: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch ..."]:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from entitrack.interventions.evaluation import fill_cache
 from entitrack.interventions.preparation import prepare
 from entitrack.interventions.sites import (
     Anatomy,
@@ -101,7 +102,7 @@ def piece_logits(
     start, top = min(prepared["layers"]), anatomy["n_layers"] - 1
     cache = prepared["cache_type"]()
     for layer, (keys, values) in piece["prefix"].items():
-        cache.update(keys, values, layer)
+        fill_cache(cache, layer, keys, values)
     ends = torch.arange(length - 1, length * pack, length, device=piece["stream"].device)
     windows = anatomy["windows"]
     inputs = {**piece["inputs"], "attention_mask": piece["masks"][windows[top]], "past_key_values": cache}

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from entitrack.interventions.evaluation import fill_cache
 from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, through
 from entitrack.interventions.suffix import use_mask
 
@@ -75,16 +76,12 @@ def mask_layer(model: Any, anatomy: Anatomy, layer: int, inputs: dict[str, Any])
 
 
 def prefix_cache(state: dict[str, Any], rows: Tensor, first_layer: int, lanes: int) -> Any:
-    """Keys and values of whole prompts, once for each lane, from `first_layer` on.
-
-    They are put in their place directly: what is given to an empty cache is copied once more.
-    """
+    """Keys and values of whole prompts, once for each lane, from `first_layer` on."""
     cache = state["cache"]()
     for layer in range(first_layer, len(state["keys"])):
         keys, values = (state[name][layer] for name in ("keys", "values"))
         index = rows.to(keys.device).repeat_interleave(lanes)
-        cache.update(keys[:0, :, :0], values[:0, :, :0], layer)
-        cache.layers[layer].keys, cache.layers[layer].values = keys[index], values[index]
+        fill_cache(cache, layer, keys[index], values[index])
     return cache
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability
+from entitrack.interventions.evaluation import answer_probability, fill_cache
 from entitrack.interventions.memory import in_pieces
 from entitrack.interventions.sites import (
     Anatomy,
@@ -204,7 +204,7 @@ def prefix_cache(cache: Any, clean: dict[str, Tensor], rows: Int[Tensor, " unit"
     for layer in range(start, len(cache.layers)):
         entry = cache.layers[layer]
         index = slice(None) if torch.equal(rows, every) else rows.to(entry.keys.device)
-        prefix.update(entry.keys[index, :, :end], entry.values[index, :, :end], layer)
+        fill_cache(prefix, layer, entry.keys[index, :, :end], entry.values[index, :, :end])
     return prefix
 
 
