@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group
+from entitrack.circuits import Group
 from entitrack.errors import UserError
 from entitrack.interventions.ablation import model_without, total_z
 from entitrack.interventions.vital import circuit_answers
@@ -212,17 +212,3 @@ def background_batches(experiment: Experiment, count: int, length: int) -> list[
     if one_length(encoded, "task, prompts with random content") != length:
         raise UserError("task", "prompts with random content differ in length from the clean ones")
     return encoded
-
-
-def subsets(circuit: Circuit, removed: Iterable[Sequence[Group]]) -> list[tuple[Group, ...]]:
-    """The circuit's groups less the heads of other groups of the same names."""
-    found = []
-    for groups in removed:
-        gone = {(group.name, head) for group in groups for head in group.heads}
-        found.append(
-            tuple(
-                Group(group.name, group.role, tuple(head for head in group.heads if (group.name, head) not in gone))
-                for group in circuit.groups
-            )
-        )
-    return found

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
 from entitrack.errors import UserError
-from entitrack.methods.ablated import prepare, subsets
+from entitrack.methods.ablated import prepare
 from entitrack.methods.ablation import AblationSettings, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.stats import difference, estimate
@@ -106,11 +106,11 @@ def run(experiment: Experiment, settings: Settings) -> CompletenessResult:
     ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
     removed = {"nothing": (), **{group.name: (group,) for group in circuit.groups if group.heads}}
     removed |= random_sets(circuit, settings.random_sets, settings.share, experiment.seed)
-    kept = torch.stack([ablated.live(groups) for groups in subsets(circuit, removed.values())])
+    gone = torch.stack([ablated.live(groups) for groups in removed.values()])
     whole = ablated.live(circuit.groups)
-    smaller = ablated.run(torch.cat([kept, torch.zeros_like(whole)[None]]), whole)
+    smaller = ablated.run(torch.cat([whole & ~gone, torch.zeros_like(whole)[None]]), whole)
     empty = smaller.margin[-1]
-    rest = ablated.without(torch.stack([ablated.live(groups) for groups in removed.values()]))
+    rest = ablated.without(gone)
     return CompletenessResult(
         model.name,
         metric,

@@ -47,12 +47,9 @@ class Trial:
     compat: Compat
 
     def without(self, removed: Mapping[str, Sequence[Head]]) -> Tensor:
-        """Live heads of the circuit less some heads of its groups; another group with such a head keeps it."""
-        groups = [
-            replace(group, heads=tuple(head for head in group.heads if head not in removed.get(group.name, ())))
-            for group in self.circuit.groups
-        ]
-        return self.ablated.live(groups)
+        """Live heads of the circuit less some heads of its groups, which other groups at that role lose too."""
+        gone = [replace(group, heads=tuple(removed.get(group.name, ()))) for group in self.circuit.groups]
+        return self.ablated.live(self.circuit.groups) & ~self.ablated.live(gone)
 
     def values(self, circuits: Sequence[Tensor]) -> Float[Tensor, "circuit prompt"]:
         """F of circuits, per prompt."""

@@ -100,7 +100,7 @@ class MinimalityResult:
         paper = ("published procedure: pairs with one head index are not removed together, F is rounded to 2 decimals",)
         return (
             "score of v: F(C\\K) / F(C\\(K+v)) - 1; K: the heads of v's group whose removal most raises v's importance",
-            "95 % intervals: bootstrap over contexts, paired",
+            "95 % intervals: bootstrap over contexts, paired; a head that two groups have at one role goes from both",
             *(paper if self.compat is Compat.PAPER else ()),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,7 +45,15 @@ class Command:
     def start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "entitrack.run", *self.arguments]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+        return subprocess.Popen(
+            command,
+            env=self.environment,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            cwd=ROOT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's "&" ignores it
+        )
 
     def finish(self) -> tuple[str, str]:
         process = self.start()
