@@ -158,6 +158,19 @@ def outcomes(logits: Float[Tensor, "batch circuit vocab"], prompts: dict[str, Te
     return {"prediction": logits.argmax(-1), "probability": probability, "margin": right - best}
 
 
+def put_outcomes(
+    results: dict[str, Tensor],
+    shape: tuple[int, int],
+    circuits: Int[Tensor, " circuit"],
+    rows: Int[Tensor, " row"],
+    found: dict[str, Tensor],
+) -> None:
+    """Write `outcomes` of some circuits and prompts, `[row, circuit]`, into those of all, `shape`."""
+    for name, values in found.items():
+        whole = results.setdefault(name, torch.empty(shape, dtype=values.dtype, device=values.device))
+        whole[circuits[:, None].to(values.device), rows[None].to(values.device)] = values.T
+
+
 def final_outcomes(
     model: Any, anatomy: Anatomy, hidden: Float[Tensor, "batch circuit d_model"], prompts: dict[str, Tensor], most: int
 ) -> dict[str, Tensor]:

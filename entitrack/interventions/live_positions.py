@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes
+from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes, put_outcomes
 from entitrack.interventions.packing import pack_inputs, run_layers
 from entitrack.interventions.sites import Anatomy
 
@@ -41,7 +41,7 @@ def live_position_answers(
     """
     fills = fill_values(model, anatomy, fill)
     state = ablate_everything(model, anatomy, prompts, fills, slots[0, :, -1:])
-    shape = slots.shape[:2]
+    shape = (slots.shape[0], slots.shape[1])
     heads = live[:, :, None, None].expand(-1, -1, anatomy["n_layers"], anatomy["n_heads"])
     results: dict[str, Tensor] = {}
     most = max(1, chunk_tokens // slots.shape[2])
@@ -55,7 +55,5 @@ def live_position_answers(
                 done = run_layers(model, anatomy, fills, inputs, run)
                 found = final_outcomes(model, anatomy, done["hidden"], given, chunk_tokens)
                 tracer.stop()
-            for name, values in found.items():
-                whole = results.setdefault(name, torch.empty(shape, dtype=values.dtype, device=values.device))
-                whole[chunk[:, None].to(values.device), rows[None].to(values.device)] = values.T
+            put_outcomes(results, shape, chunk, rows, found)
     return results

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes
+from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes, put_outcomes
 from entitrack.interventions.packing import pack_inputs, run_layers
 from entitrack.interventions.sites import Anatomy
 
@@ -56,9 +56,7 @@ def circuit_answers(
     results: dict[str, Tensor] = {}
     for job in plan([heads for heads, _ in parents], circuits, shape[1], chunk_tokens):
         found = rerun(model, anatomy, world, parents[job["parent"]][1], circuits, job)
-        for name, values in found.items():
-            whole = results.setdefault(name, torch.empty(shape, dtype=values.dtype, device=values.device))
-            whole[job["circuits"][:, None].to(values.device), job["rows"][None].to(values.device)] = values.T
+        put_outcomes(results, shape, job["circuits"], job["rows"], found)
     return results
 
 
