@@ -18,7 +18,7 @@ from torch import Tensor
 from entitrack.interventions.ablation import final_outcomes
 from entitrack.interventions.evaluation import forward_inputs, full_cache
 from entitrack.interventions.packing import finish_heads, mask_layer, pack_inputs
-from entitrack.interventions.sites import Anatomy, layer_at, part
+from entitrack.interventions.sites import Anatomy, layer_at, part, skip_layer
 
 
 def knockout_answers(
@@ -102,7 +102,7 @@ def answer_from(
     with torch.no_grad(), model.trace(inputs["forward"], use_cache=True) as tracer:
         if first <= top:
             for layer in range(first):
-                layer_at(model, anatomy, layer).skip((stream, None) if anatomy["returns_tuple"] else stream)
+                skip_layer(model, anatomy, layer, stream)
             for layer in range(first, top + 1):
                 mask_layer(model, anatomy, layer, inputs)
             before = layer_at(model, anatomy, top).input[:, -1:]

@@ -15,16 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.interventions.evaluation import fill_cache
+from entitrack.interventions.packing import finish_heads
 from entitrack.interventions.preparation import prepare
-from entitrack.interventions.sites import (
-    Anatomy,
-    finish_layer,
-    head_columns,
-    layer_at,
-    part,
-    through,
-    unembed,
-)
+from entitrack.interventions.sites import Anatomy, head_columns, layer_at, part, skip_layer, unembed
 from entitrack.interventions.suffix import use_mask
 
 
@@ -95,38 +88,54 @@ def piece_logits(
 ) -> Float[Tensor, "row mask vocab"]:
     """Logits at the last token under every mask; gradient flows to the masks.
 
-    Layers below the group's first are skipped: nothing has changed there. In the last layer only the last token goes
-    on.
+    Layers up to the group's first are skipped: nothing has changed there but what `start_stream` gives. In the last
+    layer only the last token goes on.
     """
     rows, length, pack, lanes = (piece[name] for name in ("rows", "length", "pack", "lanes"))
     start, top = min(prepared["layers"]), anatomy["n_layers"] - 1
-    cache = prepared["cache_type"]()
-    for layer, (keys, values) in piece["prefix"].items():
-        fill_cache(cache, layer, keys, values)
     ends = torch.arange(length - 1, length * pack, length, device=piece["stream"].device)
-    windows = anatomy["windows"]
-    inputs = {**piece["inputs"], "attention_mask": piece["masks"][windows[top]], "past_key_values": cache}
-    with model.trace(inputs, use_cache=True) as tracer:
-        for layer in range(start):
-            layer_at(model, anatomy, layer).skip(piece["stream"])
-        for layer in range(start, top + 1):
-            if windows[layer] != windows[top]:
-                use_mask(model, anatomy, layer, piece["masks"][windows[layer]])
-            if layer == top:
-                stream_top = layer_at(model, anatomy, top).input
-            elif layer in prepared["layers"]:
-                o_proj = part(model, anatomy, layer, "o_proj")
-                o_proj.input = mix(anatomy, o_proj.input, prepared, piece, masks, layer)
-        z = part(model, anatomy, top, "o_proj").input
-        if top in prepared["layers"]:
-            z = mix(anatomy, z, prepared, piece, masks, top)
-        attention = through(model, anatomy, top, "o_proj", z[:, ends])
-        attention = through(model, anatomy, top, "post_attention_norm", attention)
-        hidden = finish_layer(model, anatomy, top, stream_top[:, ends], attention)
-        hidden = hidden.reshape(len(rows), lanes * pack, -1)[:, : len(masks)]
-        logits = unembed(model, anatomy, hidden)
-        tracer.stop()
-    return logits
+    stream = start_stream(model, anatomy, prepared, piece, masks)
+    hidden = stream[:, ends]
+    if start < top:
+        cache = prepared["cache_type"]()
+        for layer, (keys, values) in piece["prefix"].items():
+            fill_cache(cache, layer, keys, values)
+        windows = anatomy["windows"]
+        inputs = {**piece["inputs"], "attention_mask": piece["masks"][windows[top]], "past_key_values": cache}
+        with model.trace(inputs, use_cache=True) as tracer:
+            for layer in range(start + 1):
+                skip_layer(model, anatomy, layer, stream)
+            for layer in range(start + 1, top + 1):
+                if windows[layer] != windows[top]:
+                    use_mask(model, anatomy, layer, piece["masks"][windows[layer]])
+                if layer == top:
+                    stream_top = layer_at(model, anatomy, top).input
+                elif layer in prepared["layers"]:
+                    o_proj = part(model, anatomy, layer, "o_proj")
+                    o_proj.input = mix(anatomy, o_proj.input, prepared, piece, masks, layer)
+            z = part(model, anatomy, top, "o_proj").input
+            if top in prepared["layers"]:
+                z = mix(anatomy, z, prepared, piece, masks, top)
+            hidden = finish_heads(model, anatomy, top, stream_top[:, ends], z[:, ends])
+            tracer.stop()
+    return unembed(model, anatomy, hidden.reshape(len(rows), lanes * pack, -1)[:, : len(masks)])
+
+
+def start_stream(
+    model: Any,
+    anatomy: Anatomy,
+    prepared: dict[str, Any],
+    piece: dict[str, Any],
+    masks: Float[Tensor, "mask head"],
+) -> Float[Tensor, "lane token d_model"]:
+    """The stream after the group's first layer: clean but where its heads are mixed; of the last layer, the end too."""
+    start = min(prepared["layers"])
+    z = mix(anatomy, piece["z"], prepared, piece, masks, start)
+    lane, places = torch.arange(len(z), device=z.device)[:, None], piece["places"].to(z.device)
+    changed = finish_heads(model, anatomy, start, piece["stream"][lane, places], z[lane, places])
+    after = piece["after"].clone()
+    after[lane, places] = changed
+    return after
 
 
 def mix(

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.interventions.evaluation import fill_cache
-from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, through
+from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, skip_layer, through
 from entitrack.interventions.suffix import use_mask
 
 PACKED_TOKENS = 48
@@ -150,7 +150,7 @@ def run_layers(
         stream = finish_start(model, anatomy, start, run, live[..., start, :], fill[:, 0, 0])
         flat = stream.reshape(shape[0] * shape[1], shape[2] * shape[3], -1)
         for layer in range(start + 1 if start < top else 0):
-            layer_at(model, anatomy, layer).skip((flat, None) if anatomy["returns_tuple"] else flat)
+            skip_layer(model, anatomy, layer, flat)
     for layer in range(start + 1, top + 1):
         fill = gather_fill(fills[layer], run["rows"], inputs["slots"])
         mask_layer(model, anatomy, layer, inputs)

@@ -1,7 +1,7 @@
 """What stays the same while masks over a group's heads change: counterfactual z, and the clean run before the suffix.
 
-Prompts go through the model again from their earliest patched position on, and from the first patched layer on. What
-comes before cannot see a change, so its keys, values and stream are read once.
+Prompts go through the model again from their earliest patched position on, and from behind the attention of the first
+patched layer on. What comes before cannot see a change, so its keys, values, z and stream are read once.
 """
 
 from __future__ import annotations
@@ -47,11 +47,14 @@ def prepare(
     numbers = [layer_numbers(group["heads"]) for group in groups]
     with torch.no_grad():
         read = read_sources(model, anatomy, groups, numbers, batch["sources"])
-        starts = sorted({min(layers) for layers in numbers})
-        streams = {}
+        starts = {min(layers) for layers in numbers}
+        streams, z = {}, {}
         with model.trace({**forward_inputs(clean), **full_cache(model, anatomy, clean["tokens"])}):
-            for layer in starts:
-                streams[layer] = layer_at(model, anatomy, layer).input
+            for layer in range(anatomy["n_layers"]):
+                if {layer, layer - 1} & starts:
+                    streams[layer] = layer_at(model, anatomy, layer).input
+                if layer in starts:
+                    z[layer] = part(model, anatomy, layer, "o_proj").input
             own = at(model.output.logits, clean["last"]).argmax(-1)
             cache = model.output.past_key_values
         prepared = []
@@ -60,9 +63,8 @@ def prepare(
             found |= {"layers": layers, "source": source, "cache_type": type(cache)}
             jobs = suffix_jobs(anatomy, clean, group["positions"], len(draws), chunk)
             start = min(layers)
-            found["pieces"] = [
-                make_piece(anatomy, clean, group["positions"], streams[start], cache, job, start) for job in jobs
-            ]
+            kept = {"stream": streams[start], "z": z[start], "after": streams.get(start + 1, streams[start])}
+            found["pieces"] = [make_piece(anatomy, clean, group["positions"], kept, cache, job, layers) for job in jobs]
             prepared.append(found)
     return prepared
 
@@ -136,37 +138,54 @@ def make_piece(
     anatomy: Anatomy,
     clean: dict[str, Tensor],
     positions: Int[Tensor, "head batch"],
-    stream: Float[Tensor, "batch token d_model"],
+    kept: dict[str, Float[Tensor, "batch token width"]],
     cache: Any,
     job: dict[str, Any],
-    start: int,
+    layers: dict[int, list[int]],
 ) -> dict[str, Any]:
     """Arguments of the suffix's forward pass for some of the rows, without the cache that each pass fills anew.
 
+    Args:
+        anatomy: Its anatomy.
+        clean: The clean prompts.
+        positions: Where each head is patched.
+        kept: Of the clean run: the start layer's input, `stream`, the input of its `o_proj`, `z`, and the next layer's
+            input, `after`.
+        cache: The clean keys and values.
+        job: See `suffix_jobs`.
+        layers: Layer -> numbers of its heads; the first is the start layer.
+
     Returns:
         What `job` says; `offset` `[lane, head]` of each head's position in the suffix; `inputs` of the model; `masks`
-        by attention window; `prefix`: layer -> clean keys and values of the tokens before the suffix; `stream` at the
-        start of layer `start` `[lane, pack * token, d_model]`.
+        by attention window; `prefix`: layer -> clean keys and values of the tokens before the suffix, above the start
+        layer; what `kept` has, over the suffixes, `[lane, pack * token, width]`; and `places` `[lane, place]`, where
+        the start layer's end is to be computed.
     """
-    length, pack = job["length"], job["pack"]
+    length, pack, start = job["length"], job["pack"], min(layers)
     rows = job["rows"].repeat_interleave(job["lanes"])
     first = clean["last"] - length + 1
     begun = {**clean, "position": first}
     suffix = first[rows, None] + torch.arange(length, device=rows.device)
     ids = position_ids(clean["mask"])[rows].gather(1, suffix)
-    prefix = prefix_cache(cache, begun, rows, start)
-    here = stream[rows[:, None].to(stream.device), suffix.to(stream.device)]
+    above = range(start + 1, anatomy["n_layers"])
+    prefix = prefix_cache(cache, begun, rows, start + 1)
+    offset = (positions - first)[:, rows].T
+    places = offset[:, layers[start]].unique(dim=1)
+    if not above:
+        places = torch.cat([places, torch.full_like(places[:, :1], length - 1)], 1)
+    begins = torch.arange(0, length * pack, length, device=places.device)
     return {
         **job,
-        "offset": (positions - first)[:, rows].T,
+        "offset": offset,
+        "places": (places[:, None] + begins[:, None]).flatten(1),
         "inputs": {
             "input_ids": clean["tokens"][rows].gather(1, suffix).repeat(1, pack),
             "position_ids": ids.repeat(1, pack),
         },
-        "masks": suffix_masks(anatomy, begun, rows, ids, pack, stream.dtype),
-        "prefix": {
-            layer: (prefix.layers[layer].keys, prefix.layers[layer].values)
-            for layer in range(start, anatomy["n_layers"])
+        "masks": suffix_masks(anatomy, begun, rows, ids, pack, kept["stream"].dtype),
+        "prefix": {layer: (prefix.layers[layer].keys, prefix.layers[layer].values) for layer in above},
+        **{
+            name: values[rows[:, None].to(values.device), suffix.to(values.device)].repeat(1, pack, 1)
+            for name, values in kept.items()
         },
-        "stream": here.repeat(1, pack, 1),
     }

@@ -59,6 +59,11 @@ def layer_at(model: Any, anatomy: Anatomy, layer: int) -> Any:
     return find(model, anatomy["layers"])[layer]
 
 
+def skip_layer(model: Any, anatomy: Anatomy, layer: int, stream: Float[Tensor, "batch token d_model"]) -> None:
+    """Within a trace: do not run a layer, and let `stream` come out of it."""
+    layer_at(model, anatomy, layer).skip((stream, None) if anatomy["returns_tuple"] else stream)
+
+
 def part(model: Any, anatomy: Anatomy, layer: int, name: str) -> Any:
     """A part of a layer by its name in the anatomy (`o_proj`, `mlp`, ...)."""
     return find(layer_at(model, anatomy, layer), anatomy[name])  # type: ignore[literal-required]

@@ -25,6 +25,7 @@ from entitrack.interventions.sites import (
     part,
     position_ids,
     projection,
+    skip_layer,
     through,
     unembed,
 )
@@ -133,7 +134,7 @@ def rerun(
     with model.trace(inputs, use_cache=True) as tracer:
         skipped = stream.repeat(1, pack, 1)
         for layer in range(start):
-            layer_at(model, anatomy, layer).skip(skipped)
+            skip_layer(model, anatomy, layer, skipped)
         for layer in range(start, top + 1):
             if anatomy["windows"][layer] != anatomy["windows"][top]:
                 use_mask(model, anatomy, layer, masks[anatomy["windows"][layer]])

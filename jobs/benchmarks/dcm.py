@@ -183,7 +183,7 @@ def cut(batch: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def needed(model: Model, inputs: dict[str, Any], masks: int, given: argparse.Namespace) -> float:
-    """Multiply-adds that a step needs: forward and backward over the suffix.
+    """Multiply-adds that a step needs: forward and backward over the suffix, the first layer's end for one token.
 
     Backward costs a linear map as much as forward, as its weights have no gradient, and attention twice as much.
     """
@@ -197,7 +197,7 @@ def needed(model: Model, inputs: dict[str, Any], masks: int, given: argparse.Nam
     for job in suffix_jobs(anatomy, batch["clean"], batch["positions"], masks, given.chunk_tokens):
         ends = len(job["rows"]) * masks
         tokens = ends * job["length"]
-        before = tokens * (attention + scores) + 2 * tokens * rest if start < top else ends * (attention + scores)
+        before = 2 * ends * rest if start < top else 0
         between = max(0, top - start - 1) * tokens * (2 * (attention + rest) + 3 * scores)
         last = 2 * tokens * attention + ends * 3 * scores if start < top else 0
         total += before + between + last + 2 * ends * (rest + config.vocab_size * config.hidden_size)
