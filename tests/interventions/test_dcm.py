@@ -118,9 +118,9 @@ def train_random(model: Model, batch: dict[str, Any], **changes: Any) -> dict[st
     return train(model, HEADS, rows_of(batch, slice(0, N)), **given)
 
 
-def patch(model: Model, batch: dict[str, Any], masks: Tensor, draws: list[int], chunk_tokens: int = 64) -> Any:
-    placed = with_positions(batch, len(HEADS))
-    groups = [{"heads": HEADS, **{name: placed.pop(name) for name in ("positions", "source_positions")}}]
+def patch(model: Model, heads: Any, batch: dict[str, Any], masks: Tensor, draws: list[int], chunk_tokens: int) -> Any:
+    placed = with_positions(batch, len(heads))
+    groups = [{"heads": heads, **{name: placed.pop(name) for name in ("positions", "source_positions")}}]
     inputs = {"groups": groups, "batch": placed, "masks": [masks], "draws": draws, "chunk_tokens": chunk_tokens}
     found = Local().run(model, masked_answers, {"anatomy": model.anatomy, **inputs})
     return {"prediction": found["prediction"][0], "target_logit": found["target_logit"][0], "own": found["own"]}
@@ -182,17 +182,20 @@ def test_how_prompts_are_grouped_changes_nothing(
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
-def test_a_fixed_mask_patches_the_heads_that_it_drops(padding: str) -> None:
+@pytest.mark.parametrize("low", [True, False])
+def test_a_fixed_mask_patches_the_heads_that_it_drops(padding: str, low: bool) -> None:
     """All ones is the model itself; zeros are activation patching; each mask has its own draw of counterfactuals."""
     model = wrapped("llama")[1]
-    batch = random_batch(padding, BACK, seeds=(2, 5))
+    top = model.anatomy["n_layers"] - 1
+    heads = HEADS if low else [[top, head] for head in range(4)]
+    batch = random_batch(padding, BACK if low else torch.tensor([0, 3, 0, 5, 0]), seeds=(2, 5))
     masks = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0.0]])
     draws = [0, 0, 1, 1]
-    found = patch(model, batch, masks, draws)
+    found = patch(model, heads, batch, masks, draws, 64)
     assert (found["own"] == found["prediction"][0]).all()
     clean = {**batch["clean"], "answers": batch["targets"][0]}
     for number, (mask, draw) in enumerate(zip(masks, draws, strict=True)):
-        chosen = sorted(head for head, own in zip(HEADS, mask.tolist(), strict=True) if not own)
+        chosen = sorted(head for head, own in zip(heads, mask.tolist(), strict=True) if not own)
         sites = [{"layer": la, "heads": [he], "position": clean["position"]} for la, he in chosen]
         source = {**batch["sources"][draw], "last": batch["clean"]["last"], "answers": clean["answers"]}
         read = {"prompts": source, "sites": [{**site, "position": source["position"]} for site in sites]}
