@@ -38,8 +38,8 @@ from entitrack.models.family import Model
 
 TINY, GOLDEN = "tiny", "golden"
 PASSES = "both passes"
-NAIVE_HEADS = (1, 3)
-"""The naive way is timed on so many heads; what a head takes is the difference by the number of heads."""
+NAIVE_HEADS = {TINY: 13, GOLDEN: 13}
+"""The naive way is timed on one head and on so many, 3 of other models; what a head takes is found from both."""
 GIB = 1.0
 _TOLERANCE = 1e-4
 
@@ -176,14 +176,15 @@ def measure_naive(
     layers, heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
     top = max((layer for layer, _ in asked["receivers"].get("heads", [])), default=layers)
     generator = torch.Generator().manual_seed(1)
-    drawn = torch.randperm(top * heads, generator=generator)[: max(NAIVE_HEADS)].tolist()
+    most = min(top * heads, NAIVE_HEADS.get(model.name, 3))
+    drawn = torch.randperm(top * heads, generator=generator)[:most].tolist()
     sample = [[index // heads, index % heads] for index in drawn]
     compare(model, stage, found, call(model, naive_effects, {**asked, "heads": sample}), sample)
     few, more = (
         measure(partial(call, model, naive_effects, {**asked, "heads": sample[:size]}), given.device, given.repeats, 0)
-        for size in NAIVE_HEADS
+        for size in (1, most)
     )
-    scale = layers * heads / (NAIVE_HEADS[1] - NAIVE_HEADS[0])
+    scale = layers * heads / (most - 1)
     return Seconds(tuple((seconds - few.typical) * scale for seconds in more.runs))
 
 
