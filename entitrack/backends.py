@@ -192,7 +192,7 @@ class Runner:
         inputs: Iterable[dict[str, Any]],
         settings: dict[str, Any] | None = None,
         total: int = 0,
-        kept: Sequence[dict[str, Any]] = (),
+        kept: Sequence[dict[str, Any] | None] = (),
     ) -> Iterator[dict[str, Any]]:
         """The results of an intervention on many batches, in order; a server works on several at a time.
 
@@ -203,7 +203,7 @@ class Runner:
                 results of another `map`.
             settings: See `run`.
             total: How many there are, where `inputs` has no length.
-            kept: See `Unit`, one a batch; without them the intervention keeps nothing.
+            kept: See `Unit`, one a batch; where it is None the intervention keeps nothing.
         """
         left = len(inputs) if isinstance(inputs, Sequence) else total
         if isinstance(inputs, Sequence) and self.store:

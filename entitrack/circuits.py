@@ -32,6 +32,11 @@ class Group:
     heads: tuple[Head, ...]
 
 
+def count_heads(groups: Iterable[Group]) -> int:
+    """Number of (head, role) pairs in groups; a pair that two of them have counts once."""
+    return len({(group.role, head) for group in groups for head in group.heads})
+
+
 @dataclass(frozen=True)
 class Circuit:
     """Groups of heads, and what they were found on.
@@ -46,8 +51,8 @@ class Circuit:
 
     @property
     def size(self) -> int:
-        """Number of (head, role) pairs."""
-        return sum(len(group.heads) for group in self.groups)
+        """Number of (head, role) pairs; a pair that two groups have counts once."""
+        return count_heads(self.groups)
 
     def group(self, name: str, place: str = "group") -> Group:
         """The group of that name.

@@ -55,3 +55,12 @@ def test_heads_and_roles_are_checked(golden_model: Model) -> None:
 def test_an_unknown_group_lists_those_that_exist() -> None:
     with pytest.raises(UserError, match="available: value_fetcher, empty"):
         CIRCUIT.group("nope")
+
+
+def test_a_head_that_two_groups_have_at_one_role_counts_once() -> None:
+    groups = (
+        Group("one", "last", ((0, 1), (2, 2))),
+        Group("two", "last", ((0, 1),)),
+        Group("three", "other", ((0, 1),)),
+    )
+    assert Circuit(groups).size == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import hydra
@@ -23,7 +24,10 @@ def options(group: str) -> list[str]:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_has_a_configuration(method: str) -> None:
-    config = check(compose(f"method={method}"))
+    composed = compose(f"method={method}")
+    written = {"name", *(field.name for field in dataclasses.fields(METHODS[method].settings))}
+    assert set(composed.method) == written
+    config = check(composed)
     assert config.method == method
     assert isinstance(config.settings, METHODS[method].settings)
 

@@ -104,6 +104,9 @@ def prepare(
         UserError: Prompts differ in length, or roles in their order; or a setting is not known.
     """
     ablation = pick(Ablation, settings.ablation, "method.ablation")
+    for name in ("mean_count", "circuits_per_session", "chunk_tokens"):
+        if getattr(settings, name) < 1:
+            raise UserError(f"method.{name}", f"{getattr(settings, name)} is too few", fix="use 1 or more")
     batches = [
         encode(prompts[start : start + experiment.batch_size], experiment.family.tokenizer, experiment.padding)
         for start in range(0, len(prompts), experiment.batch_size)

@@ -117,7 +117,10 @@ def run(experiment: Experiment, settings: Settings) -> KnockoutResult:
     prompts = experiment.task.prompts()
     by_source: dict[str, list[str]] = {}
     for edge in settings.edges:
-        by_source.setdefault(edge.source, []).append(edge.target)
+        targets = by_source.setdefault(edge.source, [])
+        if edge.target in targets:
+            raise UserError("method.edges", f"{edge.source!r} to {edge.target!r} is there twice")
+        targets.append(edge.target)
     batches = replace(experiment, padding="right").encoded(prompts)
     parts: dict[tuple[str, str], list[Tensor]] = {}
     for source, targets in by_source.items():

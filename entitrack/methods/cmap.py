@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group
+from entitrack.circuits import Circuit, Group, count_heads
 from entitrack.errors import UserError
 from entitrack.interventions.evaluation import answer, answer_patched, read_heads
 from entitrack.interventions.head_inputs import answer_with_inputs, read_head_inputs
@@ -123,7 +123,7 @@ def run(experiment: Experiment, settings: Settings) -> CmapResult:
     predictions = transplant(experiment, base, donor, circuit, list(named.values()), batches)
     right = predictions == torch.cat([batch.answers for batch in batches])
     correct = dict(zip(("donor", "base", *named), right, strict=True))
-    heads = {name: sum(len(group.heads) for group in groups) for name, (groups, _) in named.items()}
+    heads = {name: count_heads(groups) for name, (groups, _) in named.items()}
     return CmapResult(base.name, donor.name, settings.form, heads, correct, clusters(prompts))
 
 

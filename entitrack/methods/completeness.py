@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group
+from entitrack.circuits import Circuit, Group, count_heads
 from entitrack.errors import UserError
 from entitrack.methods.ablated import prepare
 from entitrack.methods.ablation import AblationSettings, Metric, pick
@@ -98,6 +98,8 @@ class CompletenessResult:
 def run(experiment: Experiment, settings: Settings) -> CompletenessResult:
     """Remove each group, and random sets, from the circuit and from the model."""
     metric = pick(Metric, settings.metric, "method.metric")
+    if settings.random_sets < 0:
+        raise UserError("method.random_sets", f"{settings.random_sets} is below 0")
     if not 0 < settings.share <= 1:
         raise UserError("method.share", f"{settings.share} is not a probability above 0")
     model = experiment.family.load(settings.model or experiment.family.base, "method.model")
@@ -115,7 +117,7 @@ def run(experiment: Experiment, settings: Settings) -> CompletenessResult:
         model.name,
         metric,
         tuple(removed),
-        tuple(sum(len(group.heads) for group in groups) for groups in removed.values()),
+        tuple(count_heads(groups) for groups in removed.values()),
         smaller.values(metric, empty)[:-1],
         rest.values(metric, empty),
         clusters(prompts),
@@ -126,8 +128,9 @@ def random_sets(circuit: Circuit, count: int, share: float, seed: int) -> dict[s
     """Random sets of a circuit's heads; a set without heads is drawn again."""
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, tuple[Group, ...]] = {}
-    while len(found) < count and circuit.size:
-        drawn = (torch.rand(circuit.size, generator=generator) < share).tolist()
+    listed = sum(len(group.heads) for group in circuit.groups)
+    while len(found) < count and listed:
+        drawn = (torch.rand(listed, generator=generator) < share).tolist()
         if any(drawn):
             taken = iter(drawn)
             groups = tuple(

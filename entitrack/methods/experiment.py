@@ -110,7 +110,7 @@ class Experiment:
         description: str,
         total: int = 0,
         settings: dict[str, Any] | None = None,
-        kept: Sequence[dict[str, Any]] = (),
+        kept: Sequence[dict[str, Any] | None] = (),
     ) -> Iterator[dict[str, Any]]:
         """The results of an intervention batch by batch, with progress shown; see `Runner.map`."""
         total = len(inputs) if isinstance(inputs, Sequence) else total

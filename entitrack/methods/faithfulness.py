@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit
+from entitrack.errors import UserError
 from entitrack.methods.ablated import Ablated, prepare
 from entitrack.methods.ablation import AblationSettings, Compat, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
@@ -130,6 +131,8 @@ class FaithfulnessResult:
 def run(experiment: Experiment, settings: Settings) -> FaithfulnessResult:
     """Run the circuit, the whole model and random circuits, on every model."""
     metric = pick(Metric, settings.metric, "method.metric")
+    if settings.random_circuits < 0:
+        raise UserError("method.random_circuits", f"{settings.random_circuits} is below 0")
     compat = pick(Compat, settings.compat, "method.compat")
     circuit = experiment.circuit(experiment.base())
     prompts = experiment.task.prompts()

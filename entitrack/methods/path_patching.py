@@ -7,6 +7,7 @@ heads found become receivers of a later stage.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,14 +71,15 @@ class Search:
         settings: Its settings.
         model: The model whose circuit is searched.
         pairs: Clean and counterfactual prompts.
-        passes: The clean and the counterfactual pass of each batch, as the first stage that needs them leaves them.
+        passes: The clean and the counterfactual pass of each batch, as the first stage that needs them leaves them;
+            None for those that did not fit the budget.
     """
 
     experiment: Experiment
     settings: Settings
     model: Model
     pairs: Sequence[Pair]
-    passes: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    passes: list[dict[str, Any] | None] = field(default_factory=list, repr=False)
 
 
 def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
@@ -197,8 +199,10 @@ def _measured_first(search: Search, stage: Stage, inputs: Sequence[dict[str, Any
         )
         for output in found:
             outputs.append(output)
-            if sum(map(passes_bytes, passes)) > budget_bytes(budget["gib"], search.model.envoy.device):
-                passes[len(outputs) - 1].clear()
+            if sum(passes_bytes(kept) for kept in passes if kept) > budget_bytes(
+                budget["gib"], search.model.envoy.device
+            ):
+                passes[len(outputs) - 1] = None
         sweep, suffix = outputs[0]["bytes_per_token"].tolist()
         budget["known"] = {"sweep": sweep, "suffix": suffix}
     return outputs
@@ -232,6 +236,6 @@ def memory_gib(memory: str) -> float:
         gib = float(memory)
     except ValueError:
         gib = 0.0
-    if gib <= 0:
+    if not 0 < gib < math.inf:
         raise UserError("method.memory", f"{memory!r} is neither 'auto' nor a number of GiB")
     return gib

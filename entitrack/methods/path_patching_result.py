@@ -90,7 +90,7 @@ class PathPatchingResult:
     def notes(self) -> Sequence[str]:
         """How to read the tables, and which groups are empty and why."""
         empty = [
-            f"group {found.stage.name} is empty: no head's score is below the noise floor"
+            f"group {found.stage.name} is empty: no head's score is below zero by the noise and its sampling error"
             for found in self.stages
             if not found.heads
         ]

@@ -27,7 +27,7 @@ def stage_needed(model: Model, asked: dict[str, Any]) -> float:
     reading = sorted({layer for layer, _ in asked["receivers"].get("heads", [])})
     total = 0.0
     for layer in range(max(reading, default=layers)):
-        total += prompts * ((1 + heads) * width * hidden + (1 + heads * (layer + 1)) * mlp)
+        total += prompts * ((width + heads * anatomy["d_head"]) * hidden + (1 + heads * (layer + 1)) * mlp)
     if not reading:
         return total + prompts * (1 + layers * heads) * hidden * config.vocab_size
     for layer in reading:

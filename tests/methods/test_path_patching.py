@@ -75,7 +75,7 @@ def test_an_empty_group_leaves_the_later_ones_empty(
     result = found(golden_experiment)
     assert result.circuit.size == 0
     assert set(result.skipped) == {"pos_transmitter", "pos_detector", "struct_reader"}
-    assert any("value_fetcher is empty: no head's score is below the noise" in note for note in result.notes)
+    assert any("value_fetcher is empty: no head's score is below zero by the noise" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

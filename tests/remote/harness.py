@@ -132,7 +132,7 @@ class RecordingRunner(Runner):
         inputs: Iterable[dict[str, Any]],
         settings: dict[str, Any] | None = None,
         total: int = 0,
-        kept: Sequence[dict[str, Any]] = (),
+        kept: Sequence[dict[str, Any] | None] = (),
     ) -> Iterator[dict[str, Any]]:
         for result in super().map(model, function, inputs, settings, total, kept):
             self.results[f"{model.name}.{function.__name__}"].append(result)
