@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,24 @@ def read_circuit(name: str, family: str) -> Circuit:
         groups = tuple(_group(entry) for entry in record["groups"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(str(path), f"not a circuit ({type(error).__name__}: {error})") from error
+    _refuse_ambiguous(groups, str(path))
     return Circuit(groups, record.get("found_on", {}))
 
 
 def _group(entry: Mapping[str, Any]) -> Group:
-    heads = tuple((int(layer), int(head)) for layer, head in entry["heads"])
+    heads = tuple((layer, head) for layer, head in entry["heads"])
+    if not all(type(index) is int for head in heads for index in head):
+        raise TypeError(f"heads of {entry['name']!r} are not all [layer, head] as whole numbers")
     return Group(str(entry["name"]), str(entry["role"]), heads)
+
+
+def _refuse_ambiguous(groups: Sequence[Group], place: str) -> None:
+    """Refuse a circuit without groups, two groups of one name, and a head that a group lists twice."""
+    if not groups:
+        raise UserError(place, "the circuit has no groups")
+    names = [group.name for group in groups]
+    for group in groups:
+        if names.count(group.name) > 1:
+            raise UserError(place, f"two groups are called {group.name!r}")
+        if len(set(group.heads)) < len(group.heads):
+            raise UserError(place, f"group {group.name!r} lists a head twice")

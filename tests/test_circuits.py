@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,9 +37,19 @@ def test_an_unknown_circuit_lists_those_that_ship() -> None:
         read_circuit("nope", "llama-7b")
 
 
-def test_a_file_that_holds_no_circuit_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "c.json").write_text('{"groups": [{"name": "a"}]}')
-    with pytest.raises(UserError, match=r"c\.json: not a circuit"):
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        ([{"name": "a"}], "not a circuit"),
+        ([], "the circuit has no groups"),
+        ([{"name": "a", "role": "last", "heads": [[1.7, 0]]}], "not a circuit .*as whole numbers"),
+        ([{"name": "a", "role": "last", "heads": [[1, 0], [1, 0]]}], "group 'a' lists a head twice"),
+        ([{"name": "a", "role": "last", "heads": []}] * 2, "two groups are called 'a'"),
+    ],
+)
+def test_a_file_that_holds_no_circuit_is_refused(tmp_path: Path, groups: Any, reason: str) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"groups": groups}))
+    with pytest.raises(UserError, match=rf"c\.json: {reason}"):
         read_circuit(str(tmp_path / "c.json"), "tiny")
 
 

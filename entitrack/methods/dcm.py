@@ -94,6 +94,8 @@ def check_settings(settings: Settings) -> None:
     for name in ("draws", "steps", "batch_size", "evaluate_every", "chunk_tokens"):
         if getattr(settings, name) < 1:
             raise UserError(f"method.{name}", f"{getattr(settings, name)} is too few", fix="use 1 or more")
+    if not settings.learning_rate > 0:
+        raise UserError("method.learning_rate", f"{settings.learning_rate} is not above 0")
     if not settings.sparsity:
         raise UserError("method.sparsity", "no weight is given", fix="such as [0.01]")
 
