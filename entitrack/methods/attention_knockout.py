@@ -124,8 +124,9 @@ def run(experiment: Experiment, settings: Settings) -> KnockoutResult:
     batches = replace(experiment, padding="right").encoded(prompts)
     parts: dict[tuple[str, str], list[Tensor]] = {}
     for source, targets in by_source.items():
+        random = Random(f"knockout/{experiment.seed}/{source}") if settings.control else None
         inputs = [
-            block_inputs(experiment, settings, prompts, batch, number, source, targets)
+            block_inputs(experiment, random, prompts, batch, number, source, targets)
             for number, batch in enumerate(batches)
         ]
         label, chunk = f"attention knockout, {source}: {model.name}", {"chunk_tokens": settings.chunk_tokens}
@@ -142,14 +143,14 @@ def run(experiment: Experiment, settings: Settings) -> KnockoutResult:
 
 def block_inputs(
     experiment: Experiment,
-    settings: Settings,
+    random: Random | None,
     prompts: Sequence[Prompt],
     batch: EncodedBatch,
     number: int,
     source: str,
     targets: Sequence[str],
 ) -> dict[str, Any]:
-    """What `knockout_answers` takes for one source and the batch of that number; a random target comes last.
+    """What `knockout_answers` takes for one source and the batch of that number; a target from `random` comes last.
 
     Raises:
         UserError: A target is not before the source.
@@ -160,8 +161,7 @@ def block_inputs(
     for target, positions in zip(targets, hidden, strict=True):
         if not bool((positions < at).all()):
             raise UserError("method.edges", f"{target!r} is not before {source!r}, which sees only what is before it")
-    if settings.control:
-        random = Random(f"knockout/{experiment.seed}/{start}/{source}")
+    if random is not None:
         hidden = torch.cat([hidden, random_positions(random, at, hidden)[None]])
     rivals = alternative_tokens(questions(prompts[start : start + len(batch)]), experiment.family.tokenizer)
     return {"prompts": {**prompt_inputs(batch), "rivals": rivals}, "source": at, "targets": hidden}

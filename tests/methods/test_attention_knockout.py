@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from random import Random
 
 import pytest
@@ -30,6 +31,15 @@ def test_blocking_no_layer_is_the_model(golden_experiment: Experiment) -> None:
     assert [len(table.rows) for table in result.tables] == [5, 5]
 
 
+def test_the_size_of_batches_does_not_matter(golden_experiment: Experiment) -> None:
+    settings = Settings(edges=[Edge("query_label", "prev_query_label")], metric="probability")
+    one, other = (
+        attention_knockout.run(dataclasses.replace(golden_experiment, batch_size=size), settings) for size in (5, 42)
+    )
+    for edge, values in one.by_edge.items():
+        torch.testing.assert_close(values, other.by_edge[edge], atol=1e-5, rtol=0)
+
+
 def test_random_positions_are_before_the_source_and_not_taken() -> None:
     source = torch.tensor([3, 10, 6])
     taken = torch.tensor([[1, 4, 2], [0, 9, 5]])
@@ -46,6 +56,7 @@ def test_random_positions_are_before_the_source_and_not_taken() -> None:
     [
         (Settings(edges=[]), "edges"),
         (Settings(edges=[Edge("query_label", "last")]), "edges"),
+        (Settings(edges=[Edge("last", "query_label")] * 2), "edges"),
         (Settings(edges=[Edge("query_label", "nowhere")]), "edges"),
         (Settings(edges=[Edge("last", "query_label")], metric="recovered"), "metric"),
     ],
