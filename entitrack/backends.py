@@ -234,6 +234,7 @@ class Runner:
         pending = self.backend.start(full, self.store, self.cost)
 
         def finish() -> dict[str, Any]:
+            """Wait for the result, count what it cost, and keep it."""
             result = pending()
             self.cost.units += 1
             self.cost.bytes_up += tensor_bytes(unit.inputs)

@@ -57,10 +57,13 @@ def empty_cache(model: Any, tokens: Int[Tensor, "batch token"]) -> Any:
     return type(own)()
 
 
-def fill_cache(cache: Any, layer: int, keys: Tensor, values: Tensor) -> None:
-    """Give an empty cache's layer its keys and values as they are; its `update` would copy them."""
-    cache.update(keys[:0, :, :0], values[:0, :, :0], layer)
-    cache.layers[layer].keys, cache.layers[layer].values = keys, values
+def filled_cache(kind: Any, entries: dict[int, tuple[Tensor, Tensor]]) -> Any:
+    """A cache of a kind that holds keys and values by layer as they are; its own `update` would copy them."""
+    cache = kind()
+    for layer, (keys, values) in entries.items():
+        cache.update(keys[:0, :, :0], values[:0, :, :0], layer)
+        cache.layers[layer].keys, cache.layers[layer].values = keys, values
+    return cache
 
 
 def answer_probability(

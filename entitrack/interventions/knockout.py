@@ -18,7 +18,7 @@ from torch import Tensor
 from entitrack.interventions.ablation import final_outcomes
 from entitrack.interventions.evaluation import forward_inputs, full_cache
 from entitrack.interventions.packing import finish_heads, mask_layer, pack_inputs
-from entitrack.interventions.sites import Anatomy, layer_at, part, skip_layer
+from entitrack.interventions.sites import Anatomy, layer_at, part
 
 
 def knockout_answers(
@@ -70,8 +70,7 @@ def clean_state(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor]) -> dic
         with model.trace({**forward_inputs(prompts), **full_cache(model, anatomy, prompts["tokens"])}):
             for layer in range(anatomy["n_layers"]):
                 streams.append(layer_at(model, anatomy, layer).input)
-            output = layer_at(model, anatomy, anatomy["n_layers"] - 1).output
-            streams.append(output[0] if anatomy["returns_tuple"] else output)
+            streams.append(layer_at(model, anatomy, anatomy["n_layers"] - 1).output)
             cache = model.output.past_key_values
     keys = [entry.keys for entry in cache.layers]
     return {"streams": streams, "keys": keys, "values": [entry.values for entry in cache.layers], "cache": type(cache)}
@@ -102,7 +101,7 @@ def answer_from(
     with torch.no_grad(), model.trace(inputs["forward"], use_cache=True) as tracer:
         if first <= top:
             for layer in range(first):
-                skip_layer(model, anatomy, layer, stream)
+                layer_at(model, anatomy, layer).skip(stream)
             for layer in range(first, top + 1):
                 mask_layer(model, anatomy, layer, inputs)
             before = layer_at(model, anatomy, top).input[:, -1:]

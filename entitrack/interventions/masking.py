@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.evaluation import fill_cache
+from entitrack.interventions.evaluation import filled_cache
 from entitrack.interventions.packing import finish_heads
 from entitrack.interventions.preparation import prepare
-from entitrack.interventions.sites import Anatomy, head_columns, layer_at, part, skip_layer, unembed
+from entitrack.interventions.sites import Anatomy, head_columns, layer_at, part, unembed
 from entitrack.interventions.suffix import use_mask
 
 
@@ -97,14 +97,12 @@ def piece_logits(
     stream = start_stream(model, anatomy, prepared, piece, masks)
     hidden = stream[:, ends]
     if start < top:
-        cache = prepared["cache_type"]()
-        for layer, (keys, values) in piece["prefix"].items():
-            fill_cache(cache, layer, keys, values)
+        cache = filled_cache(prepared["cache_type"], piece["prefix"])
         windows = anatomy["windows"]
         inputs = {**piece["inputs"], "attention_mask": piece["masks"][windows[top]], "past_key_values": cache}
         with model.trace(inputs, use_cache=True) as tracer:
             for layer in range(start + 1):
-                skip_layer(model, anatomy, layer, stream)
+                layer_at(model, anatomy, layer).skip(stream)
             for layer in range(start + 1, top + 1):
                 if windows[layer] != windows[top]:
                     use_mask(model, anatomy, layer, piece["masks"][windows[layer]])

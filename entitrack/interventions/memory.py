@@ -32,6 +32,7 @@ def allocation_meter() -> Any:
             return result
 
         def count(self, storage: Any) -> None:
+            """Count a storage that is not known yet; those that are gone no longer count."""
             known = self.storages.get(storage._cdata)
             if known is not None and not known[0].expired():
                 return

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import fill_cache
-from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, skip_layer, through
+from entitrack.interventions.evaluation import filled_cache
+from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, through
 from entitrack.interventions.suffix import use_mask
 
 PACKED_TOKENS = 48
@@ -77,12 +77,12 @@ def mask_layer(model: Any, anatomy: Anatomy, layer: int, inputs: dict[str, Any])
 
 def prefix_cache(state: dict[str, Any], rows: Tensor, first_layer: int, lanes: int) -> Any:
     """Keys and values of whole prompts, once for each lane, from `first_layer` on."""
-    cache = state["cache"]()
+    entries = {}
     for layer in range(first_layer, len(state["keys"])):
         keys, values = (state[name][layer] for name in ("keys", "values"))
         index = rows.to(keys.device).repeat_interleave(lanes)
-        fill_cache(cache, layer, keys[index], values[index])
-    return cache
+        entries[layer] = (keys[index], values[index])
+    return filled_cache(state["cache"], entries)
 
 
 def slot_masks(
@@ -150,7 +150,7 @@ def run_layers(
         stream = finish_start(model, anatomy, start, run, live[..., start, :], fill[:, 0, 0])
         flat = stream.reshape(shape[0] * shape[1], shape[2] * shape[3], -1)
         for layer in range(start + 1 if start < top else 0):
-            skip_layer(model, anatomy, layer, flat)
+            layer_at(model, anatomy, layer).skip(flat)
     for layer in range(start + 1, top + 1):
         fill = gather_fill(fills[layer], run["rows"], inputs["slots"])
         mask_layer(model, anatomy, layer, inputs)

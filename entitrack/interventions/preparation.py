@@ -14,7 +14,7 @@ from torch import Tensor
 
 from entitrack.interventions.evaluation import forward_inputs, full_cache
 from entitrack.interventions.sites import Anatomy, at, layer_at, part, position_ids, split_heads
-from entitrack.interventions.suffix import PACKED_TOKENS, prefix_cache, suffix_masks
+from entitrack.interventions.suffix import PACKED_TOKENS, prefix_entries, suffix_masks
 
 PASS = 3e8
 """What a pass through the model costs besides its tokens, in multiply-adds."""
@@ -167,11 +167,9 @@ def make_piece(
     begun = {**clean, "position": first}
     suffix = first[rows, None] + torch.arange(length, device=rows.device)
     ids = position_ids(clean["mask"])[rows].gather(1, suffix)
-    above = range(start + 1, anatomy["n_layers"])
-    prefix = prefix_cache(cache, begun, rows, start + 1)
     offset = (positions - first)[:, rows].T
     places = offset[:, layers[start]].unique(dim=1)
-    if not above:
+    if start == anatomy["n_layers"] - 1:
         places = torch.cat([places, torch.full_like(places[:, :1], length - 1)], 1)
     begins = torch.arange(0, length * pack, length, device=places.device)
     return {
@@ -183,7 +181,7 @@ def make_piece(
             "position_ids": ids.repeat(1, pack),
         },
         "masks": suffix_masks(anatomy, begun, rows, ids, pack, kept["stream"].dtype),
-        "prefix": {layer: (prefix.layers[layer].keys, prefix.layers[layer].values) for layer in above},
+        "prefix": prefix_entries(cache, begun, rows, start + 1),
         **{
             name: values[rows[:, None].to(values.device), suffix.to(values.device)].repeat(1, pack, 1)
             for name, values in kept.items()

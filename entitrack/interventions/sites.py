@@ -33,8 +33,6 @@ class Anatomy(TypedDict):
     post_mlp_norm: str
     parallel: bool
     """The MLP reads the layer's input, not the stream after attention."""
-    returns_tuple: bool
-    """A layer returns a tuple that starts with the residual stream."""
     factorised: bool
     """The parts above are all there is in a layer, so that its end can be computed one token at a time."""
     n_layers: int
@@ -57,11 +55,6 @@ def find(root: Any, path: str) -> Any:
 def layer_at(model: Any, anatomy: Anatomy, layer: int) -> Any:
     """The decoder layer `layer`."""
     return find(model, anatomy["layers"])[layer]
-
-
-def skip_layer(model: Any, anatomy: Anatomy, layer: int, stream: Float[Tensor, "batch token d_model"]) -> None:
-    """Within a trace: do not run a layer, and let `stream` come out of it."""
-    layer_at(model, anatomy, layer).skip((stream, None) if anatomy["returns_tuple"] else stream)
 
 
 def part(model: Any, anatomy: Anatomy, layer: int, name: str) -> Any:

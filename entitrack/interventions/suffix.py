@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, fill_cache
+from entitrack.interventions.evaluation import answer_probability, filled_cache
 from entitrack.interventions.memory import in_pieces
 from entitrack.interventions.sites import (
     Anatomy,
@@ -25,7 +25,6 @@ from entitrack.interventions.sites import (
     part,
     position_ids,
     projection,
-    skip_layer,
     through,
     unembed,
 )
@@ -128,13 +127,13 @@ def rerun(
     inputs = {
         "input_ids": clean["tokens"][rows].gather(1, suffix).repeat(1, pack),
         "position_ids": positions.repeat(1, pack),
-        "past_key_values": prefix_cache(passes["cache"], clean, rows, start),
+        "past_key_values": filled_cache(type(passes["cache"]), prefix_entries(passes["cache"], clean, rows, start)),
         "attention_mask": masks[anatomy["windows"][top]],
     }
     with model.trace(inputs, use_cache=True) as tracer:
         skipped = stream.repeat(1, pack, 1)
         for layer in range(start):
-            skip_layer(model, anatomy, layer, skipped)
+            layer_at(model, anatomy, layer).skip(skipped)
         for layer in range(start, top + 1):
             if anatomy["windows"][layer] != anatomy["windows"][top]:
                 use_mask(model, anatomy, layer, masks[anatomy["windows"][layer]])
@@ -197,16 +196,18 @@ def put_receivers(
     return replaced
 
 
-def prefix_cache(cache: Any, clean: dict[str, Tensor], rows: Int[Tensor, " unit"], start: int) -> Any:
-    """Clean keys and values of the tokens before the suffix, for every unit, from layer `start` on."""
-    prefix = type(cache)()
+def prefix_entries(
+    cache: Any, clean: dict[str, Tensor], rows: Int[Tensor, " unit"], start: int
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Layer, from `start` on -> clean keys and values of the tokens before the suffix, for every unit."""
     end = int(clean["position"][rows].max())
     every = torch.arange(len(clean["position"]), device=rows.device)
+    entries = {}
     for layer in range(start, len(cache.layers)):
         entry = cache.layers[layer]
         index = slice(None) if torch.equal(rows, every) else rows.to(entry.keys.device)
-        fill_cache(prefix, layer, entry.keys[index, :, :end], entry.values[index, :, :end])
-    return prefix
+        entries[layer] = (entry.keys[index, :, :end], entry.values[index, :, :end])
+    return entries
 
 
 def suffix_masks(

@@ -160,6 +160,7 @@ def transplant_outputs(
     own: list[Tensor] = []
 
     def filled() -> Iterator[dict[str, Any]]:
+        """What the base is given for each batch, as soon as the donor has answered it."""
         given = experiment.runner.map(donor, read_heads, asked)
         for question, (sites, numbers), read in zip(asked, found, given, strict=True):
             own.append(read["prediction"])
@@ -190,6 +191,7 @@ def transplant_inputs(
     asked = [{**question, "sites": sites} for question, (sites, _) in zip(prompts, found, strict=True)]
 
     def filled() -> Iterator[dict[str, Any]]:
+        """What the base is given for each batch, as soon as the donor has answered it."""
         given = experiment.runner.map(donor, read_head_inputs, asked)
         for question, (sites, numbers), read in zip(prompts, found, given, strict=True):
             moved = [{**site, "values": {name: read[name][n] for name in "qkv"}} for n, site in enumerate(sites)]

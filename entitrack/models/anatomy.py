@@ -159,7 +159,6 @@ def describe(config: PretrainedConfig, given: Architecture | None = None) -> Ana
         mlp=built.mlp,
         post_mlp_norm=built.post_mlp_norm,
         parallel=parallel,
-        returns_tuple=False,
         factorised=built.factorised,
         n_layers=config.num_hidden_layers,
         n_heads=heads,
