@@ -13,6 +13,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
+from entitrack.limits import check_limits, limited
 from entitrack.methods import (
     activation_patching,
     attention_knockout,
@@ -128,6 +129,27 @@ class TrackingConfig:
     project: str = "entitrack"
 
 
+@dataclass
+class TopConfig:
+    """What is set outside of all sections.
+
+    Attributes:
+        circuit: A circuit's file or name; null takes the base's own.
+        batch_size: Prompts in a session.
+        padding: Side on which shorter prompts are padded.
+        seed: Of everything drawn outside the task.
+        output_dir: Where runs are recorded.
+        store: Where finished sessions are kept; null keeps nothing.
+    """
+
+    circuit: str | None = None
+    batch_size: int = limited(84, least=1)
+    padding: str = "right"
+    seed: int = limited(0, least=0)
+    output_dir: str = "outputs"
+    store: str | None = None
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """A whole configuration, checked."""
@@ -159,10 +181,7 @@ def check(config: DictConfig) -> RunConfig:
     backend_name = _name(config, "backend", BACKENDS)
     tracking = section(config, "tracking", TrackingConfig)
     members = {name: Checkpoint(**dataclasses.asdict(entry)) for name, entry in model.members.items()}
-    if config.padding not in PADDINGS:
-        raise UserError("padding", f"unknown side {config.padding!r}", PADDINGS)
-    if not isinstance(config.batch_size, int) or config.batch_size < 1:
-        raise UserError("batch_size", f"{config.batch_size!r} is not a positive number")
+    top = top_level(config)
     backend = BACKENDS[backend_name]
     family = Family(
         model.name,
@@ -184,11 +203,11 @@ def check(config: DictConfig) -> RunConfig:
         settings=section(config, "method", METHODS[method_name].settings, named=True),
         backend=backend.make(section(config, "backend", backend.settings, named=True)),
         tracking=tracking,
-        circuit=config.circuit,
-        batch_size=config.batch_size,
-        padding=config.padding,
-        seed=config.seed,
-        store=config.store,
+        circuit=top.circuit,
+        batch_size=top.batch_size,
+        padding=top.padding,
+        seed=top.seed,
+        store=top.store,
         plain=_recorded(config),
     )
 
@@ -209,6 +228,20 @@ def _name(config: DictConfig, key: str, known: dict[str, Any]) -> str:
     return str(name)
 
 
+def top_level(config: DictConfig) -> TopConfig:
+    """What is set outside of all sections.
+
+    Raises:
+        UserError: A value is not what its key takes.
+    """
+    names = [entry.name for entry in fields(TopConfig)]
+    known = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
+    top: TopConfig = _as_schema(known, "", TopConfig)
+    if top.padding not in PADDINGS:
+        raise UserError("padding", f"unknown side {top.padding!r}", PADDINGS)
+    return top
+
+
 def section(config: DictConfig, key: str, schema: type, named: bool = False) -> Any:
     """One section of the configuration as an object of its schema.
 
@@ -219,22 +252,32 @@ def section(config: DictConfig, key: str, schema: type, named: bool = False) -> 
         named: The section has a `name` besides the schema's fields.
 
     Raises:
-        UserError: A key is unknown or missing, or a value has the wrong type.
+        UserError: A key is unknown or missing, or a value is not what its key takes.
     """
     given = OmegaConf.to_container(config[key], resolve=True)
     if named and isinstance(given, dict):
         given.pop("name", None)
+    return _as_schema(given, key, schema)
+
+
+def _as_schema(given: Any, key: str, schema: type) -> Any:
+    """Plain values as an object of a schema; `key` is where they are."""
+
+    def place(error: OmegaConfBaseException) -> str:
+        return f"{key}.{error.full_key or error.key or ''}".strip(".")
+
     try:
         empty = OmegaConf.structured(schema)
         OmegaConf.set_readonly(empty, None)
         merged = OmegaConf.merge(empty, given)
         OmegaConf.set_readonly(merged, None)
-        return OmegaConf.to_object(merged)
+        found = OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         known = [entry.name for entry in fields(schema)] if is_dataclass(schema) else []
-        raise UserError(f"{key}.{error.full_key or error.key}", "unknown key", known) from error
+        raise UserError(place(error), "unknown key", known) from error
     except MissingMandatoryValue as error:
-        raise UserError(f"{key}.{error.full_key or error.key}", "has no value", fix="set it") from error
+        raise UserError(place(error), "has no value", fix="set it") from error
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{key}.{error.full_key or error.key or ''}".rstrip("."), reason) from error
+        raise UserError(place(error), str(error).splitlines()[0]) from error
+    check_limits(found, key)
+    return found

@@ -105,6 +105,10 @@ def main() -> None:
         _complain(f"{key[0]}: there is no {key[0]} {key[2]!r}; available: {known}")
     except (HydraException, OmegaConfBaseException) as error:
         _complain(_explain(" ".join(str(error).split())))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(f"cannot use {str(error.filename)!r} ({error.strerror})")
     except KeyboardInterrupt:
         _complain("interrupted", _INTERRUPTED)
 

@@ -61,14 +61,46 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("task.compat=old", r"task\.compat: unknown mode 'old'; available: default, paper"),
         ("task=boxes_file", r"task"),
         ("padding=up", "padding: unknown side 'up'"),
-        ("batch_size=0", "batch_size: 0 is not a positive number"),
-        ("batch_size=few", "batch_size: 'few'"),
+        ("batch_size=0", "^batch_size: 0 is not 1 or more"),
+        ("batch_size=few", "^batch_size: .*few"),
+        ("seed=x", "^seed: .*x"),
+        ("seed=-1", "^seed: -1 is not 0 or more"),
+        ("store=[1]", "^store: "),
+        ("model.attention=nope", "^model.attention: unknown implementation 'nope'; available: sdpa, eager"),
+        ("task.count=0", "^task.count: 0 is not 1 or more"),
+        ("backend=ndif backend.in_flight=0", "^backend.in_flight: 0 is not 1 or more"),
+        ("backend=ndif backend.max_jobs=-1", "^backend.max_jobs: -1 is not 0 or more"),
+        ("task=boxes_file task.path=x task.count=-3", "^task.count: -3 is not 0 or more"),
+        ("method=path_patching method.verify=-3", "^method.verify: -3 is not 0 or more"),
+        ("method=path_patching method.stages.0.size=-2", "^method.stages.0.size: -2 is not 0 or more"),
+        ("method=path_patching method.choose.threshold=-1", "^method.choose.threshold: -1 is not 0 or more"),
+        ("method=path_patching method.choose.rate=1", "^method.choose.rate: 1 is not above 0 and below 1"),
+        ("method=attribution method.top=0", "^method.top: 0 is not 1 or more"),
+        ("method=positions method.enough=-1", "^method.enough: -1 is not above 0"),
+        ("method=desiderata method.prompt=-1", "^method.prompt: -1 is not 0 or more"),
+        ("method=minimality method.threshold=nan", "^method.threshold: nan is not a finite number"),
+        ("method=minimality method.share=1.5", "^method.share: 1.5 is not 0 or more and 1 or less"),
+        ("method=completeness method.share=0", "^method.share: 0 is not above 0 and 1 or less"),
+        ("method=faithfulness method.random_circuits=-1", "^method.random_circuits: -1 is not 0 or more"),
+        ("method=dcm method.draws=0", "^method.draws: 0 is not 1 or more"),
+        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1 is not 0 or more"),
+        ("method=dcm method.learning_rate=inf", "^method.learning_rate: inf is not above 0"),
     ],
 )
 def test_what_is_wrong_is_named(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        check(compose(override))
+        check(compose(*override.split()))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("nope", "^model.device: unknown device 'nope'; available: auto, cpu"), ("cuda:99", "'cuda:99' is not there")],
+)
+def test_a_device_that_is_not_there_is_named(device: str, message: str) -> None:
+    family = check(compose(f"model.device={device}")).family
+    with pytest.raises(UserError, match=message):
+        family.load(family.base)
 
 
 def test_configuration_is_found_beside_or_inside_the_package() -> None:

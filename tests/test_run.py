@@ -56,6 +56,18 @@ def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launch:
     return start
 
 
+@pytest.mark.parametrize("key", ["output_dir", "store"])
+def test_a_folder_that_cannot_be_made_is_named(
+    launch: Launch, golden_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    overrides = ["method=cmap", "tracking=disabled", f"{key}={tmp_path / 'file' / 'within'}"]
+    assert launch(*overrides, *golden_overrides) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"entitrack: cannot use '{tmp_path / 'file'}")
+    assert "Not a directory" in error
+
+
 def only_run(folder: Path, method: str) -> Path:
     (found,) = [path.parent for path in (folder / "outputs" / method).rglob("result.json")]
     return found

@@ -104,9 +104,6 @@ def prepare(
         UserError: Prompts differ in length, or roles in their order; or a setting is not known.
     """
     ablation = pick(Ablation, settings.ablation, "method.ablation")
-    for name in ("mean_count", "circuits_per_session", "chunk_tokens"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"method.{name}", f"{getattr(settings, name)} is too few", fix="use 1 or more")
     batches = [
         encode(prompts[start : start + experiment.batch_size], experiment.family.tokenizer, experiment.padding)
         for start in range(0, len(prompts), experiment.batch_size)
@@ -207,8 +204,6 @@ def background_batches(experiment: Experiment, count: int, length: int) -> list[
     Raises:
         UserError: They have another length.
     """
-    if count < 1:
-        raise UserError("method.mean_count", f"{count} prompts are too few")
     prompts = experiment.task.backgrounds(count)
     starts = range(0, count, experiment.batch_size)
     encoded = [encode(prompts[at : at + experiment.batch_size], experiment.family.tokenizer) for at in starts]

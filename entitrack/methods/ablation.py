@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from entitrack.errors import UserError
+from entitrack.limits import limited
 
 
 class Ablation(Enum):
@@ -61,9 +62,9 @@ class AblationSettings:
     ablation: str = "mean"
     metric: str = "accuracy"
     compat: str = "default"
-    mean_count: int = 504
-    circuits_per_session: int = 1024
-    chunk_tokens: int = 8192
+    mean_count: int = limited(504, least=1)
+    circuits_per_session: int = limited(1024, least=1)
+    chunk_tokens: int = limited(8192, least=1)
 
 
 Choice = TypeVar("Choice", bound=Enum)

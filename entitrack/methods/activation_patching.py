@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
-from entitrack.errors import UserError
 from entitrack.interventions.masking import masked_answers
+from entitrack.limits import limited
 from entitrack.masks import read_masks
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.methods.pairs import (
@@ -53,8 +53,8 @@ class Settings:
     desiderata: list[str] = field(default_factory=lambda: ["paper"])
     groups: list[str] = field(default_factory=list)
     masks: str = ""
-    repeats: int = 3
-    chunk_tokens: int = 8192
+    repeats: int = limited(3, least=1)
+    chunk_tokens: int = limited(8192, least=1)
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,6 @@ class ActivationPatchingResult:
 
 def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
     """Patch every group in every model, for every desideratum and draw."""
-    if settings.repeats < 1:
-        raise UserError("method.repeats", f"{settings.repeats} repeats are too few")
     rules = find_desiderata(settings.desiderata)
     circuit = experiment.circuit(experiment.base())
     if settings.groups:

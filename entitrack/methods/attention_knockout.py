@@ -13,6 +13,7 @@ from torch import Tensor
 
 from entitrack.errors import UserError
 from entitrack.interventions.knockout import knockout_answers
+from entitrack.limits import limited
 from entitrack.methods.ablated import questions
 from entitrack.methods.ablation import Metric, Outcomes, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs, role_positions
@@ -52,7 +53,7 @@ class Settings:
     edges: list[Edge] = field(default_factory=list)
     control: bool = True
     metric: str = "accuracy"
-    chunk_tokens: int = 8192
+    chunk_tokens: int = limited(8192, least=1)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.interventions.attribution import attribution_effects
+from entitrack.limits import limited
 from entitrack.methods import path_patching
 from entitrack.methods.experiment import Experiment, Table
 from entitrack.methods.selection import Choice
@@ -35,7 +36,7 @@ class Settings:
     model: str = ""
     prompts: str = "right"
     stages: list[Stage] = field(default_factory=list)
-    top: int = 5
+    top: int = limited(5, least=1)
     memory: str = "auto"
 
 

@@ -135,6 +135,8 @@ def check_settings(settings: Settings) -> None:
     """
     if settings.form not in WHAT_MOVES:
         raise UserError("method.form", f"unknown form {settings.form!r}", WHAT_MOVES)
+    if not settings.components:
+        raise UserError("method.components", "there are none", COMPONENTS)
     for moved in settings.components:
         if moved not in COMPONENTS:
             raise UserError("method.components", f"unknown component {moved!r}", COMPONENTS)

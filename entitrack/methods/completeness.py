@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, count_heads
-from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.methods.ablated import prepare
 from entitrack.methods.ablation import AblationSettings, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
@@ -31,8 +31,8 @@ class Settings(AblationSettings):
     """
 
     model: str = ""
-    random_sets: int = 40
-    share: float = 0.5
+    random_sets: int = limited(40, least=0)
+    share: float = limited(0.5, above=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,6 @@ class CompletenessResult:
 def run(experiment: Experiment, settings: Settings) -> CompletenessResult:
     """Remove each group, and random sets, from the circuit and from the model."""
     metric = pick(Metric, settings.metric, "method.metric")
-    if settings.random_sets < 0:
-        raise UserError("method.random_sets", f"{settings.random_sets} is below 0")
-    if not 0 < settings.share <= 1:
-        raise UserError("method.share", f"{settings.share} is not a probability above 0")
     model = experiment.family.load(settings.model or experiment.family.base, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()

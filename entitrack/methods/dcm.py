@@ -18,6 +18,7 @@ from entitrack.circuits import Group
 from entitrack.errors import UserError
 from entitrack.interventions.dcm import train_masks
 from entitrack.interventions.masking import masked_answers
+from entitrack.limits import limited, limits
 from entitrack.methods.dcm_data import Splits, batch_inputs, split
 from entitrack.methods.dcm_result import DcmResult, Trained
 from entitrack.methods.experiment import Experiment
@@ -50,19 +51,20 @@ class Settings:
     model: str = ""
     desiderata: list[str] = field(default_factory=lambda: ["paper"])
     groups: list[str] = field(default_factory=list)
-    sparsity: list[float] = field(default_factory=lambda: [0.01])
-    draws: int = 1
-    steps: int = 48
-    batch_size: int = 32
-    learning_rate: float = 0.1
-    evaluate_every: int = 4
-    patience: int = 4
-    chunk_tokens: int = 8192
+    sparsity: list[float] = field(default_factory=lambda: [0.01], metadata=limits(least=0))
+    draws: int = limited(1, least=1)
+    steps: int = limited(48, least=1)
+    batch_size: int = limited(32, least=1)
+    learning_rate: float = limited(0.1, above=0)
+    evaluate_every: int = limited(4, least=1)
+    patience: int = limited(4, least=0)
+    chunk_tokens: int = limited(8192, least=1)
 
 
 def run(experiment: Experiment, settings: Settings) -> DcmResult:
     """Train and test the masks of every group and desideratum; those of one group and desideratum go together."""
-    check_settings(settings)
+    if not settings.sparsity:
+        raise UserError("method.sparsity", "no weight is given", fix="such as [0.01]")
     rules = find_desiderata(settings.desiderata)
     base = experiment.base()
     model = experiment.family.load(settings.model, "method.model") if settings.model else base
@@ -83,21 +85,6 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
     }
     test = next(iter(splits.values())).test_clusters
     return DcmResult(model.name, tuple(groups), tuple(rule.name for rule in rules), tuple(trained), test, found_on)
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuse numbers that nothing can be trained with.
-
-    Raises:
-        UserError: Naming the key.
-    """
-    for name in ("draws", "steps", "batch_size", "evaluate_every", "chunk_tokens"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"method.{name}", f"{getattr(settings, name)} is too few", fix="use 1 or more")
-    if not settings.learning_rate > 0:
-        raise UserError("method.learning_rate", f"{settings.learning_rate} is not above 0")
-    if not settings.sparsity:
-        raise UserError("method.sparsity", "no weight is given", fix="such as [0.01]")
 
 
 def _draw(experiment: Experiment, settings: Settings, rule: Desideratum, prompts: Sequence[Any]) -> Splits:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.methods.experiment import Cell, Experiment, Table
 from entitrack.methods.pairs import box_prompts, draw_pairs, task_compat
 from entitrack.tasks.desiderata import Desideratum, DesideratumPair, find_desiderata
@@ -24,7 +26,7 @@ class Settings:
     """
 
     desiderata: list[str] = field(default_factory=lambda: ["all"])
-    prompt: int = 0
+    prompt: int = limited(0, least=0)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def run(experiment: Experiment, settings: Settings) -> DesiderataResult:
     """Draw one pair of each desideratum. No model is run."""
     rules = find_desiderata(settings.desiderata)
     prompts, compat = box_prompts(experiment), task_compat(experiment)
-    number = settings.prompt % len(prompts)
-    examples = {rule.name: draw_pairs(rule, prompts, experiment.seed, compat)[number] for rule in rules}
+    if settings.prompt >= len(prompts):
+        raise UserError("method.prompt", f"there is no prompt {settings.prompt}", [f"0 to {len(prompts) - 1}"])
+    examples = {rule.name: draw_pairs(rule, prompts, experiment.seed, compat)[settings.prompt] for rule in rules}
     return DesiderataResult({rule.name: _meaning(rule) for rule in rules}, examples)
 
 

@@ -15,7 +15,7 @@ from entitrack.interventions.evaluation import answer
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs
 from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate
-from entitrack.tasks.boxes import Boxes
+from entitrack.tasks.boxes import Boxes, check_boxes
 from entitrack.tasks.prompts import Prompt, Task
 
 
@@ -118,6 +118,8 @@ def _tasks(task: Task, boxes: Sequence[int]) -> list[Task]:
         return [task]
     if not isinstance(task, Boxes):
         raise UserError("method.boxes", f"task {task.name!r} has its own prompts", fix="leave it empty")
+    for count in boxes:
+        check_boxes(count, "method.boxes")
     return [dataclasses.replace(task, boxes=count) for count in boxes]
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit
-from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.methods.ablated import Ablated, prepare
 from entitrack.methods.ablation import AblationSettings, Compat, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
@@ -30,7 +30,7 @@ class Settings(AblationSettings):
     """
 
     models: list[str] = field(default_factory=list)
-    random_circuits: int = 100
+    random_circuits: int = limited(100, least=0)
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,6 @@ class FaithfulnessResult:
 def run(experiment: Experiment, settings: Settings) -> FaithfulnessResult:
     """Run the circuit, the whole model and random circuits, on every model."""
     metric = pick(Metric, settings.metric, "method.metric")
-    if settings.random_circuits < 0:
-        raise UserError("method.random_circuits", f"{settings.random_circuits} is below 0")
     compat = pick(Compat, settings.compat, "method.compat")
     circuit = experiment.circuit(experiment.base())
     prompts = experiment.task.prompts()

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
-from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.methods.ablated import prepare
 from entitrack.methods.ablation import AblationSettings, Compat, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
@@ -34,8 +34,8 @@ class Settings(AblationSettings):
     """
 
     model: str = ""
-    share: float = 0.3
-    threshold: float = 0.01
+    share: float = limited(0.3, least=0, most=1)
+    threshold: float = limited(0.01)
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,6 @@ def run(experiment: Experiment, settings: Settings) -> MinimalityResult:
     """Score every head within its group, and prune the circuit."""
     metric = pick(Metric, settings.metric, "method.metric")
     compat = pick(Compat, settings.compat, "method.compat")
-    if not 0 <= settings.share <= 1:
-        raise UserError("method.share", f"{settings.share} is not a share", ["0 to 1"])
     model = experiment.family.load(settings.model or experiment.family.base, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()

@@ -23,6 +23,7 @@ from entitrack.interventions.memory import budget_bytes
 from entitrack.interventions.naive import naive_effects
 from entitrack.interventions.passes import passes_bytes
 from entitrack.interventions.path_patching import path_effects
+from entitrack.limits import limited
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs
 from entitrack.methods.path_patching_result import PathPatchingResult, StageResult
 from entitrack.methods.selection import Choice, check_choice, select
@@ -58,7 +59,7 @@ class Settings:
     stages: list[Stage] = field(default_factory=list)
     choose: Choice = field(default_factory=Choice)
     memory: str = "auto"
-    verify: int = 0
+    verify: int = limited(0, least=0)
     screen: str = ""
 
 

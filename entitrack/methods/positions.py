@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.errors import UserError
 from entitrack.interventions.live_positions import live_position_answers
+from entitrack.limits import limited
 from entitrack.methods.ablated import Ablated, prepare, questions
 from entitrack.methods.ablation import AblationSettings, Metric, Outcomes, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
@@ -39,8 +39,8 @@ class Settings(AblationSettings):
     """
 
     model: str = ""
-    most: int = 6
-    enough: float = 0.95
+    most: int = limited(6, least=1)
+    enough: float = limited(0.95, above=0)
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,6 @@ class PositionsResult:
 def run(experiment: Experiment, settings: Settings) -> PositionsResult:
     """Grow the set of live places."""
     metric = pick(Metric, settings.metric, "method.metric")
-    if settings.most < 1:
-        raise UserError("method.most", f"{settings.most} places are too few")
     model = experiment.family.load(settings.model or experiment.family.base, "method.model")
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, (), settings, prompts)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.models.anatomy import Head
 from entitrack.stats import bootstrap_means, standard_error
 
@@ -41,8 +42,8 @@ class Choice:
     """
 
     by: str = "count"
-    threshold: float = 0.02
-    rate: float = 0.05
+    threshold: float = limited(0.02, least=0)
+    rate: float = limited(0.05, above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,6 @@ def check_choice(choice: Choice) -> None:
     """
     if choice.by not in list(By):
         raise UserError("method.choose.by", f"unknown way {choice.by!r}", list(By))
-    if not 0 < choice.rate < 1:
-        raise UserError("method.choose.rate", f"{choice.rate} is not between 0 and 1")
 
 
 def select(

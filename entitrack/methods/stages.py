@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.methods.experiment import Experiment, prompt_inputs, role_positions
 from entitrack.models.anatomy import Head, kv_groups
 from entitrack.models.family import Model
@@ -40,7 +41,7 @@ class Stage:
     role: str = "???"
     component: str = LOGITS
     receivers: str = ""
-    size: int = 4
+    size: int = limited(4, least=0)
 
 
 def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ZOO = Path(__file__).parent / "zoo"
+ATTENTIONS = ("sdpa", "eager")
 _ZOO_SCHEME = "zoo://"
 _WHOLE_FILE = 1 << 26
 
@@ -84,8 +85,10 @@ class Family:
     _loaded: dict[str, Model] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a base that is not a member."""
+        """Refuse a base that is not a member, and attention that takes no mask of its own for each layer."""
         self.checkpoint(self.base, "model.base")
+        if self.attention not in ATTENTIONS:
+            raise UserError("model.attention", f"unknown implementation {self.attention!r}", ATTENTIONS)
 
     def checkpoint(self, name: str, place: str) -> Checkpoint:
         """Where the weights of a member are.
@@ -167,13 +170,18 @@ def pick_device(name: str) -> str:
     """The device to run on; `auto` takes an accelerator where there is one.
 
     Raises:
-        UserError: The device is not there.
+        UserError: There is no such device, or not here.
     """
     if name == "auto":
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError("model.device", f"unknown device {name!r}", ["auto", "cpu", "cuda", "cuda:0", "mps"]) from error
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 0):
         raise UserError("model.device", f"{name!r} is not there", fix="use model.device=cpu")
     return name
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nnsight.schema.config import CONFIG
 
 from entitrack.errors import UserError
+from entitrack.limits import limited
 
 
 @dataclass
@@ -30,15 +31,15 @@ class Settings:
 
     host: str | None = None
     key: str | None = None
-    in_flight: int = 4
-    timeout_s: float = 3600.0
-    retries: int = 6
-    backoff_s: float = 1.0
-    poll_s: float = 0.5
+    in_flight: int = limited(4, least=1)
+    timeout_s: float = limited(3600.0, above=0)
+    retries: int = limited(6, least=0)
+    backoff_s: float = limited(1.0, least=0)
+    poll_s: float = limited(0.5, above=0)
     check_versions: bool = True
-    max_jobs: int | None = None
-    max_upload_bytes: int | None = None
-    max_seconds: float | None = None
+    max_jobs: int | None = limited(None, least=0)
+    max_upload_bytes: int | None = limited(None, least=0)
+    max_seconds: float | None = limited(None, least=0)
 
     @property
     def address(self) -> str:
@@ -51,16 +52,10 @@ class Settings:
         return self.key or os.environ.get("NDIF_API_KEY") or CONFIG.API.APIKEY or ""
 
     def check(self) -> None:
-        """Refuse settings that cannot work.
+        """Refuse an address that is none.
 
         Raises:
             UserError: Naming the key.
         """
         if not self.address.startswith(("http://", "https://")):
             raise UserError("backend.host", f"{self.address!r} is not an address", fix="start it with https://")
-        for name in ("in_flight", "timeout_s", "poll_s"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"backend.{name}", f"{getattr(self, name)} is not a positive number")
-        for name in ("retries", "backoff_s", "max_jobs", "max_upload_bytes", "max_seconds"):
-            if (getattr(self, name) or 0) < 0:
-                raise UserError(f"backend.{name}", f"{getattr(self, name)} is negative")

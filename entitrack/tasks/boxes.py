@@ -13,6 +13,7 @@ from random import Random
 from typing import ClassVar
 
 from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Pair, Span
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
@@ -157,6 +158,17 @@ def draw_context(
             return context
 
 
+def check_boxes(boxes: int, place: str) -> None:
+    """Refuse a number of boxes that no prompt and counterfactual can have.
+
+    Raises:
+        UserError: `place` is the config key that named it.
+    """
+    most = (len(LABELS) - 1) // 2
+    if not 1 <= boxes <= most:
+        raise UserError(place, f"{boxes} boxes do not leave letters for a counterfactual", [f"1 to {most}"])
+
+
 def check_compat(compat: str) -> None:
     """Refuse a compatibility mode that does not exist.
 
@@ -180,7 +192,7 @@ class Boxes:
         split: `test` or `train`, see `held_out`.
     """
 
-    count: int = 210
+    count: int = limited(210, least=1)
     boxes: int = 7
     seed: int = 0
     compat: str = "default"
@@ -194,12 +206,7 @@ class Boxes:
         Raises:
             UserError: Naming the key.
         """
-        if self.count < 1:
-            raise UserError("task.count", f"{self.count} prompts are too few")
-        most = (len(LABELS) - 1) // 2
-        if not 1 <= self.boxes <= most:
-            problem = f"{self.boxes} boxes do not leave letters for a counterfactual"
-            raise UserError("task.boxes", problem, [f"1 to {most}"])
+        check_boxes(self.boxes, "task.boxes")
         check_compat(self.compat)
         if self.split not in SPLITS:
             raise UserError("task.split", f"unknown split {self.split!r}", SPLITS)

@@ -12,6 +12,7 @@ from random import Random
 from typing import ClassVar
 
 from entitrack.errors import UserError
+from entitrack.limits import limited
 from entitrack.tasks.boxes import (
     ROLES,
     Box,
@@ -80,7 +81,7 @@ class BoxesFile:
     """
 
     path: str
-    count: int = 0
+    count: int = limited(0, least=0)
     seed: int = 0
     compat: str = "default"
     name: ClassVar[str] = "boxes_file"

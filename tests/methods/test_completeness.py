@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from entitrack.circuits import Circuit
-from entitrack.errors import UserError
 from entitrack.methods import completeness, faithfulness
 from entitrack.methods.experiment import Experiment
 from tests.methods.test_faithfulness import with_circuit
@@ -40,8 +38,3 @@ def test_random_sets_are_of_the_circuit(golden_circuit: Circuit) -> None:
     assert min(sizes) > 0
     assert abs(sum(sizes) / len(sizes) - golden_circuit.size / 2) < 0.5
     assert sets == completeness.random_sets(golden_circuit, 200, 0.5, seed=3)
-
-
-def test_a_share_that_is_none_is_refused(golden_experiment: Experiment) -> None:
-    with pytest.raises(UserError, match=r"method\.share"):
-        completeness.run(golden_experiment, completeness.Settings(share=0.0))

@@ -126,7 +126,6 @@ def test_published_positions_are_the_clean_prompts_own(experiment: Experiment, g
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dcm.Settings(draws=0), "method.draws: 0 is too few"),
         (dcm.Settings(sparsity=[]), "method.sparsity: no weight"),
         (dcm.Settings(groups=["nobody"]), "no group 'nobody'"),
         (dcm.Settings(desiderata=["nothing_such"]), "no desideratum 'nothing_such'"),

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, read_circuit
-from entitrack.errors import UserError
 from entitrack.methods import head_removal, minimality
 from entitrack.methods.ablated import Ablated
 from entitrack.methods.ablation import AblationSettings, Compat, Metric
@@ -125,8 +124,3 @@ def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: P
     everything = minimality.run(experiment, minimality.Settings(mean_count=42, threshold=-math.inf))
     assert everything.circuit.groups == golden_circuit.groups
     assert torch.equal(everything.before, everything.after)
-
-
-def test_a_share_out_of_range_is_refused(golden_experiment: Experiment) -> None:
-    with pytest.raises(UserError, match=r"method\.share"):
-        minimality.run(golden_experiment, minimality.Settings(share=1.5))

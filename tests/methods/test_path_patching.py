@@ -175,7 +175,6 @@ def test_screening_scores_its_share_exactly(golden_experiment: Experiment) -> No
         ({"memory": "much"}, r"method\.memory: 'much' is neither 'auto' nor"),
         ({"prompts": "some"}, r"method\.prompts: unknown choice 'some'; available: right, all"),
         ({"choose": Choice(by="taste")}, r"method\.choose\.by: unknown way 'taste'; available: count, threshold, fdr"),
-        ({"choose": Choice(rate=2)}, r"method\.choose\.rate"),
         ({"model": "nope"}, r"method\.model: family 'golden' has no member 'nope'"),
     ],
 )

@@ -73,7 +73,6 @@ def test_train_and_test_contexts_are_disjoint() -> None:
     ("settings", "place"),
     [
         ({"boxes": 13}, "boxes"),
-        ({"count": 0}, "count"),
         ({"split": "x"}, "split"),
         ({"compat": "x"}, "compat"),
     ],
