@@ -83,7 +83,7 @@ class PathPatchingResult:
             )
             for found in self.stages
         )
-        columns = ("stage", "scored", "chosen", "noise", "rank overlap", "peak memory", "from naive")
+        columns = ("stage", "scored", "chosen", "noise", "rank overlap", "largest piece", "from naive")
         return Table("Stages", columns, rows)
 
     @property

@@ -20,10 +20,16 @@ def plot(result: Any) -> Figure | None:
     return None
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 7, height: float = 3.2) -> tuple[Figure, Any]:
-    """A figure that needs no display, and its axes `[row, column]`."""
+def blank(width: float, height: float) -> Figure:
+    """A figure that needs no display, in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def new_figure(rows: int = 1, columns: int = 1, width: float = 7, height: float = 3.2) -> tuple[Figure, Any]:
+    """A figure that needs no display, and its axes `[row, column]`."""
+    figure = blank(width, height)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 

@@ -12,9 +12,9 @@ from entitrack.stats import estimate
 @plot.register
 def _(result: CmapResult) -> Figure:
     """Accuracy of base, donor and each transplant, with intervals."""
-    figure, axes = new_figure()
-    axis = axes[0, 0]
     names = ["base", "donor", *result.heads]
+    figure, axes = new_figure(height=1.2 + 0.29 * len(names))
+    axis = axes[0, 0]
     found = [estimate(result.correct[name].float(), result.clusters) for name in names]
     values = [entry.value for entry in found]
     colors = [BASE, DONOR] + [ACCENT] * len(result.heads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import torch
 from matplotlib.figure import Figure
 
@@ -12,8 +14,8 @@ from entitrack.stats import estimate
 
 @plot.register
 def _(result: CompletenessResult) -> Figure:
-    """F(C\\K) against F(M\\K), a point a set: groups with intervals and names, random sets as dots; and y = x."""
-    figure, axes = new_figure(width=4.6, height=4.2)
+    """F(C\\K) against F(M\\K), a point a set: groups with intervals, random sets as dots; and y = x."""
+    figure, axes = new_figure(width=6.4, height=4.2)
     axis = axes[0, 0]
     whole, left = result.rest.double().mean(1), result.left.double().mean(1)
     both = torch.cat([whole, left])
@@ -21,15 +23,14 @@ def _(result: CompletenessResult) -> Figure:
     axis.plot(ends, ends, "--", color=BASE, linewidth=1, label="y = x: complete")
     random = [name.startswith("random") for name in result.names]
     axis.plot(whole[random], left[random], "o", color=BASE, markersize=4, label="random sets")
-    for index, name in enumerate(result.names):
-        if random[index]:
-            continue
+    groups = [index for index, is_random in enumerate(random) if not is_random]
+    for index, marker in zip(groups, cycle("os^Dv<>P*X"), strict=False):
         across, up = (estimate(values[index], result.clusters) for values in (result.rest, result.left))
         bars = {"xerr": error_bars([across]), "yerr": error_bars([up])}
-        axis.errorbar(across.value, up.value, fmt="o", color=ACCENT, capsize=2, linewidth=1, **bars)
-        axis.annotate(name, (across.value, up.value), (5, 5), textcoords="offset points", fontsize=8)
+        label = f"without {result.names[index]}"
+        axis.errorbar(across.value, up.value, fmt=marker, color=ACCENT, capsize=2, linewidth=1, label=label, **bars)
     axis.set_xlabel(f"F(M\\K): {result.metric.value}")
     axis.set_ylabel(f"F(C\\K): {result.metric.value}")
     axis.set_title(f"Completeness in {result.model}", fontsize=10)
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure

@@ -7,28 +7,40 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from entitrack.methods.dcm_result import DcmResult
-from entitrack.report.figures.canvas import new_figure, plot
+from entitrack.report.figures.canvas import blank, plot
 
 
 @plot.register
 def _(result: DcmResult) -> Figure:
-    """Left: test accuracy of the chosen masks, with heads kept of heads there; right: validation accuracy by step."""
+    """Test accuracy of the chosen masks, with heads taken of heads there; and, a panel a group, how they came."""
     groups, rules = [group.name for group in result.groups], result.desiderata
-    figure, axes = new_figure(1, 2, width=5 + 1.1 * len(rules), height=1.8 + 0.6 * len(groups))
-    _heat_map(axes[0, 0], result, groups, rules)
-    axis = axes[0, 1]
-    colors = {rule: f"C{number % 10}" for number, rule in enumerate(rules)}
-    styles = dict(zip(groups, ("-", "--", "-.", ":") * len(groups), strict=False))
-    for mask in result.trained:
-        label = f"{mask.group}, {mask.desideratum}" if mask is result.chosen(mask.group, mask.desideratum) else None
-        curve = (mask.history["validated_at"].numpy(), mask.history["validated"].numpy())
-        axis.plot(*curve, styles[mask.group], color=colors[mask.desideratum], label=label, linewidth=1)
-    axis.set_xlabel("step")
-    axis.set_ylabel("validation targets answered")
-    axis.set_ylim(-0.02, 1.02)
-    if len(groups) * len(rules) <= 12:
-        axis.legend(fontsize=5, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.2))
+    trained = list(dict.fromkeys(mask.group for mask in result.trained))
+    figure = blank(width=1.8 + 0.9 * len(rules) + 2.2 * len(trained), height=1.8 + 0.5 * max(3, len(groups)))
+    widths = (1.8 + 0.9 * len(rules), 2.2 * max(1, len(trained)))
+    heat_map, curves = figure.subfigures(1, 2, squeeze=False, width_ratios=widths)[0]
+    _heat_map(heat_map.subplots(), result, groups, rules)
+    if trained:
+        panels = curves.subplots(1, len(trained), sharey=True, squeeze=False)[0]
+        _learning_curves(curves, dict(zip(trained, panels, strict=True)), result)
     return figure
+
+
+def _learning_curves(curves: Any, panels: dict[str, Any], result: DcmResult) -> None:
+    """Validation accuracy by step, a colour a desideratum; other weights and draws than the chosen ones are faint."""
+    colors = {rule: f"C{number % 10}" for number, rule in enumerate(result.desiderata)}
+    for mask in result.trained:
+        chosen = mask is result.chosen(mask.group, mask.desideratum)
+        steps, values = (mask.history[name].numpy() for name in ("validated_at", "validated"))
+        style = {"color": colors[mask.desideratum], "alpha": 1 if chosen else 0.3}
+        panels[mask.group].plot(steps, values, marker=".", linewidth=1, **style)
+    for name, axis in panels.items():
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("step", fontsize=8)
+    first = next(iter(panels.values()))
+    first.set_ylim(-0.02, 1.02)
+    first.set_ylabel("validation targets answered", fontsize=8)
+    handles = [first.plot([], [], color=color)[0] for color in colors.values()]
+    curves.legend(handles, colors, loc="outside lower center", ncols=max(1, len(panels)), fontsize=7)
 
 
 def _heat_map(axis: Any, result: DcmResult, groups: list[str], rules: tuple[str, ...]) -> None:
