@@ -14,10 +14,7 @@ from torch import Tensor
 
 from entitrack.interventions.evaluation import filled_cache
 from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, through
-from entitrack.interventions.suffix import use_mask
-
-PACKED_TOKENS = 48
-"""Runs are packed side by side in one row up to this many tokens."""
+from entitrack.interventions.suffix import lanes_and_pack, use_mask
 
 
 def pack_inputs(
@@ -49,8 +46,7 @@ def pack_inputs(
         to lanes and packs unless one entry serves all; `masks`, see `slot_masks`.
     """
     length = slots.shape[2]
-    pack = max(1, min(n_runs, PACKED_TOKENS // length))
-    lanes = -(-n_runs // pack)
+    lanes, pack = lanes_and_pack(n_runs, length)
     shape = (slots.shape[0], lanes, pack, length)
     if slots.shape[1] == 1:
         slots = slots[:, None]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from entitrack.interventions.evaluation import forward_inputs, full_cache
 from entitrack.interventions.sites import Anatomy, at, layer_at, part, position_ids, split_heads
-from entitrack.interventions.suffix import PACKED_TOKENS, prefix_entries, suffix_masks
+from entitrack.interventions.suffix import lanes_and_pack, prefix_entries, suffix_masks
 
 PASS = 3e8
 """What a pass through the model costs besides its tokens, in multiply-adds."""
@@ -127,8 +127,7 @@ def suffix_jobs(
             groups.append((length, [rows]))
     jobs = []
     for length, parts in groups:
-        pack = max(1, min(n_masks, PACKED_TOKENS // length))
-        lanes = -(-n_masks // pack)
+        lanes, pack = lanes_and_pack(n_masks, length)
         for rows in torch.cat(parts).split(max(1, chunk // (length * pack * lanes))):
             jobs.append({"rows": rows, "length": length, "pack": pack, "lanes": lanes})
     return jobs

@@ -33,6 +33,12 @@ PACKED_TOKENS = 64
 """Variants are packed side by side in one row up to this many tokens."""
 
 
+def lanes_and_pack(count: int, length: int) -> tuple[int, int]:
+    """How many rows a number of variants takes, each of `length` tokens, and how many stand in a row, evenly."""
+    lanes = -(-count // max(1, PACKED_TOKENS // length))
+    return lanes, -(-count // lanes)
+
+
 def rerun_suffixes(
     model: Any,
     anatomy: Anatomy,
@@ -87,8 +93,7 @@ def suffix_job(
     receivers: dict[str, Any], received: dict[int, Tensor], rows: Tensor, variants: Tensor, start: int, length: int
 ) -> dict[str, Any]:
     """The units of a rerun: `rows` `[unit]`, the prompt of each, and `variants` `[unit, pack]`."""
-    pack = max(1, min(len(variants), PACKED_TOKENS // length))
-    lanes = -(-len(variants) // pack)
+    lanes, pack = lanes_and_pack(len(variants), length)
     filled = torch.cat([variants, variants[-1:].expand(lanes * pack - len(variants))]).view(lanes, pack)
     heads = {layer: [head for where, head in receivers["heads"] if where == layer] for layer in received}
     return {
