@@ -9,7 +9,7 @@ python jobs/bench.py dcm --models 12-layer --steps 8 --masks 1 4
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from entitrack.models.family import Model
 TINY = "tiny"
 TOKENS = 54
 RATE, SPARSITY = 0.1, 0.01
+MOST_STEPS = 64
 _TOLERANCE = 1e-3
 
 
@@ -48,6 +49,49 @@ class Setting:
     role: str
     shares: tuple[float, float]
     heads: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """Seconds a mask takes one way.
+
+    Attributes:
+        first: Reading what stays the same, and the first step.
+        step: One more step.
+    """
+
+    first: Seconds
+    step: Seconds
+
+    def training(self, steps: int) -> float:
+        """A whole training."""
+        return self.first.typical + (steps - 1) * self.step.typical
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The timings of a group.
+
+    Attributes:
+        group: Its name.
+        masks: How many masks go together; seconds are those of one.
+        naive: The naive way.
+        ours: Ours.
+        floor: Seconds that a step's multiply-adds take at the rate of the machine's matrix products.
+        wrong: The most that a mask differs from the naive one.
+    """
+
+    group: str
+    masks: int
+    naive: Side
+    ours: Side
+    floor: float
+    wrong: float
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The naive way and ours."""
+        return self.naive, self.ours
 
 
 SETTINGS = (
@@ -83,12 +127,27 @@ def bench(model: Model, name: str, given: argparse.Namespace) -> Table:
     times = ("naive, s", "ours, s", "ratio", "spread", "floor, s", "naive / floor")
     for column in ("group", "masks", *times, f"with reading, {given.steps} steps", "differ"):
         table.add_column(column, justify="left" if column == "group" else "right")
+    timed = []
     for setting in SETTINGS:
         inputs = draw_inputs(model, setting, given)
         naive, expected = naive_seconds(model, inputs, given)
-        for masks in given.masks:
-            table.add_row(setting.name, str(masks), *measure_row(model, inputs, masks, naive, expected, rate, given))
+        timed += [timed_ours(model, setting, inputs, masks, naive, expected, rate, given) for masks in given.masks]
+    for row in timed:
+        table.add_row(*cells(row.group, [row], given.steps))
+    for masks in given.masks:
+        table.add_row(*cells("all groups", [row for row in timed if row.masks == masks], given.steps))
     return table
+
+
+def cells(name: str, rows: Sequence[Timed], steps: int) -> tuple[str, ...]:
+    """What the table says of one group, or of a step of several together."""
+    naive, ours = (sum(side.step.typical for side in sides) for sides in zip(*(row.sides for row in rows), strict=True))
+    reading = [sum(side.training(steps) for side in sides) for sides in zip(*(row.sides for row in rows), strict=True)]
+    floor = sum(row.floor for row in rows)
+    spread = sum(50 * side.step.spread for row in rows for side in row.sides) / len(rows)
+    numbers = (f"{naive:.4f}", f"{ours:.4f}", f"{naive / ours:.1f}x", f"±{spread:.0f} %", f"{floor:.4f}")
+    last = (f"{naive / floor:.1f}x", f"{reading[0] / reading[1]:.1f}x", f"{max(row.wrong for row in rows):.0e}")
+    return (name, str(rows[0].masks), *numbers, *last)
 
 
 def draw_inputs(model: Model, setting: Setting, given: argparse.Namespace) -> dict[str, Any]:
@@ -121,15 +180,16 @@ def draw_inputs(model: Model, setting: Setting, given: argparse.Namespace) -> di
     }
 
 
-def measure_row(
+def timed_ours(
     model: Model,
+    setting: Setting,
     inputs: dict[str, Any],
     masks: int,
-    naive: tuple[Seconds, Seconds],
+    naive: Side,
     expected: Float[Tensor, "step head"],
     rate: float,
     given: argparse.Namespace,
-) -> tuple[str, ...]:
+) -> Timed:
     """Ours with several masks; every one of them must go the naive way."""
     arguments = {
         "anatomy": model.anatomy,
@@ -139,7 +199,7 @@ def measure_row(
         "draws": [0] * masks,
         "sparsity": [SPARSITY] * masks,
         "learning_rate": RATE,
-        "evaluate_every": given.steps + 1,
+        "evaluate_every": MOST_STEPS + 1,
         "patience": 0,
         "borrow_positions": False,
         "chunk_tokens": given.chunk_tokens,
@@ -148,29 +208,28 @@ def measure_row(
     def training(steps: int) -> Tensor:
         return Local().run(model, train_masks, {**arguments, "steps": steps})["masks"]
 
-    ours, found = short_and_long(training, given)
+    whole, found = time_steps(training, given, MOST_STEPS)
     wrong = float((found - expected[:, None]).abs().max())
     if model.envoy._module.dtype == torch.float32 and wrong > _TOLERANCE:
         raise SystemExit(f"a mask differs from the naive one by {wrong:.1e}")
-    slow, fast = ((long.typical - short.typical) / (given.steps - 1) for short, long in (naive, ours))
-    fast /= masks
-    floor = needed(model, inputs, masks, given) / rate / masks
-    spread = f"±{100 * (naive[1].spread + ours[1].spread) / 2:.0f} %"
-    times = (f"{slow:.4f}", f"{fast:.4f}", f"{slow / fast:.1f}x", spread, f"{floor:.4f}", f"{slow / floor:.1f}x")
-    return (*times, f"{naive[1].typical * masks / ours[1].typical:.1f}x", f"{wrong:.0e}")
+    ours = Side(*(Seconds(tuple(run / masks for run in seconds.runs)) for seconds in (whole.first, whole.step)))
+    return Timed(setting.name, masks, naive, ours, needed(model, inputs, masks, given) / rate / masks, wrong)
 
 
-def short_and_long(
-    training: Callable[[int], Tensor], given: argparse.Namespace
-) -> tuple[tuple[Seconds, Seconds], Tensor]:
-    """A training of one step and one of all steps, and the masks of the latter."""
+def time_steps(training: Callable[[int], Tensor], given: argparse.Namespace, most: int) -> tuple[Side, Tensor]:
+    """What the first step of a training takes and what one more does, and the masks after `given.steps`.
+
+    Where steps are short, more of them are timed, at most `most`: until they take as long as the reading before them.
+    """
+    first = measure(lambda: training(1), given.device, given.repeats, warm_up=1)
     found: list[Tensor] = []
-
-    def long() -> None:
-        found[:] = [training(given.steps)]
-
-    short = measure(lambda: training(1), given.device, given.repeats, warm_up=1)
-    return (short, measure(long, given.device, given.repeats, warm_up=0)), found[0]
+    trial = measure(lambda: found.append(training(given.steps)), given.device, repeats=1, warm_up=0).typical
+    more = given.steps - 1
+    step = (trial - first.typical) / more
+    more = max(more, min(most - 1, round(first.typical / step))) if step > 0 else max(more, most - 1)
+    long = measure(lambda: training(1 + more), given.device, given.repeats, warm_up=0)
+    step_runs = tuple((after - before) / more for before, after in zip(first.runs, long.runs, strict=True))
+    return Side(first, Seconds(step_runs)), found[0]
 
 
 def cut(batch: dict[str, Any], count: int) -> dict[str, Any]:
@@ -213,7 +272,7 @@ def machine_rate(model: Model, given: argparse.Namespace) -> float:
 
 def naive_seconds(
     model: Model, inputs: dict[str, Any], given: argparse.Namespace
-) -> tuple[tuple[Seconds, Seconds], Float[Tensor, "step head"]]:
+) -> tuple[Side, Float[Tensor, "step head"]]:
     """One mask by the definition: hooks, whole prompts, all layers; counterfactual z is read once, as was published."""
     batch, device = inputs["batch"], given.device
     moved = {name: batch[name].to(device) for name in ("targets", "positions", "source_positions")}
@@ -222,7 +281,7 @@ def naive_seconds(
     def training(steps: int) -> Tensor:
         return train_naively(model, inputs["heads"], tokens, source, moved, steps)
 
-    return short_and_long(training, given)
+    return time_steps(training, given, given.steps)
 
 
 def train_naively(
