@@ -86,7 +86,7 @@ class CompletenessResult:
         """What is ablated in each, and how intervals are made."""
         return (
             "M\\K: every head live everywhere, K ablated at its roles; C\\K: ablated outside the circuit, and K too",
-            "95 % intervals: bootstrap over contexts, paired for differences",
+            "95 % intervals: bootstrap over contexts, paired; a head that two groups have at one role goes from both",
         )
 
     @property
