@@ -16,81 +16,89 @@ from nnsight.schema.request import RequestModel
 PACKAGE = "entitrack"
 
 
-def application(server: Server, key: str) -> Any:
-    """The server's pages."""
-    app = FastAPI()
+class Pages:
+    """What every page answers.
 
-    def admit(request: Request) -> None:
+    Attributes:
+        server: Where jobs run.
+        key: The API key that is asked for; empty asks for none.
+    """
+
+    def __init__(self, server: Server, key: str) -> None:
+        self.server, self.key = server, key
+
+    def admit(self, request: Request) -> None:
+        """Refuse a request without the key."""
         given = request.headers.get("ndif-api-key", "")
-        if server.faults.due("denied") or (key and given != key):
+        if self.server.faults.due("denied") or (self.key and given != self.key):
             raise HTTPException(401, "Missing or unknown API key")
 
-    @app.post("/request")
-    async def submit(request: Request, data: str = Form(), blob: bytes = File()) -> Any:
-        server.posts += 1
-        admit(request)
-        if server.faults.due("unavailable"):
+    async def submit(self, request: Request, data: str = Form(), blob: bytes = File()) -> Any:
+        """Take a job, and put it in the queue."""
+        self.server.posts += 1
+        self.admit(request)
+        if self.server.faults.due("unavailable"):
             raise HTTPException(503, "Service is restarting")
-        if server.faults.due("queue_full"):
+        if self.server.faults.due("queue_full"):
             raise HTTPException(429, "The queue is full")
         asked = RequestModel.model_validate_json(data)
-        if asked.model_key not in server.models:
+        if asked.model_key not in self.server.models:
             raise HTTPException(404, "Model is not deployed")
         names = ("slow_queue", "hang", "drop_socket", "drop_poll", "corrupt", "inline", "forget")
-        fault = next((name for name in names if server.faults.due(name)), "")
+        fault = next((name for name in names if self.server.faults.due(name)), "")
         job = Job(os.urandom(8).hex(), blob, asked, fault)
-        server.jobs[job.id] = job
-        server.say(job, "RECEIVED", "Your job has been received.")
+        self.server.jobs[job.id] = job
+        self.server.say(job, "RECEIVED", "Your job has been received.")
         received = job.statuses[-1]
-        server.say(job, "QUEUED")
-        server.waiting.put(job)
+        self.server.say(job, "QUEUED")
+        self.server.waiting.put(job)
         return JSONResponse(json.loads(received.model_dump_json()))
 
-    @app.get("/response/{name}")
-    async def response(name: str, request: Request) -> Any:
-        admit(request)
-        job = server.jobs.get(name)
+    async def response(self, name: str, request: Request) -> Any:
+        """What has become of a job."""
+        self.admit(request)
+        job = self.server.jobs.get(name)
         if job is None:
             raise HTTPException(404, "Nothing is known of this job")
-        if server.faults.due("poll_unavailable"):
+        if self.server.faults.due("poll_unavailable"):
             raise HTTPException(502, "Bad gateway")
         said = job.statuses[-1]
         if job.fault == "forget":
-            del server.jobs[name]
+            del self.server.jobs[name]
         if job.fault == "drop_poll" and said.status.value in ("RUNNING", "COMPLETED"):
             job.fault = ""
-            return StreamingResponse(torn(), headers={"content-length": "1000"})
+            return StreamingResponse(self.torn(), headers={"content-length": "1000"})
         if job.fault == "inline" and said.status.value == "COMPLETED":
             whole = said.model_copy(update={"data": job.result})
             return Response(whole.pickle(), media_type="application/octet-stream")
         return JSONResponse(json.loads(said.model_dump_json()))
 
-    @app.get("/result/{name}")
-    async def result(name: str) -> Any:
-        job = server.jobs[name]
+    async def result(self, name: str) -> Any:
+        """A finished job's result."""
+        job = self.server.jobs[name]
         content = job.result
-        if job.fault == "corrupt" and server.faults.seconds["corrupt"] > 0:
-            server.faults.seconds["corrupt"] -= 1
+        if job.fault == "corrupt" and self.server.faults.seconds["corrupt"] > 0:
+            self.server.faults.seconds["corrupt"] -= 1
             middle = len(content) // 2
             content = content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 8])
         return Response(content, media_type="application/octet-stream")
 
-    @app.delete("/request/{name}")
-    async def cancel(name: str) -> Any:
-        job = server.jobs[name]
+    async def cancel(self, name: str) -> Any:
+        """Stop a job."""
+        job = self.server.jobs[name]
         job.cancelled = True
         return {"message": f"Request {name} submitted for deletion"}
 
-    @app.websocket("/subscribe")
-    async def subscribe(socket: WebSocket) -> None:
+    async def subscribe(self, socket: WebSocket) -> None:
+        """Say what becomes of jobs, as it happens."""
         await socket.accept()
         session = os.urandom(8).hex()
         listener: asyncio.Queue[Any] = asyncio.Queue()
-        server.subscribers[session] = listener
+        self.server.subscribers[session] = listener
         await socket.send_json({"session_id": session})
         while True:
             said = await listener.get()
-            job = server.jobs[said.id]
+            job = self.server.jobs[said.id]
             if said.status.value == "COMPLETED" and job.fault == "inline":
                 await socket.send_bytes(said.model_copy(update={"data": job.result}).pickle())
             else:
@@ -100,63 +108,84 @@ def application(server: Server, key: str) -> Any:
             if said.status.value in ("COMPLETED", "ERROR") or job.fault == "drop_socket" == said.status.value:
                 return
 
-    @app.get("/whoami")
-    async def whoami(request: Request) -> Any:
-        admit(request)
-        return {"email": "someone@localhost" if key else None, "tags": []}
+    async def whoami(self, request: Request) -> Any:
+        """Whose key it is."""
+        self.admit(request)
+        return {"email": "someone@localhost" if self.key else None, "tags": []}
 
-    @app.get("/env")
-    async def env() -> Any:
+    async def env(self) -> Any:
+        """The versions that run here."""
         packages = {name: version(name) for name in ("torch", "transformers", "nnsight")}
-        if server.faults.due("other_versions"):
+        if self.server.faults.due("other_versions"):
             packages["nnsight"] = "0.7.0"
         return {"python_version": sys.version, "packages": packages}
 
-    @app.get("/status")
-    async def status() -> Any:
-        hosted = [] if server.faults.due("not_hosted") else list(server.models)
-        shown = {name: described(name) for name in hosted}
+    async def status(self) -> Any:
+        """The models that are hosted."""
+        hosted = [] if self.server.faults.due("not_hosted") else list(self.server.models)
+        shown = {name: self.described(name) for name in hosted}
         return {"deployments": shown}
 
-    def described(name: str) -> dict[str, Any]:
+    def described(self, name: str) -> dict[str, Any]:
+        """A hosted model as the protocol shows it."""
         named = json.loads(name.partition(":")[2])
         level = {"deployment_level": "HOT", "application_state": "RUNNING"}
         return {"model_key": name, "repo_id": named["repo_id"], "revision": "main", "task": named["task"], **level}
 
-    @app.post("/control/fault")
-    async def order(name: str, times: int = 1, seconds: float = 0.0) -> Any:
-        server.faults.order(name, times, seconds)
+    async def order(self, name: str, times: int = 1, seconds: float = 0.0) -> Any:
+        """Make a mistake, so many times."""
+        self.server.faults.order(name, times, seconds)
         return {}
 
-    @app.post("/control/key")
-    async def need(value: str = "") -> Any:
-        nonlocal key
-        key = value
+    async def need(self, value: str = "") -> Any:
+        """Ask for this key from now on."""
+        self.key = value
         return {}
 
-    @app.post("/control/unpack")
-    async def unpack(data: str = Form(), blob: bytes = File()) -> Any:
+    async def unpack(self, data: str = Form(), blob: bytes = File()) -> Any:
+        """Unpack a job's body, and say whether that worked."""
         try:
-            server.unpack(RequestModel.model_validate_json(data), blob)
+            self.server.unpack(RequestModel.model_validate_json(data), blob)
         except Exception as error:
             raise HTTPException(400, f"{type(error).__name__}: {error}") from error
         return {}
 
-    @app.get("/control/counts")
-    async def counts() -> Any:
+    async def counts(self) -> Any:
+        """What was asked for so far."""
         try:
             __import__(PACKAGE)
         except ModuleNotFoundError:
             importable = False
         else:
             importable = True
-        uploads = [len(job.blob) for job in server.jobs.values()]
-        jobs = {"jobs": len(server.jobs), "executed": len(server.executed), "posts": server.posts, "uploads": uploads}
-        cancelled = sum(job.cancelled for job in server.jobs.values())
-        return {**jobs, "cancelled": cancelled, "importable": importable, "pid": os.getpid()}
+        uploads = [len(job.blob) for job in self.server.jobs.values()]
+        cancelled = sum(job.cancelled for job in self.server.jobs.values())
+        jobs = {"jobs": len(uploads), "executed": len(self.server.executed), "posts": self.server.posts}
+        about = {"importable": importable, "pid": os.getpid()}
+        return {**jobs, "uploads": uploads, "cancelled": cancelled, **about}
 
-    async def torn() -> Any:
+    async def torn(self) -> Any:
+        """The beginning of an answer, then nothing."""
         yield b'{"id": '
         raise ConnectionResetError("ordered")
 
+
+def application(server: Server, key: str) -> Any:
+    """The server's pages."""
+    app, pages = FastAPI(), Pages(server, key)
+    for method, path, page in (
+        ("POST", "/request", pages.submit),
+        ("GET", "/response/{name}", pages.response),
+        ("GET", "/result/{name}", pages.result),
+        ("DELETE", "/request/{name}", pages.cancel),
+        ("GET", "/whoami", pages.whoami),
+        ("GET", "/env", pages.env),
+        ("GET", "/status", pages.status),
+        ("POST", "/control/fault", pages.order),
+        ("POST", "/control/key", pages.need),
+        ("POST", "/control/unpack", pages.unpack),
+        ("GET", "/control/counts", pages.counts),
+    ):
+        app.add_api_route(path, page, methods=[method], response_model=None)
+    app.add_api_websocket_route("/subscribe", pages.subscribe)
     return app
