@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
-from entitrack.limits import check_limits, limited
+from entitrack.limits import Checked, limited
 from entitrack.methods import (
     activation_patching,
     attention_knockout,
@@ -130,7 +130,7 @@ class TrackingConfig:
 
 
 @dataclass
-class TopConfig:
+class TopConfig(Checked):
     """What is set outside of all sections.
 
     Attributes:
@@ -145,7 +145,7 @@ class TopConfig:
     circuit: str | None = None
     batch_size: int = limited(84, least=1)
     padding: str = "right"
-    seed: int = limited(0, least=0)
+    seed: int = limited(0, least=0, below=2**63)
     output_dir: str = "outputs"
     store: str | None = None
 
@@ -235,8 +235,10 @@ def top_level(config: DictConfig) -> TopConfig:
         UserError: A value is not what its key takes.
     """
     names = [entry.name for entry in fields(TopConfig)]
-    known = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
-    top: TopConfig = _as_schema(known, "", TopConfig)
+    for name in names:
+        if name not in config:
+            raise UserError(name, "has no value", fix="set it")
+    top: TopConfig = _as_schema({name: config[name] for name in names}, "", TopConfig)
     if top.padding not in PADDINGS:
         raise UserError("padding", f"unknown side {top.padding!r}", PADDINGS)
     return top
@@ -271,7 +273,7 @@ def _as_schema(given: Any, key: str, schema: type) -> Any:
         OmegaConf.set_readonly(empty, None)
         merged = OmegaConf.merge(empty, given)
         OmegaConf.set_readonly(merged, None)
-        found = OmegaConf.to_object(merged)
+        return OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         known = [entry.name for entry in fields(schema)] if is_dataclass(schema) else []
         raise UserError(place(error), "unknown key", known) from error
@@ -279,5 +281,3 @@ def _as_schema(given: Any, key: str, schema: type) -> Any:
         raise UserError(place(error), "has no value", fix="set it") from error
     except OmegaConfBaseException as error:
         raise UserError(place(error), str(error).splitlines()[0]) from error
-    check_limits(found, key)
-    return found

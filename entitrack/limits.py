@@ -1,11 +1,12 @@
-"""Which numbers a setting takes: said where it is declared, checked where the configuration is."""
+"""Which numbers a setting takes: said where it is declared, checked when settings are made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from math import inf
-from typing import Any
+from math import inf, isfinite
+from numbers import Real
+from typing import Any, ClassVar
 
 from entitrack.errors import UserError
 
@@ -14,7 +15,7 @@ _LIMITS = "limits"
 
 @dataclass(frozen=True)
 class Limits:
-    """An interval of numbers; NaN is in none.
+    """An interval of numbers.
 
     Attributes:
         least: The least number that is allowed.
@@ -29,14 +30,15 @@ class Limits:
     below: float = inf
 
     def allow(self, value: float) -> bool:
-        """Whether a number is in the interval; no infinite one is."""
+        """Whether a number is in the interval."""
         return self.least <= value <= self.most and self.above < value < self.below
 
     def __str__(self) -> str:
         """In words: `0 or more and 1 or less`."""
-        low = f"above {self.above:g}" if self.above > -inf else f"{self.least:g} or more" if self.least > -inf else ""
-        high = f"below {self.below:g}" if self.below < inf else f"{self.most:g} or less" if self.most < inf else ""
-        return " and ".join(part for part in (low, high) if part) or "a finite number"
+        low = f"above {self.above:g}" if self.above > -inf else f"{self.least:g} or more"
+        high = f"below {self.below:g}" if self.below < inf else f"{self.most:g} or less"
+        bounded = (max(self.above, self.least) > -inf, min(self.below, self.most) < inf)
+        return " and ".join(part for part, bound in zip((low, high), bounded, strict=True) if bound)
 
 
 def limits(**interval: float) -> dict[str, Limits]:
@@ -49,23 +51,42 @@ def limited(default: float | None, **interval: float) -> Any:
     return field(default=default, metadata=limits(**interval))
 
 
-def check_limits(settings: Any, place: str) -> None:
-    """Refuse settings with a number that its field does not take, however deep it is.
+class Checked:
+    """Base of settings classes: numbers are checked when an object is made, in Python or from configuration.
 
-    Args:
-        settings: An object of a settings class.
-        place: Key of the configuration that it is the value of.
-
-    Raises:
-        UserError: Naming the key and what it takes.
+    Attributes:
+        place: Key of the configuration that such an object is the value of; empty for the whole of it.
     """
+
+    place: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not allowed, however deep they are.
+
+        Raises:
+            UserError: Naming the key and what it takes.
+        """
+        _check(self, self.place)
+
+
+class MethodSettings(Checked):
+    """Base of what a method may be told."""
+
+    place: ClassVar[str] = "method"
+
+
+def _check(settings: Any, place: str) -> None:
     for entry in fields(settings):
         value, key = getattr(settings, entry.name), f"{place}.{entry.name}".lstrip(".")
         several = isinstance(value, Sequence) and not isinstance(value, str)
         for index, part in enumerate(value if several else [value]):
             where = f"{key}.{index}" if several else key
             if is_dataclass(part):
-                check_limits(part, where)
+                _check(part, where)
             interval = entry.metadata.get(_LIMITS)
-            if interval and isinstance(part, (int, float)) and not interval.allow(part):
-                raise UserError(where, f"{part:g} is not {interval}")
+            if interval is None or not isinstance(part, Real):
+                continue
+            if not isfinite(part):
+                raise UserError(where, f"{part} is not a finite number")
+            if not interval.allow(float(part)):
+                raise UserError(where, f"{part} is not {interval}")

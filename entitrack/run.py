@@ -73,6 +73,8 @@ def _main(composed: DictConfig) -> None:
         run_and_record(composed, Path(HydraConfig.get().runtime.output_dir))
     except UserError as error:
         _complain(str(error))
+    except OSError as error:
+        _complain(_unusable(error))
     except KeyboardInterrupt:
         _complain(_how_to_resume(composed.store), _INTERRUPTED)
 
@@ -85,6 +87,13 @@ def _how_to_resume(store: str | None) -> str:
     waiting = f", {jobs} jobs go on on the server and will be collected" if jobs else ""
     command = shlex.join(["python", "-m", "entitrack.run", *sys.argv[1:]])
     return f"interrupted; finished sessions are kept in {store}{waiting}; to go on: {command}"
+
+
+def _unusable(error: OSError) -> str:
+    """Which file or folder cannot be used, and why; any other error of the system goes on."""
+    if error.filename is None:
+        raise error
+    return f"cannot use {str(error.filename)!r} ({error.strerror})"
 
 
 def _complain(line: str, code: int = _USER_MISTAKE) -> None:
@@ -106,9 +115,7 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         _complain(_explain(" ".join(str(error).split())))
     except OSError as error:
-        if error.filename is None:
-            raise
-        _complain(f"cannot use {str(error.filename)!r} ({error.strerror})")
+        _complain(_unusable(error))
     except KeyboardInterrupt:
         _complain("interrupted", _INTERRUPTED)
 

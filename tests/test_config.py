@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from entitrack.config import CONF, METHODS, check
+from entitrack.config import BACKENDS, CONF, METHODS, TASKS, check
 from entitrack.errors import UserError
+from entitrack.methods.selection import Choice
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -73,18 +76,20 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("task=boxes_file task.path=x task.count=-3", "^task.count: -3 is not 0 or more"),
         ("method=path_patching method.verify=-3", "^method.verify: -3 is not 0 or more"),
         ("method=path_patching method.stages.0.size=-2", "^method.stages.0.size: -2 is not 0 or more"),
-        ("method=path_patching method.choose.threshold=-1", "^method.choose.threshold: -1 is not 0 or more"),
-        ("method=path_patching method.choose.rate=1", "^method.choose.rate: 1 is not above 0 and below 1"),
+        ("method=path_patching method.choose.threshold=-1", "^method.choose.threshold: -1.0 is not 0 or more"),
+        ("method=path_patching method.choose.rate=1", "^method.choose.rate: 1.0 is not above 0 and below 1"),
         ("method=attribution method.top=0", "^method.top: 0 is not 1 or more"),
-        ("method=positions method.enough=-1", "^method.enough: -1 is not above 0"),
+        ("method=positions method.enough=-1", "^method.enough: -1.0 is not above 0"),
         ("method=desiderata method.prompt=-1", "^method.prompt: -1 is not 0 or more"),
         ("method=minimality method.threshold=nan", "^method.threshold: nan is not a finite number"),
         ("method=minimality method.share=1.5", "^method.share: 1.5 is not 0 or more and 1 or less"),
-        ("method=completeness method.share=0", "^method.share: 0 is not above 0 and 1 or less"),
+        ("method=completeness method.share=0", "^method.share: 0.0 is not above 0 and 1 or less"),
         ("method=faithfulness method.random_circuits=-1", "^method.random_circuits: -1 is not 0 or more"),
         ("method=dcm method.draws=0", "^method.draws: 0 is not 1 or more"),
-        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1 is not 0 or more"),
-        ("method=dcm method.learning_rate=inf", "^method.learning_rate: inf is not above 0"),
+        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1.0 is not 0 or more"),
+        ("method=dcm method.learning_rate=inf", "^method.learning_rate: inf is not a finite number"),
+        ("~batch_size", "^batch_size: has no value"),
+        ("seed=99999999999999999999", "^seed: 99999999999999999999 is not 0 or more and below 9.2"),
     ],
 )
 def test_what_is_wrong_is_named(override: str, message: str) -> None:
@@ -101,6 +106,26 @@ def test_a_device_that_is_not_there_is_named(device: str, message: str) -> None:
     family = check(compose(f"model.device={device}")).family
     with pytest.raises(UserError, match=message):
         family.load(family.base)
+
+
+def test_top_level_keys_may_point_into_sections() -> None:
+    config = check(compose("seed=${task.seed}", "task.seed=7", "store=${task.name}/s"))
+    assert (config.seed, config.store) == (7, "boxes/s")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: METHODS["dcm"].settings(draws=0), "^method.draws: 0 is not 1 or more"),
+        (lambda: METHODS["completeness"].settings(share=np.float32(0)), "^method.share: 0.0 is not above 0"),
+        (lambda: METHODS["path_patching"].settings(choose=Choice(rate=2)), "^method.choose.rate: 2 is not above 0"),
+        (lambda: TASKS["boxes"](count=-3), "^task.count: -3 is not 1 or more"),
+        (lambda: BACKENDS["ndif"].settings(in_flight=0), "^backend.in_flight: 0 is not 1 or more"),
+    ],
+)
+def test_numbers_are_checked_in_python_too(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 def test_configuration_is_found_beside_or_inside_the_package() -> None:

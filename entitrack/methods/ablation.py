@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from entitrack.errors import UserError
-from entitrack.limits import limited
+from entitrack.limits import MethodSettings, limited
 
 
 class Ablation(Enum):
@@ -47,7 +47,7 @@ class Compat(Enum):
 
 
 @dataclass
-class AblationSettings:
+class AblationSettings(MethodSettings):
     """What every method that ablates may be told.
 
     Attributes:

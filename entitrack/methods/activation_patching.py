@@ -16,7 +16,7 @@ from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
 from entitrack.interventions.masking import masked_answers
-from entitrack.limits import limited
+from entitrack.limits import MethodSettings, limited
 from entitrack.masks import read_masks
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.methods.pairs import (
@@ -37,7 +37,7 @@ NOTHING = "nothing"
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=activation_patching`.
 
     Attributes:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from entitrack.errors import UserError
 from entitrack.interventions.knockout import knockout_answers
-from entitrack.limits import limited
+from entitrack.limits import MethodSettings, limited
 from entitrack.methods.ablated import questions
 from entitrack.methods.ablation import Metric, Outcomes, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs, role_positions
@@ -38,7 +38,7 @@ class Edge:
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=attention_knockout`.
 
     Attributes:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.interventions.attribution import attribution_effects
-from entitrack.limits import limited
+from entitrack.limits import MethodSettings, limited
 from entitrack.methods import path_patching
 from entitrack.methods.experiment import Experiment, Table
 from entitrack.methods.selection import Choice
@@ -22,7 +22,7 @@ _LISTED = 5
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=attribution`.
 
     Attributes:

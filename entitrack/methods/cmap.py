@@ -21,6 +21,7 @@ from entitrack.circuits import Circuit, Group, count_heads
 from entitrack.errors import UserError
 from entitrack.interventions.evaluation import answer, answer_patched, read_heads
 from entitrack.interventions.head_inputs import answer_with_inputs, read_head_inputs
+from entitrack.limits import MethodSettings
 from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs, role_positions
 from entitrack.models.anatomy import kv_groups
 from entitrack.models.family import Model
@@ -42,7 +43,7 @@ COMPONENTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=cmap`.
 
     Attributes:

@@ -19,6 +19,9 @@ from entitrack.methods.ablation import AblationSettings, Metric, pick
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.stats import difference, estimate
 
+NOTHING = "nothing"
+"""Name of the empty set K."""
+
 
 @dataclass
 class Settings(AblationSettings):
@@ -102,7 +105,7 @@ def run(experiment: Experiment, settings: Settings) -> CompletenessResult:
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
-    removed = {"nothing": (), **{group.name: (group,) for group in circuit.groups if group.heads}}
+    removed = {NOTHING: (), **{group.name: (group,) for group in circuit.groups if group.heads}}
     removed |= random_sets(circuit, settings.random_sets, settings.share, experiment.seed)
     gone = torch.stack([ablated.live(groups) for groups in removed.values()])
     whole = ablated.live(circuit.groups)

@@ -18,7 +18,7 @@ from entitrack.circuits import Group
 from entitrack.errors import UserError
 from entitrack.interventions.dcm import train_masks
 from entitrack.interventions.masking import masked_answers
-from entitrack.limits import limited, limits
+from entitrack.limits import MethodSettings, limited, limits
 from entitrack.methods.dcm_data import Splits, batch_inputs, split
 from entitrack.methods.dcm_result import DcmResult, Trained
 from entitrack.methods.experiment import Experiment
@@ -31,7 +31,7 @@ _HALF = 0.5
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=dcm`.
 
     Attributes:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from entitrack.errors import UserError
-from entitrack.limits import limited
+from entitrack.limits import MethodSettings, limited
 from entitrack.methods.experiment import Cell, Experiment, Table
 from entitrack.methods.pairs import box_prompts, draw_pairs, task_compat
 from entitrack.tasks.desiderata import Desideratum, DesideratumPair, find_desiderata
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=desiderata`.
 
     Attributes:

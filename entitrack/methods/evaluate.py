@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entitrack.errors import UserError
 from entitrack.interventions.evaluation import answer
+from entitrack.limits import MethodSettings
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs
 from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate
@@ -20,7 +21,7 @@ from entitrack.tasks.prompts import Prompt, Task
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=evaluate`.
 
     Attributes:

@@ -23,7 +23,7 @@ from entitrack.interventions.memory import budget_bytes
 from entitrack.interventions.naive import naive_effects
 from entitrack.interventions.passes import passes_bytes
 from entitrack.interventions.path_patching import path_effects
-from entitrack.limits import limited
+from entitrack.limits import MethodSettings, limited
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs
 from entitrack.methods.path_patching_result import PathPatchingResult, StageResult
 from entitrack.methods.selection import Choice, check_choice, select
@@ -38,7 +38,7 @@ PROMPTS = ("right", "all")
 
 
 @dataclass
-class Settings:
+class Settings(MethodSettings):
     """Settings of `method=path_patching`.
 
     Attributes:

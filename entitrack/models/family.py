@@ -180,8 +180,8 @@ def pick_device(name: str) -> str:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError("model.device", f"unknown device {name!r}", ["auto", "cpu", "cuda", "cuda:0", "mps"]) from error
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= there.get(device.type, 0):
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 1):
         raise UserError("model.device", f"{name!r} is not there", fix="use model.device=cpu")
     return name
 

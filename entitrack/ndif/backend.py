@@ -39,7 +39,7 @@ class Ndif:
     _finished: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot work."""
+        """Refuse an address that is none."""
         self.settings.check()
 
     @property

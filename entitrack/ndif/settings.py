@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nnsight.schema.config import CONFIG
 
 from entitrack.errors import UserError
-from entitrack.limits import limited
+from entitrack.limits import Checked, limited
 
 
 @dataclass
-class Settings:
+class Settings(Checked):
     """Settings of `backend=ndif`.
 
     Attributes:
@@ -29,6 +30,7 @@ class Settings:
         max_seconds: Most seconds that a run's jobs may run on the server, summed.
     """
 
+    place: ClassVar[str] = "backend"
     host: str | None = None
     key: str | None = None
     in_flight: int = limited(4, least=1)

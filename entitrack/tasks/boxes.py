@@ -13,7 +13,7 @@ from random import Random
 from typing import ClassVar
 
 from entitrack.errors import UserError
-from entitrack.limits import limited
+from entitrack.limits import Checked, limited
 from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Pair, Span
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
@@ -180,7 +180,7 @@ def check_compat(compat: str) -> None:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class Boxes(Checked):
     """Seeded generator of box prompts: every box of a context is asked for once.
 
     Attributes:
@@ -197,6 +197,7 @@ class Boxes:
     seed: int = 0
     compat: str = "default"
     split: str = "test"
+    place: ClassVar[str] = "task"
     name: ClassVar[str] = "boxes"
     roles: ClassVar[tuple[str, ...]] = ROLES
 
@@ -206,6 +207,7 @@ class Boxes:
         Raises:
             UserError: Naming the key.
         """
+        super().__post_init__()
         check_boxes(self.boxes, "task.boxes")
         check_compat(self.compat)
         if self.split not in SPLITS:

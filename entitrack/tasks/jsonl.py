@@ -12,7 +12,7 @@ from random import Random
 from typing import ClassVar
 
 from entitrack.errors import UserError
-from entitrack.limits import limited
+from entitrack.limits import Checked, limited
 from entitrack.tasks.boxes import (
     ROLES,
     Box,
@@ -70,7 +70,7 @@ def _resolve(context: BoxesContext, label: str, answer: str | None, cluster: int
 
 
 @dataclass(frozen=True)
-class BoxesFile:
+class BoxesFile(Checked):
     """The prompts of a jsonl file, in its order.
 
     Attributes:
@@ -84,11 +84,13 @@ class BoxesFile:
     count: int = limited(0, least=0)
     seed: int = 0
     compat: str = "default"
+    place: ClassVar[str] = "task"
     name: ClassVar[str] = "boxes_file"
     roles: ClassVar[tuple[str, ...]] = ROLES
 
     def __post_init__(self) -> None:
-        """Refuse an unknown compatibility mode."""
+        """Refuse a negative count and an unknown compatibility mode."""
+        super().__post_init__()
         check_compat(self.compat)
 
     @property

@@ -1,6 +1,7 @@
 """Seconds a step of mask training takes: whole prompts through all layers, and what the mask can change.
 
-A step is what one more step adds. Reading the counterfactuals and the clean run, once a batch, is in the last ratio.
+A step is what one more step adds. Reading the counterfactuals and the clean run, once a batch, is in the last ratio,
+which is that of the first step and those after it, summed. Masks that go together are over the same counterfactuals.
 
 python jobs/bench.py dcm                        the embedded base and a 12-layer model
 python jobs/bench.py dcm --models 12-layer --steps 8 --masks 1 4
@@ -113,6 +114,8 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--chunk-tokens", type=int, default=8192)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args(arguments)
+    if given.steps < 2:
+        parser.error("--steps: 2 or more, a step is what one more adds")
     torch.set_num_threads(1)
     for name in given.models:
         model = embedded_base(given.device) if name == TINY else random_llama(name, given.device)
@@ -144,7 +147,8 @@ def cells(name: str, rows: Sequence[Timed], steps: int) -> tuple[str, ...]:
     naive, ours = (sum(side.step.typical for side in sides) for sides in zip(*(row.sides for row in rows), strict=True))
     reading = [sum(side.training(steps) for side in sides) for sides in zip(*(row.sides for row in rows), strict=True)]
     floor = sum(row.floor for row in rows)
-    spread = sum(50 * side.step.spread for row in rows for side in row.sides) / len(rows)
+    steps_of = [[side.step.runs for side in sides] for sides in zip(*(row.sides for row in rows), strict=True)]
+    spread = sum(50 * Seconds(tuple(map(sum, zip(*runs, strict=True)))).spread for runs in steps_of)
     numbers = (f"{naive:.4f}", f"{ours:.4f}", f"{naive / ours:.1f}x", f"±{spread:.0f} %", f"{floor:.4f}")
     last = (f"{naive / floor:.1f}x", f"{reading[0] / reading[1]:.1f}x", f"{max(row.wrong for row in rows):.0e}")
     return (name, str(rows[0].masks), *numbers, *last)
@@ -199,7 +203,7 @@ def timed_ours(
         "draws": [0] * masks,
         "sparsity": [SPARSITY] * masks,
         "learning_rate": RATE,
-        "evaluate_every": MOST_STEPS + 1,
+        "evaluate_every": max(given.steps, MOST_STEPS) + 1,
         "patience": 0,
         "borrow_positions": False,
         "chunk_tokens": given.chunk_tokens,
@@ -208,7 +212,7 @@ def timed_ours(
     def training(steps: int) -> Tensor:
         return Local().run(model, train_masks, {**arguments, "steps": steps})["masks"]
 
-    whole, found = time_steps(training, given, MOST_STEPS)
+    whole, found = time_steps(training, given)
     wrong = float((found - expected[:, None]).abs().max())
     if model.envoy._module.dtype == torch.float32 and wrong > _TOLERANCE:
         raise SystemExit(f"a mask differs from the naive one by {wrong:.1e}")
@@ -216,17 +220,19 @@ def timed_ours(
     return Timed(setting.name, masks, naive, ours, needed(model, inputs, masks, given) / rate / masks, wrong)
 
 
-def time_steps(training: Callable[[int], Tensor], given: argparse.Namespace, most: int) -> tuple[Side, Tensor]:
+def time_steps(training: Callable[[int], Tensor], given: argparse.Namespace) -> tuple[Side, Tensor]:
     """What the first step of a training takes and what one more does, and the masks after `given.steps`.
 
-    Where steps are short, more of them are timed, at most `most`: until they take as long as the reading before them.
+    Where steps are short, more of them are timed, at most `MOST_STEPS`: as many as take as long as the first and what
+    is read before it.
     """
     first = measure(lambda: training(1), given.device, given.repeats, warm_up=1)
     found: list[Tensor] = []
     trial = measure(lambda: found.append(training(given.steps)), given.device, repeats=1, warm_up=0).typical
     more = given.steps - 1
     step = (trial - first.typical) / more
-    more = max(more, min(most - 1, round(first.typical / step))) if step > 0 else max(more, most - 1)
+    wanted = round(first.typical / step) if step > 0 else MOST_STEPS
+    more = max(more, min(MOST_STEPS - 1, wanted))
     long = measure(lambda: training(1 + more), given.device, given.repeats, warm_up=0)
     step_runs = tuple((after - before) / more for before, after in zip(first.runs, long.runs, strict=True))
     return Side(first, Seconds(step_runs)), found[0]
@@ -281,7 +287,7 @@ def naive_seconds(
     def training(steps: int) -> Tensor:
         return train_naively(model, inputs["heads"], tokens, source, moved, steps)
 
-    return time_steps(training, given, given.steps)
+    return time_steps(training, given)
 
 
 def train_naively(

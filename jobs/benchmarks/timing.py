@@ -15,7 +15,7 @@ class Seconds:
     """Repeated timings of one thing.
 
     Attributes:
-        runs: Seconds of each run, after one that is not counted.
+        runs: Seconds of each run.
     """
 
     runs: tuple[float, ...]

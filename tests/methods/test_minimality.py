@@ -121,6 +121,6 @@ def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: P
     result.circuit.write(tmp_path / "pruned.json")
     assert read_circuit(str(tmp_path / "pruned.json"), "golden") == result.circuit
     assert [len(table.rows) for table in result.tables] == [2, golden_circuit.size]
-    everything = minimality.run(experiment, minimality.Settings(mean_count=42, threshold=-math.inf))
+    everything = minimality.run(experiment, minimality.Settings(mean_count=42, threshold=-100.0))
     assert everything.circuit.groups == golden_circuit.groups
     assert torch.equal(everything.before, everything.after)

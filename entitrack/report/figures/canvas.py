@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from entitrack.stats import Estimate
 
 ACCENT, BASE, DONOR = "#4878a8", "#9a9a9a", "#c8783c"
+COLORS = [f"C{number}" for number in range(10)] + [colormaps["Dark2"](number) for number in range(8)]
+"""Of many curves in one panel."""
 
 
 @singledispatch

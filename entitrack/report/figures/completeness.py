@@ -7,7 +7,7 @@ from itertools import cycle
 import torch
 from matplotlib.figure import Figure
 
-from entitrack.methods.completeness import CompletenessResult
+from entitrack.methods.completeness import NOTHING, CompletenessResult
 from entitrack.report.figures.canvas import ACCENT, BASE, error_bars, new_figure, plot
 from entitrack.stats import estimate
 
@@ -27,7 +27,7 @@ def _(result: CompletenessResult) -> Figure:
     for index, marker in zip(groups, cycle("os^Dv<>P*X"), strict=False):
         across, up = (estimate(values[index], result.clusters) for values in (result.rest, result.left))
         bars = {"xerr": error_bars([across]), "yerr": error_bars([up])}
-        label = f"without {result.names[index]}"
+        label = "whole" if result.names[index] == NOTHING else f"without {result.names[index]}"
         axis.errorbar(across.value, up.value, fmt=marker, color=ACCENT, capsize=2, linewidth=1, label=label, **bars)
     axis.set_xlabel(f"F(M\\K): {result.metric.value}")
     axis.set_ylabel(f"F(C\\K): {result.metric.value}")

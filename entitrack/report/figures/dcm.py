@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from entitrack.methods.dcm_result import DcmResult
-from entitrack.report.figures.canvas import blank, plot
+from entitrack.report.figures.canvas import COLORS, blank, plot
 
 
 @plot.register
@@ -27,7 +27,7 @@ def _(result: DcmResult) -> Figure:
 
 def _learning_curves(curves: Any, panels: dict[str, Any], result: DcmResult) -> None:
     """Validation accuracy by step, a colour a desideratum; other weights and draws than the chosen ones are faint."""
-    colors = {rule: f"C{number % 10}" for number, rule in enumerate(result.desiderata)}
+    colors = {rule: COLORS[number % len(COLORS)] for number, rule in enumerate(result.desiderata)}
     for mask in result.trained:
         chosen = mask is result.chosen(mask.group, mask.desideratum)
         steps, values = (mask.history[name].numpy() for name in ("validated_at", "validated"))

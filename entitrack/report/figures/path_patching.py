@@ -14,7 +14,7 @@ def _(result: PathPatchingResult) -> Figure:
     """Score of every head, a panel a stage; the chosen heads are ringed."""
     figure, axes = new_figure(1, max(1, len(result.stages)), width=3.2 * max(1, len(result.stages)))
     for axis, found in zip(axes[0], result.stages, strict=False):
-        limit = float(found.scores.abs().max()) or 1.0
+        limit = float(found.scores.nan_to_num().abs().max()) or 1.0
         image = axis.imshow(found.scores.numpy(), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
         for layer, head in found.heads:
             axis.plot(head, layer, "o", markersize=11, markerfacecolor="none", markeredgecolor="black")
