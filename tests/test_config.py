@@ -79,7 +79,7 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("method=path_patching method.choose.threshold=-1", "^method.choose.threshold: -1.0 is not 0 or more"),
         ("method=path_patching method.choose.rate=1", "^method.choose.rate: 1.0 is not above 0 and below 1"),
         ("method=attribution method.top=0", "^method.top: 0 is not 1 or more"),
-        ("method=positions method.enough=-1", "^method.enough: -1.0 is not above 0"),
+        ("method=positions method.enough=-1", "^method.enough: -1.0 is not 0 or more"),
         ("method=desiderata method.prompt=-1", "^method.prompt: -1 is not 0 or more"),
         ("method=minimality method.threshold=nan", "^method.threshold: nan is not a finite number"),
         ("method=minimality method.share=1.5", "^method.share: 1.5 is not 0 or more and 1 or less"),

@@ -40,7 +40,7 @@ class Settings(AblationSettings):
 
     model: str = ""
     most: int = limited(6, least=1)
-    enough: float = limited(0.95, above=0)
+    enough: float = limited(0.95, least=0)
 
 
 @dataclass(frozen=True)
