@@ -13,6 +13,9 @@ from entitrack.interventions.sites import Anatomy
 from entitrack.models.anatomy import Head, check_heads
 from entitrack.models.family import ZOO
 
+RESERVED = ("nothing", "full circuit", "base", "donor")
+"""What stands beside groups in results."""
+
 SHIPPED = {"tiny": ZOO / "circuits", "llama-7b": Path(__file__).parent / "models" / "published" / "llama-7b"}
 """Family -> folder of the circuits that come with the package."""
 
@@ -65,6 +68,16 @@ class Circuit:
                 return group
         raise UserError(place, f"no group {name!r} in the circuit", [group.name for group in self.groups])
 
+    def choose(self, names: Sequence[str], place: str) -> tuple[Group, ...]:
+        """The groups of these names, all of them if none is named.
+
+        Raises:
+            UserError: There is no such group, or one is named twice.
+        """
+        if len(set(names)) < len(names):
+            raise UserError(place, "a group is there twice")
+        return tuple(self.group(name, place) for name in names) or self.groups
+
     def check(self, anatomy: Anatomy, roles: Iterable[str], place: str = "circuit") -> None:
         """Refuse heads that the model does not have and roles that the task does not have.
 
@@ -108,23 +121,39 @@ def read_circuit(name: str, family: str) -> Circuit:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(str(path), f"not a circuit ({type(error).__name__}: {error})") from error
     _refuse_ambiguous(groups, str(path))
-    return Circuit(groups, record.get("found_on", {}))
+    found_on = record.get("found_on", {})
+    if not isinstance(found_on, dict):
+        raise UserError(
+            str(path), f"not a circuit (found_on is {found_on!r})", fix="leave it out, or make it an object"
+        )
+    return Circuit(groups, found_on)
 
 
 def _group(entry: Mapping[str, Any]) -> Group:
-    heads = tuple((layer, head) for layer, head in entry["heads"])
+    return Group(str(entry["name"]), str(entry["role"]), heads_of(entry["heads"]))
+
+
+def heads_of(listed: Iterable[Any]) -> tuple[Head, ...]:
+    """Heads as a file lists them.
+
+    Raises:
+        TypeError: They are not all `[layer, head]` as whole numbers.
+    """
+    heads = tuple((layer, head) for layer, head in listed)
     if not all(type(index) is int for head in heads for index in head):
-        raise TypeError(f"heads of {entry['name']!r} are not all [layer, head] as whole numbers")
-    return Group(str(entry["name"]), str(entry["role"]), heads)
+        raise TypeError(f"heads {[list(head) for head in heads]} are not all [layer, head] as whole numbers")
+    return heads
 
 
 def _refuse_ambiguous(groups: Sequence[Group], place: str) -> None:
-    """Refuse a circuit without groups, two groups of one name, and a head that a group lists twice."""
+    """Refuse a circuit without groups, names that stand for something else or twice, and heads listed twice."""
     if not groups:
         raise UserError(place, "the circuit has no groups")
     names = [group.name for group in groups]
     for group in groups:
         if names.count(group.name) > 1:
             raise UserError(place, f"two groups are called {group.name!r}")
+        if group.name in RESERVED or group.name.startswith("random"):
+            raise UserError(place, f"no group may be called {group.name!r}: tables have a row of that name")
         if len(set(group.heads)) < len(group.heads):
             raise UserError(place, f"group {group.name!r} lists a head twice")

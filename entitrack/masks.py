@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entitrack.circuits import Circuit, Group
+from entitrack.circuits import Circuit, Group, heads_of
 from entitrack.errors import UserError
 from entitrack.models.anatomy import Head
 
@@ -65,7 +65,7 @@ def read_masks(path: str, place: str = "method.masks") -> Masks:
     try:
         record = json.loads(Path(path).read_text())
         heads = {
-            str(group): {str(name): tuple((int(la), int(he)) for la, he in found) for name, found in rules.items()}
+            str(group): {str(name): heads_of(found) for name, found in rules.items()}
             for group, rules in record["heads"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -83,7 +83,7 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("method=desiderata method.prompt=-1", "^method.prompt: -1 is not 0 or more"),
         ("method=minimality method.threshold=nan", "^method.threshold: nan is not a finite number"),
         ("method=minimality method.share=1.5", "^method.share: 1.5 is not 0 or more and 1 or less"),
-        ("method=completeness method.share=0", "^method.share: 0.0 is not above 0 and 1 or less"),
+        ("method=completeness method.share=0", "^method.share: 0.0 is not 0.01 or more and 1 or less"),
         ("method=faithfulness method.random_circuits=-1", "^method.random_circuits: -1 is not 0 or more"),
         ("method=dcm method.draws=0", "^method.draws: 0 is not 1 or more"),
         ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1.0 is not 0 or more"),
@@ -117,7 +117,7 @@ def test_top_level_keys_may_point_into_sections() -> None:
     ("make", "message"),
     [
         (lambda: METHODS["dcm"].settings(draws=0), "^method.draws: 0 is not 1 or more"),
-        (lambda: METHODS["completeness"].settings(share=np.float32(0)), "^method.share: 0.0 is not above 0"),
+        (lambda: METHODS["completeness"].settings(share=np.float32(0)), "^method.share: 0.0 is not 0.01 or more"),
         (lambda: METHODS["path_patching"].settings(choose=Choice(rate=2)), "^method.choose.rate: 2 is not above 0"),
         (lambda: TASKS["boxes"](count=-3), "^task.count: -3 is not 1 or more"),
         (lambda: BACKENDS["ndif"].settings(in_flight=0), "^backend.in_flight: 0 is not 1 or more"),

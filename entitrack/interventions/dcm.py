@@ -12,6 +12,9 @@ from entitrack.interventions.masking import answers_under, piece_logits, target_
 from entitrack.interventions.preparation import prepare
 from entitrack.interventions.sites import Anatomy
 
+HALF = 0.5
+"""Masks below round to 0."""
+
 
 def train_masks(
     model: Any,
@@ -44,14 +47,16 @@ def train_masks(
         steps: At most this many steps.
         learning_rate: Of Adam.
         evaluate_every: Steps between evaluations of the rounded masks on the validation batches.
-        patience: Evaluations without a better accuracy after which a mask is done; 0: never.
+        patience: Evaluations without a better accuracy after which a mask is done, counted from when it can have moved
+            by half: before that it rounds to nothing but ones; 0: never.
         borrow_positions: Validate at the positions of the last training batch, as was published.
         chunk_tokens: At most this many tokens go through the model at once.
 
     Returns:
         `masks` `[step, mask, head]` after each step, before the next clamp; `losses` `[step, mask]`;
         `validated` `[evaluation, mask]`, accuracies; `validated_at` `[evaluation]`, steps;
-        `kept` `[mask, head]`, the rounded mask of the best accuracy, of the larger set on a tie.
+        `kept` `[mask, head]`, the rounded mask of the best accuracy until it was done, of the larger set on a tie;
+        `kept_accuracy` `[mask]`, that accuracy.
     """
     masks = torch.ones(len(draws), len(heads), device=model.device, requires_grad=True)
     weights = torch.tensor(sparsity, device=masks.device)
@@ -77,10 +82,14 @@ def train_masks(
             accuracy = validate(model, anatomy, ready_validation, rounded)
             history["validated"].append(accuracy)
             history["validated_at"].append(torch.tensor(step + 1))
-            choose(best, rounded, accuracy, patience)
+            choose(best, rounded, accuracy, patience, early=(step + 1) * learning_rate < HALF)
             if not best["active"].any():
                 break
-    return {**{name: torch.stack(values) for name, values in history.items()}, "kept": best["masks"]}
+    return {
+        **{name: torch.stack(values) for name, values in history.items()},
+        "kept": best["masks"],
+        "kept_accuracy": best["accuracy"],
+    }
 
 
 def prepare_group(
@@ -148,13 +157,17 @@ def choose(
     rounded: Float[Tensor, "mask head"],
     accuracy: Float[Tensor, " mask"],
     patience: int,
+    early: bool,
 ) -> None:
-    """Keep, of the masks that are not done, those that are better: more targets, or as many with more heads."""
+    """Keep, of the masks that are not done, those that are better: more targets, or as many with more heads.
+
+    Evaluations that are `early` do not count against `patience`.
+    """
     size = (1 - rounded).sum(1)
     better = (accuracy > best["accuracy"]) | ((accuracy == best["accuracy"]) & (size > best["size"]))
     raised = accuracy > best["accuracy"]
     better &= best["active"]
-    best["waited"] = torch.where(raised, 0, best["waited"] + 1)
+    best["waited"] = torch.where(raised | early, 0, best["waited"] + 1)
     best["masks"] = torch.where(better[:, None], rounded, best["masks"])
     best["accuracy"] = torch.where(better, accuracy, best["accuracy"])
     best["size"] = torch.where(better, size, best["size"])

@@ -14,7 +14,7 @@ from entitrack.circuits import Group
 from entitrack.errors import UserError
 from entitrack.interventions.ablation import model_without, total_z
 from entitrack.interventions.vital import circuit_answers
-from entitrack.methods.ablation import Ablation, AblationSettings, Outcomes, pick
+from entitrack.methods.ablation import Ablation, AblationSettings, Compat, Outcomes, pick
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs, role_positions
 from entitrack.models.family import Model, pick_dtype
 from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, encode
@@ -104,6 +104,7 @@ def prepare(
         UserError: Prompts differ in length, or roles in their order; or a setting is not known.
     """
     ablation = pick(Ablation, settings.ablation, "method.ablation")
+    pick(Compat, settings.compat, "method.compat")
     batches = [
         encode(prompts[start : start + experiment.batch_size], experiment.family.tokenizer, experiment.padding)
         for start in range(0, len(prompts), experiment.batch_size)

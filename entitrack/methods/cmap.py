@@ -114,7 +114,7 @@ def run(experiment: Experiment, settings: Settings) -> CmapResult:
     donor = experiment.family.load(experiment.donor, "donor")
     circuit = experiment.circuit(base)
     circuit.check(donor.anatomy, experiment.task.roles)
-    chosen = [circuit.group(name, "method.groups") for name in settings.groups] or list(circuit.groups)
+    chosen = circuit.choose(settings.groups, "method.groups")
     transplants = {FULL: circuit.groups, **{group.name: (group,) for group in chosen}}
     components = settings.components if settings.form == "input" else [""]
     named = {f"{name} {moved}".strip(): (groups, moved) for name, groups in transplants.items() for moved in components}

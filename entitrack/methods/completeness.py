@@ -35,7 +35,7 @@ class Settings(AblationSettings):
 
     model: str = ""
     random_sets: int = limited(40, least=0)
-    share: float = limited(0.5, above=0, most=1)
+    share: float = limited(0.5, least=0.01, most=1)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ class Settings(MethodSettings):
         batch_size: Training prompts a step.
         learning_rate: Of Adam.
         evaluate_every: Steps between evaluations on the validation prompts.
-        patience: Evaluations without a better accuracy after which a mask is done; 0: never.
+        patience: Evaluations without a better accuracy after which a mask is done, counted from when it can have moved
+            by half; 0: never.
         chunk_tokens: At most this many tokens go through the model at once.
     """
 
@@ -65,12 +66,14 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
     """Train and test the masks of every group and desideratum; those of one group and desideratum go together."""
     if not settings.sparsity:
         raise UserError("method.sparsity", "no weight is given", fix="such as [0.01]")
+    if len(set(settings.sparsity)) < len(settings.sparsity):
+        raise UserError("method.sparsity", "a weight is there twice")
     rules = find_desiderata(settings.desiderata)
     base = experiment.base()
     model = experiment.family.load(settings.model, "method.model") if settings.model else base
     circuit = experiment.circuit(base)
     circuit.check(model.anatomy, experiment.task.roles)
-    groups = [circuit.group(name, "method.groups") for name in settings.groups] or list(circuit.groups)
+    groups = circuit.choose(settings.groups, "method.groups")
     prompts = box_prompts(experiment)
     splits = {rule.name: _draw(experiment, settings, rule, prompts) for rule in rules}
     units = [(group, rule.name) for group in groups if group.heads for rule in rules]
@@ -179,5 +182,6 @@ def results(
         history["validated_at"] = found["validated_at"]
         right = {"mask": correct[number], "whole group": correct[len(plan) + draw]}
         right["nothing"] = correct[len(plan) + settings.draws + draw]
-        trained.append(Trained(group.name, rule, weight, draw, heads, len(group.heads), right, history))
+        validation = float(found["kept_accuracy"][number])
+        trained.append(Trained(group.name, rule, weight, draw, heads, len(group.heads), right, validation, history))
     return trained

@@ -29,6 +29,7 @@ class Trained:
         heads: The heads taken from the counterfactual, the group's most important first.
         size: Number of the group's heads.
         correct: Targets answered on the test prompts: with the `mask`, the `whole group`, or `nothing` patched.
+        validation: Validation accuracy of the mask that was kept.
         history: `masks` `[step, head]`, `losses` `[step]`, `validated` `[evaluation]`, `validated_at` `[evaluation]`.
     """
 
@@ -39,17 +40,13 @@ class Trained:
     heads: tuple[Head, ...]
     size: int
     correct: Mapping[str, Bool[Tensor, " prompt"]]
+    validation: float
     history: Mapping[str, Tensor]
 
     @property
     def name(self) -> str:
         """Group, desideratum, weight and draw."""
         return f"{self.group}/{self.desideratum}/{self.sparsity:g}/{self.draw}"
-
-    @property
-    def validation(self) -> float:
-        """Validation accuracy of the mask that was kept, the best seen."""
-        return float(self.history["validated"].max())
 
 
 @dataclass(frozen=True)

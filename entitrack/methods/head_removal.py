@@ -103,9 +103,13 @@ class Trial:
 
 
 def relative_drop(before: float, after: float) -> float:
-    """F(C\\K) / F(C\\(K+v)) - 1; infinite where only the second is 0."""
+    """F(C\\K) / F(C\\(K+v)) - 1; infinite where only the second is 0.
+
+    Where the second is negative, as logit differences may be, the drop is taken relative to its size: a head whose
+    removal makes F worse scores above 0 whatever F's sign.
+    """
     if after:
-        return before / after - 1
+        return (before - after) / -after if after < 0 else before / after - 1
     return math.inf if before > 0 else 0.0
 
 

@@ -98,6 +98,9 @@ def head_positions(group: Group, encoded: Sequence[EncodedPairs]) -> dict[str, T
     place, count = f"circuit, group {group.name!r}", len(group.heads)
     patched = role_positions(encoded[0].clean, group.role, place)
     read = torch.stack([entry.source_position(group.role, place) for entry in encoded])
+    if any(bool((where > entry.source.positions[LAST]).any()) for where, entry in zip(read, encoded, strict=True)):
+        problem = f"counterfactuals are read where the clean prompts have {group.role!r}, and some end before that"
+        raise UserError("task.compat", problem, fix="use task.compat=default with these desiderata")
     return {"positions": patched.repeat(count, 1), "source_positions": read[:, None].repeat(1, count, 1)}
 
 

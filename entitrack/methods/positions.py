@@ -132,7 +132,7 @@ def run(experiment: Experiment, settings: Settings) -> PositionsResult:
     chosen: tuple[str, ...] = ()
     reached = float(nothing.values(metric, margin).double().mean())
     while len(chosen) < min(settings.most, len(places)):
-        step = grow(ablated, places, chosen, metric, margin, reached)
+        step = grow(ablated, places, chosen, metric, margin, reached, settings.most - len(chosen))
         steps.append(step)
         chosen, reached = (*chosen, *step.places), float(step.values.double().mean())
         if reached >= settings.enough * float(whole.mean()):
@@ -149,10 +149,11 @@ def grow(
     metric: Metric,
     margin: Float[Tensor, " prompt"],
     reached: float,
+    room: int,
 ) -> Step:
     """Add the best place: first of all that of the last token, without which nothing reaches the answer.
 
-    Where no place helps by itself, the best two are added.
+    Where no place helps by itself, the best two are added, if there is room for two.
     """
     last = torch.cat([unit["prompts"]["last"] for unit in ablated.units])[:, None]
     open_places = [name for name in places if name not in chosen]
@@ -160,7 +161,7 @@ def grow(
     singles = [(name,) for name in ends or open_places]
     step = best_step(ablated, places, chosen, singles, metric, margin)
     pairs = [(one, other) for index, one in enumerate(open_places) for other in open_places[index + 1 :]]
-    if ends or not pairs or float(step.values.double().mean()) >= reached + LEAST_GAIN:
+    if ends or not pairs or room < 2 or float(step.values.double().mean()) >= reached + LEAST_GAIN:
         return step
     return best_step(ablated, places, chosen, pairs, metric, margin)
 

@@ -61,6 +61,9 @@ def _resolve(context: BoxesContext, label: str, answer: str | None, cluster: int
     """The prompt that asks for `label`, if the context answers it, once, and with `answer`."""
     if len(set(context.labels)) < len(context.labels):
         raise ValueError("two boxes have the same letter")
+    objects = [box.object for box in context.boxes]
+    if len(set(objects)) < len(objects):
+        raise ValueError("two boxes have the same object")
     if label not in context.labels:
         raise ValueError(f"no box {label!r} in the context")
     prompt = BoxesPrompt(context, context.labels.index(label), label, cluster)
@@ -105,7 +108,10 @@ class BoxesFile(Checked):
         Raises:
             UserError: Naming the line that does not parse.
         """
-        lines = self._read().decode().splitlines()
+        try:
+            lines = self._read().decode().splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError("task.path", f"{self.path!r} is not text in UTF-8 ({error.reason})") from error
         prompts: list[BoxesPrompt] = []
         for number, line in enumerate(lines, start=1):
             if self.count and len(prompts) == self.count:

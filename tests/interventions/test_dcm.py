@@ -227,10 +227,10 @@ def test_of_equally_good_masks_the_larger_set_is_kept_and_patience_ends() -> Non
         ([[1, 1, 1], [0, 0, 0]], [0.5, 0.9]),
     ]
     for masks, accuracy in seen:
-        choose(best, torch.tensor(masks).float(), torch.tensor(accuracy), patience=2)
+        choose(best, torch.tensor(masks).float(), torch.tensor(accuracy), patience=2, early=False)
     assert best["masks"].tolist() == [[0, 0, 1], [0, 0, 0]]
     assert best["active"].tolist() == [False, True]
-    choose(best, torch.zeros(2, 3), torch.tensor([1.0, 0.9]), patience=2)
+    choose(best, torch.zeros(2, 3), torch.tensor([1.0, 0.9]), patience=2, early=False)
     assert best["masks"].tolist() == [[0, 0, 1], [0, 0, 0]]
 
 

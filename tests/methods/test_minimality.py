@@ -124,3 +124,13 @@ def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: P
     everything = minimality.run(experiment, minimality.Settings(mean_count=42, threshold=-100.0))
     assert everything.circuit.groups == golden_circuit.groups
     assert torch.equal(everything.before, everything.after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "score"),
+    [(0.6, 0.3, 1.0), (0.3, 0.6, -0.5), (4.0, -2.0, 3.0), (-2.0, -4.0, 0.5), (-4.0, -2.0, -1.0), (0.5, 0.0, math.inf)],
+)
+def test_a_head_that_is_missed_scores_above_zero_whatever_the_sign_of_f(
+    before: float, after: float, score: float
+) -> None:
+    assert head_removal.relative_drop(before, after) == pytest.approx(score)

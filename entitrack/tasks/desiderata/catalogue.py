@@ -80,9 +80,9 @@ def _import(module: str, attribute: str, place: str) -> Desideratum:
     sys.path.insert(0, here)
     try:
         loaded = import_module(module)
-    except ImportError as error:
+    except Exception as error:
         fix = "run where the module is, or put its folder on PYTHONPATH"
-        raise UserError(place, f"cannot import {module!r} ({error})", fix=fix) from error
+        raise UserError(place, f"cannot import {module!r} ({type(error).__name__}: {error})", fix=fix) from error
     finally:
         sys.path.remove(here)
     made = getattr(loaded, attribute, None)
@@ -91,8 +91,9 @@ def _import(module: str, attribute: str, place: str) -> Desideratum:
         raise UserError(place, f"module {module!r} has no {attribute!r}", known)
     try:
         rule = made() if isinstance(made, type) else made
-    except TypeError as error:
-        raise UserError(place, f"{module}:{attribute} cannot be made without arguments ({error})") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(place, f"{module}:{attribute} cannot be made without arguments ({reason})") from error
     if not isinstance(getattr(rule, "name", None), str) or not callable(getattr(rule, "pairs", None)):
         fix = "give it a `name` and `pairs(prompts, seed, compat)`"
         raise UserError(place, f"{module}:{attribute} is no desideratum", fix=fix)
