@@ -234,6 +234,18 @@ def test_of_equally_good_masks_the_larger_set_is_kept_and_patience_ends() -> Non
     assert best["masks"].tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
+def test_patience_counts_from_when_a_mask_can_have_moved() -> None:
+    best = start_choice(torch.ones(1, 3))
+    for _ in range(5):
+        choose(best, torch.ones(1, 3), torch.tensor([0.5]), patience=2, early=True)
+    assert best["active"].tolist() == [True]
+    for _ in range(2):
+        choose(best, torch.ones(1, 3), torch.tensor([0.5]), patience=2, early=False)
+    assert best["active"].tolist() == [False]
+    choose(best, torch.zeros(1, 3), torch.tensor([0.9]), patience=2, early=False)
+    assert (best["accuracy"].tolist(), best["masks"].tolist()) == ([0.5], [[1, 1, 1]])
+
+
 def test_the_published_quirk_validates_at_the_training_batchs_positions() -> None:
     """Then training is the same, and only what is kept may differ."""
     model = wrapped("llama")[1]
