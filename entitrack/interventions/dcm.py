@@ -69,27 +69,37 @@ def train_masks(
         number = step % len(batches)
         if number not in ready:
             ready[number] = prepare_group(model, anatomy, heads, batches[number], draws, chunk_tokens)
-        with torch.no_grad():
-            masks.clamp_(0, 1)
-        history["losses"].append(accumulate(model, anatomy, ready[number], masks, weights))
-        optimizer.step()
+        history["losses"].append(take_step(model, anatomy, ready[number], masks, weights, optimizer))
         history["masks"].append(masks.detach().clone())
-        if (step + 1) % evaluate_every == 0 or step + 1 == steps:
-            if borrow_positions or not ready_validation:
-                lent = [borrow(batch, batches[number]) if borrow_positions else batch for batch in validation]
-                ready_validation = [prepare_group(model, anatomy, heads, batch, draws, chunk_tokens) for batch in lent]
-            rounded = masks.detach().clamp(0, 1).round()
-            accuracy = validate(model, anatomy, ready_validation, rounded)
-            history["validated"].append(accuracy)
-            history["validated_at"].append(torch.tensor(step + 1))
-            choose(best, rounded, accuracy, patience, early=(step + 1) * learning_rate < HALF)
-            if not best["active"].any():
-                break
-    return {
-        **{name: torch.stack(values) for name, values in history.items()},
-        "kept": best["masks"],
-        "kept_accuracy": best["accuracy"],
-    }
+        if (step + 1) % evaluate_every and step + 1 < steps:
+            continue
+        if borrow_positions or not ready_validation:
+            lent = [borrow(batch, batches[number]) if borrow_positions else batch for batch in validation]
+            ready_validation = [prepare_group(model, anatomy, heads, batch, draws, chunk_tokens) for batch in lent]
+        rounded = masks.detach().clamp(0, 1).round()
+        history["validated"].append(validate(model, anatomy, ready_validation, rounded))
+        history["validated_at"].append(torch.tensor(step + 1))
+        choose(best, rounded, history["validated"][-1], patience, early=(step + 1) * learning_rate < HALF)
+        if not best["active"].any():
+            break
+    kept = {"kept": best["masks"], "kept_accuracy": best["accuracy"]}
+    return {name: torch.stack(values) for name, values in history.items()} | kept
+
+
+def take_step(
+    model: Any,
+    anatomy: Anatomy,
+    prepared: dict[str, Any],
+    masks: Float[Tensor, "mask head"],
+    weights: Float[Tensor, " mask"],
+    optimizer: torch.optim.Optimizer,
+) -> Float[Tensor, " mask"]:
+    """One step of every mask on one batch, clamped before it; returns the losses."""
+    with torch.no_grad():
+        masks.clamp_(0, 1)
+    losses = accumulate(model, anatomy, prepared, masks, weights)
+    optimizer.step()
+    return losses
 
 
 def prepare_group(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.dcm_inputs import SETTINGS, TOKENS, Setting, cut, draw_inputs
+from benchmarks.dcm_naive import RATE, SPARSITY, train_naively
 from benchmarks.shapes import SHAPES, embedded_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
@@ -29,27 +30,8 @@ from entitrack.interventions.preparation import suffix_jobs
 from entitrack.models.family import Model
 
 TINY = "tiny"
-TOKENS = 54
-RATE, SPARSITY = 0.1, 0.01
 MOST_STEPS = 64
 _TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A group to train masks for, as deep as the paper's.
-
-    Attributes:
-        name: Name of the group.
-        role: `last`, `query_label` or `prev_query_label`.
-        shares: First and last of its layers, as shares of the model's depth.
-        heads: How many heads it has.
-    """
-
-    name: str
-    role: str
-    shares: tuple[float, float]
-    heads: int
 
 
 @dataclass(frozen=True)
@@ -93,14 +75,6 @@ class Timed:
     def sides(self) -> tuple[Side, Side]:
         """The naive way and ours."""
         return self.naive, self.ours
-
-
-SETTINGS = (
-    Setting("value_fetcher", "last", (0.45, 1.0), 12),
-    Setting("pos_transmitter", "last", (0.34, 0.62), 7),
-    Setting("pos_detector", "query_label", (0.03, 0.44), 12),
-    Setting("struct_reader", "prev_query_label", (0.25, 0.4), 5),
-)
 
 
 def run(arguments: list[str]) -> None:
@@ -152,36 +126,6 @@ def cells(name: str, rows: Sequence[Timed], steps: int) -> tuple[str, ...]:
     numbers = (f"{naive:.4f}", f"{ours:.4f}", f"{naive / ours:.1f}x", f"±{spread:.0f} %", f"{floor:.4f}")
     last = (f"{naive / floor:.1f}x", f"{reading[0] / reading[1]:.1f}x", f"{max(row.wrong for row in rows):.0e}")
     return (name, str(rows[0].masks), *numbers, *last)
-
-
-def draw_inputs(model: Model, setting: Setting, given: argparse.Namespace) -> dict[str, Any]:
-    """Random prompts of the paper's length with its roles in the paper's places, and a group's heads."""
-    generator = torch.Generator().manual_seed(0)
-    layers, n_heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
-    low, high = (
-        int(setting.shares[0] * layers),
-        max(int(setting.shares[0] * layers) + 1, int(setting.shares[1] * layers)),
-    )
-    every = [[layer, head] for layer in range(low, high) for head in range(n_heads)]
-    order = torch.randperm(len(every), generator=generator).tolist()
-    rest = [every[number] for number in order if every[number][0] != low]
-    heads = [every[0], *rest] + [every[number] for number in order if every[number][0] == low and number]
-    heads = heads[: setting.heads]
-    sides = [torch.randint(3, 100, (given.prompts, TOKENS), generator=generator) for _ in range(2)]
-    last = torch.full((given.prompts,), TOKENS - 1)
-    previous = 6 + 7 * (torch.arange(given.prompts) % 7)
-    position = {"last": last, "query_label": last - 2, "prev_query_label": previous}[setting.role]
-    mask = torch.ones_like(sides[0])
-    return {
-        "heads": heads,
-        "batch": {
-            "clean": {"tokens": sides[0], "mask": mask, "last": last},
-            "sources": [{"tokens": sides[1], "mask": mask}],
-            "targets": torch.randint(3, 100, (1, given.prompts), generator=generator),
-            "positions": position.repeat(len(heads), 1),
-            "source_positions": position.repeat(1, len(heads), 1),
-        },
-    }
 
 
 def timed_ours(
@@ -238,15 +182,6 @@ def time_steps(training: Callable[[int], Tensor], given: argparse.Namespace) -> 
     return Side(first, Seconds(step_runs)), found[0]
 
 
-def cut(batch: dict[str, Any], count: int) -> dict[str, Any]:
-    """The first prompts of a batch: the evaluation at the end of a training is not what is measured."""
-    return {
-        "clean": {name: values[:count] for name, values in batch["clean"].items()},
-        "sources": [{name: values[:count] for name, values in source.items()} for source in batch["sources"]],
-        **{name: batch[name][..., :count] for name in ("targets", "positions", "source_positions")},
-    }
-
-
 def needed(model: Model, inputs: dict[str, Any], masks: int, given: argparse.Namespace) -> float:
     """Multiply-adds that a step needs: forward and backward over the suffix, the first layer's end for one token.
 
@@ -288,48 +223,3 @@ def naive_seconds(
         return train_naively(model, inputs["heads"], tokens, source, moved, steps)
 
     return time_steps(training, given)
-
-
-def train_naively(
-    model: Model, heads: list[list[int]], tokens: Tensor, source: Tensor, batch: dict[str, Tensor], steps: int
-) -> Float[Tensor, "step head"]:
-    """The mask after each step."""
-    module, d_head = model.envoy._module, model.anatomy["d_head"]
-    rows = torch.arange(len(tokens), device=tokens.device)
-    mask = torch.ones(len(heads), device=tokens.device, requires_grad=True)
-    optimizer = torch.optim.Adam([mask], lr=RATE)
-    read: dict[int, Tensor] = {}
-    projections = {layer: module.model.layers[layer].self_attn.o_proj for layer in sorted({la for la, _ in heads})}
-
-    def keep(layer: int, _module: Any, args: tuple[Tensor, ...]) -> None:
-        read[layer] = args[0]
-
-    def blend(layer: int, _module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        z = args[0].clone()
-        for number, (where, head) in enumerate(heads):
-            if where == layer:
-                columns = slice(head * d_head, (head + 1) * d_head)
-                place, other = batch["positions"][number], batch["source_positions"][0, number]
-                own, given = args[0][rows, place, columns], read[layer][rows, other, columns]
-                z[rows, place, columns] = (mask[number] * own + (1 - mask[number]) * given).to(z.dtype)
-        return (z,)
-
-    hooks = [entry.register_forward_pre_hook(partial(keep, layer)) for layer, entry in projections.items()]
-    with torch.no_grad():
-        module(source, use_cache=False)
-    for hook in hooks:
-        hook.remove()
-    hooks = [entry.register_forward_pre_hook(partial(blend, layer)) for layer, entry in projections.items()]
-    masks = []
-    for _ in range(steps):
-        with torch.no_grad():
-            mask.clamp_(0, 1)
-        logits = module(tokens, use_cache=False).logits[rows, -1].float()
-        loss = -logits[rows, batch["targets"][0]].mean() + SPARSITY * (1 - mask).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        masks.append(mask.detach().cpu().clone())
-    for hook in hooks:
-        hook.remove()
-    return torch.stack(masks)
