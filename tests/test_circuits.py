@@ -76,3 +76,25 @@ def test_a_head_that_two_groups_have_at_one_role_counts_once() -> None:
         Group("three", "other", ((0, 1),)),
     )
     assert Circuit(groups).size == 3
+
+
+def test_a_group_is_chosen_once_and_none_named_means_all() -> None:
+    assert CIRCUIT.choose([], "method.groups") == CIRCUIT.groups
+    assert CIRCUIT.choose(["empty"], "method.groups") == (CIRCUIT.group("empty"),)
+    with pytest.raises(UserError, match=r"^method\.groups: a group is there twice"):
+        CIRCUIT.choose(["empty", "empty"], "method.groups")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"groups": [{"name": "nothing", "role": "last", "heads": []}]}, "no group may be called 'nothing'"),
+        ({"groups": [{"name": "random 1", "role": "last", "heads": []}]}, "no group may be called 'random 1'"),
+        ({"found_on": 3}, "found_on is 3"),
+    ],
+)
+def test_files_that_results_could_not_name_are_refused(change: dict[str, object], reason: str, tmp_path: Path) -> None:
+    record = {"groups": [{"name": "g", "role": "last", "heads": [[0, 0]]}], **change}
+    (tmp_path / "circuit.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=reason):
+        read_circuit(str(tmp_path / "circuit.json"), "golden")
