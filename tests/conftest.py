@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from entitrack import run as door
 from entitrack.backends import Local, Runner
 from entitrack.circuits import Circuit, Group
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.tasks.boxes import Boxes
+from entitrack.tasks.encoding import encode
 from tests.golden_prompts import GoldenTask
+
+Launch = Callable[..., int]
+"""Runs the command line; gives its exit code."""
 
 ROLES = {
     "value_fetcher": "last",
@@ -118,3 +125,41 @@ def tiny_family() -> Family:
 @pytest.fixture
 def tiny_experiment(tiny_family: Family) -> Experiment:
     return Experiment(tiny_family, Boxes(count=42), Runner(Local()), "float", batch_size=21)
+
+
+@pytest.fixture
+def golden_overrides(
+    tmp_path: Path, golden_folder: Path, golden_family: Family, golden_task: object, golden_circuit: Circuit
+) -> list[str]:
+    """A command line about the golden models, on a file of prompts."""
+    prompts = golden_task.prompts()  # type: ignore[attr-defined]
+    encode(prompts, golden_family.tokenizer)
+    lines = [json.dumps({"sentence": f"{prompt.text} {prompt.answer}."}) for prompt in prompts]
+    (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
+    golden_circuit.write(tmp_path / "circuit.json")
+    return [
+        f"model.members.llama.path={golden_folder / 'base'}",
+        f"model.members.float.path={golden_folder / 'donor'}",
+        "model.name=golden",
+        "model.device=cpu",
+        "task=boxes_file",
+        f"task.path={tmp_path / 'boxes.jsonl'}",
+        f"circuit={tmp_path / 'circuit.json'}",
+        "batch_size=21",
+    ]
+
+
+@pytest.fixture
+def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launch:
+    """Run the command line in an empty folder; gives its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["entitrack", *arguments])
+        try:
+            door.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return start

@@ -3,57 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from entitrack import run as door
-from entitrack.circuits import Circuit
-from entitrack.models.family import Family
-from entitrack.tasks.encoding import encode
-
-Launch = Callable[..., int]
-
-
-@pytest.fixture
-def golden_overrides(
-    tmp_path: Path, golden_folder: Path, golden_family: Family, golden_task: object, golden_circuit: Circuit
-) -> list[str]:
-    """A command line about the golden models, on a file of prompts."""
-    prompts = golden_task.prompts()  # type: ignore[attr-defined]
-    encode(prompts, golden_family.tokenizer)
-    lines = [json.dumps({"sentence": f"{prompt.text} {prompt.answer}."}) for prompt in prompts]
-    (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
-    golden_circuit.write(tmp_path / "circuit.json")
-    return [
-        f"model.members.llama.path={golden_folder / 'base'}",
-        f"model.members.float.path={golden_folder / 'donor'}",
-        "model.name=golden",
-        "model.device=cpu",
-        "task=boxes_file",
-        f"task.path={tmp_path / 'boxes.jsonl'}",
-        f"circuit={tmp_path / 'circuit.json'}",
-        "batch_size=21",
-    ]
-
-
-@pytest.fixture
-def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launch:
-    """Run the command line in an empty folder; gives its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def start(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["entitrack", *arguments])
-        try:
-            door.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return start
+from tests.conftest import Launch
 
 
 @pytest.mark.parametrize("key", ["output_dir", "store"])
