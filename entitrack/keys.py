@@ -119,5 +119,5 @@ def _tensor_pieces(tensor: Tensor) -> Iterator[bytes]:
         raise TypeError(f"cannot make a key of a tensor of layout {tensor.layout} and type {tensor.dtype}")
     shape = "x".join(str(size) for size in tensor.shape)
     yield f"tensor/{tensor.dtype}/{shape}/".encode()
-    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().flatten().clone(memory_format=torch.contiguous_format)
     yield plain.view(torch.uint8).numpy().tobytes()

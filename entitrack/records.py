@@ -73,9 +73,12 @@ def unpack(key: str, content: bytes) -> dict[str, Any]:
             raise BadRecord(f"it is of format {record['format']}, not {FORMAT}")
         if record["key"] != key:
             raise BadRecord(f"it is the record of another unit, {record['key']}")
-        return _rebuild(record["result"], load(content))
+        result = _rebuild(record["result"], load(content))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
         raise BadRecord("it is no record of this program") from error
+    if not isinstance(result, dict):
+        raise BadRecord("it holds no result")
+    return result
 
 
 def _check_digest(content: bytes) -> None:
