@@ -66,12 +66,15 @@ class Claims:
 
     def find(self, key: str) -> Pending | None:
         """The result of a unit that is in the store or that this run has started; None if neither is so."""
-        claim = self._open.get(key)
-        found = None if claim else self._store.get(key)
-        if claim is None and found is None:
-            return None
+        if key in self._open:
+            pending = self._open[key].finish
+        else:
+            found = self._store.get(key)
+            if found is None:
+                return None
+            pending = partial(_same, found)
         self._on_reuse()
-        return claim.finish if claim else partial(_same, found)
+        return pending
 
     def begin(self, key: str, start: Callable[[], Pending]) -> Pending:
         """Start a unit, or wait for it later if another process is at work on it.

@@ -47,7 +47,7 @@ def read_note(key: str, content: bytes) -> JobNote:
         BadRecord: Written again, it does not give the same bytes.
     """
     try:
-        note: JobNote = json.loads(content)["note"]
+        note = json.loads(content)["note"]
         whole = write_note(key, note) == content
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadRecord("it is no note of this program") from error
@@ -57,4 +57,4 @@ def read_note(key: str, content: bytes) -> JobNote:
         raise BadRecord("it does not say what a note says")
     if not all(isinstance(note[name], kind) for name, kind in _NOTE_TYPES.items()):
         raise BadRecord("it does not say what a note says")
-    return note
+    return JobNote(**note)
