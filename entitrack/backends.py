@@ -11,6 +11,7 @@ import nnsight
 from torch import Tensor
 
 from entitrack.interventions.execution import execute
+from entitrack.models.devices import device_kind
 from entitrack.models.family import Model
 from entitrack.store import Store, unit_key
 
@@ -117,7 +118,7 @@ class Local:
 
     def place(self, model: Model) -> str:
         """See `Backend.place`."""
-        return f"{self.name}/{model.envoy.device}"
+        return f"{self.name}/{device_kind(model.envoy.device)}"
 
     def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
         """See `Backend.start`; the unit runs when its result is asked for."""
@@ -221,7 +222,7 @@ class Runner:
             yield started.popleft()()
 
     def _key(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> str:
-        return unit_key(function.__qualname__, model.fingerprint, self.backend.place(model), inputs)
+        return unit_key(function.__qualname__, model.identity.digest, self.backend.place(model), inputs)
 
     def _reuse(self, found: dict[str, Any]) -> Pending:
         self.cost.reused += 1

@@ -80,7 +80,7 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
     trained = train_and_test(experiment, settings, model, units, splits)
     found_on = {
         "model": model.name,
-        "fingerprint": model.fingerprint,
+        "identity": model.identity.digest,
         "task": dict(experiment.task.fingerprint),
         "sparsity": list(settings.sparsity),
         "draws": settings.draws,

@@ -102,7 +102,7 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
         for stage in settings.stages
     )
     record: dict[str, Any] = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
-    record |= {"fingerprint": model.fingerprint, "task": dict(experiment.task.fingerprint)}
+    record |= {"identity": model.identity.digest, "task": dict(experiment.task.fingerprint)}
     record["settings"] = dataclasses.asdict(settings)
     naive, count = not model.anatomy["factorised"], len(search.pairs)
     return PathPatchingResult(model.name, count, tuple(found.values()), skipped, Circuit(groups, record), naive)
