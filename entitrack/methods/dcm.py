@@ -70,7 +70,7 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
         raise UserError("method.sparsity", "a weight is there twice")
     rules = find_desiderata(settings.desiderata)
     base = experiment.base()
-    model = experiment.family.load(settings.model, "method.model") if settings.model else base
+    model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(base)
     circuit.check(model.anatomy, experiment.task.roles)
     groups = circuit.choose(settings.groups, "method.groups")

@@ -87,7 +87,8 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     """Find a circuit, stage by stage."""
     check_stages(settings.stages, experiment.task.roles)
     check_choice(settings.choose)
-    model = experiment.family.load(settings.model or experiment.family.base, "method.model")
+    counterfactuals = (pair.counterfactual for pair in experiment.task.pairs())
+    model = experiment.member(settings.model, "method.model", counterfactuals)
     search = Search(experiment, settings, model, usable_pairs(experiment, model, settings.prompts))
     found: dict[str, StageResult] = {}
     skipped: dict[str, str] = {}

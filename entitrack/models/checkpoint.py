@@ -47,11 +47,13 @@ def resolve(path: str, place: str) -> str:
                 place, f"the embedded family has no {name!r}", [_ZOO_SCHEME + known_name for known_name in known]
             )
         return str(ZOO / name)
+    if not path.strip():
+        raise UserError(place, "has no value", fix="name a folder or a model of the hub")
     if Path(path).is_dir():
         return path
     if Path(path).exists():
         raise UserError(place, f"{path!r} is a file", fix="name the folder that it is in")
-    if not path or path.startswith(("/", ".", "~")) or path.count("/") > 1:
+    if path.startswith(("/", ".", "~")) or path.count("/") > 1:
         raise UserError(place, f"there is no folder {path!r}")
     return path
 

@@ -21,7 +21,7 @@ from entitrack.models.identity import (
     tokenizer_identity,
     weights_identity,
 )
-from entitrack.models.loading import Source, explained, load_envoy
+from entitrack.models.loading import Source, check_kind, explained, load_config, load_envoy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -117,10 +117,13 @@ class Family:
         source = Source.of(name, checkpoint)
         dtype, device = pick_dtype(self.dtype), pick_device(self.device) if self.dispatch else None
         before = file_states(source.path), file_states(source.adapter)
-        envoy = load_envoy(source, dtype, self.attention, device)
+        config = load_config(source)
+        check_kind(config, source)
+        with explained(source.place, f"{source.path!r}, its configuration"):
+            anatomy = describe(config, self.architecture)
+        envoy = load_envoy(source, config, dtype, self.attention, device)
         envoy._module.eval().requires_grad_(False)
         with explained(source.place, repr(source.path)):
-            anatomy = describe(envoy._module.config, self.architecture)
             check_anatomy(envoy._module, anatomy)
             identity = self._identify(source, checkpoint, envoy)
         if (file_states(source.path), file_states(source.adapter)) != before:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -27,6 +28,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _LONGEST = 400
 _SHOWN = 3
 _CAUSAL = "text-generation"
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+_TEXTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_NO_WEIGHTS = re.compile("[IU]\\d+|BOOL|F8_.*|F4")
+_PLAINLY = {
+    "Weights only load failed": "a pickled file is damaged, or holds more than tensors, which is never run",
+    "contains custom code": "it brings code of its own, which is never run",
+}
+"""What libraries say where their advice is none to follow -> what is said instead."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Source:
             UserError: A folder is not there.
         """
         place = f"model.members.{name}"
-        adapter = resolve(checkpoint.adapter, f"{place}.adapter") if checkpoint.adapter else None
+        adapter = resolve(checkpoint.adapter, f"{place}.adapter") if checkpoint.adapter is not None else None
         return cls(place, resolve(checkpoint.path, f"{place}.path"), adapter, checkpoint.revision)
 
     @property
@@ -62,11 +71,12 @@ class Source:
         return {"revision": self.revision, "trust_remote_code": False}
 
 
-def load_envoy(source: Source, dtype: torch.dtype, attention: str, device: str | None) -> Any:
+def load_envoy(source: Source, config: Any, dtype: torch.dtype, attention: str, device: str | None) -> Any:
     """The nnsight model of a source, ready to run.
 
     Args:
         source: Where it is.
+        config: Its configuration.
         dtype: What its weights are held in.
         attention: Implementation of attention.
         device: Where it is loaded to; None loads no weights: structure and tokenizer are enough to run elsewhere.
@@ -75,13 +85,11 @@ def load_envoy(source: Source, dtype: torch.dtype, attention: str, device: str |
         UserError: It is refused; in one line that says why.
     """
     with quiet():
-        config = load_config(source)
-        check_kind(config, source)
         tokenizer = load_tokenizer(source)
         loading = {"dtype": dtype, "attn_implementation": attention}
         if device is None:
             return _attach_structure(source, tokenizer, loading)
-        module = load_weights(source, loading | {"device_map": device})
+        module = load_weights(source, config, loading | {"device_map": device})
         envoy = _wrap(source, module, tokenizer)
         check_finite(envoy._module, source.place, dtype)
         return envoy
@@ -124,9 +132,12 @@ def reason(error: BaseException) -> str:
         return f"{error.strerror}: {str(error.filename)!r}" if error.filename else error.strerror
     lines = [_CONTROL.sub(" ", line).strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line] or [type(error).__name__]
+    known = next((words for marker, words in _PLAINLY.items() if marker in lines[0]), None)
+    if known:
+        return known
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     if isinstance(error, KeyError):
-        said = f"there is no {said}"
+        said = f"{said} is missing, or not known"
     return said if len(said) <= _LONGEST else said[:_LONGEST] + "..."
 
 
@@ -145,18 +156,27 @@ def load_config(source: Source) -> Any:
             raise UserError(f"{source.place}.path", f"{source.path!r} is an adapter", fix=fix)
         if not (folder / "config.json").is_file():
             raise UserError(f"{source.place}.path", f"there is no config.json in {source.path!r}")
-        with explained(source.place, f"the config.json of {source.path!r}"):
-            _refuse_own_code(json.loads((folder / "config.json").read_bytes()), source)
-    with explained(source.place, f"the configuration of {source.path!r}"):
+        for name in _TEXTS:
+            with explained(source.place, f"{source.path!r}, its {name}"):
+                check_object(folder / name)
+    with quiet(), explained(source.place, f"{source.path!r}, its configuration"):
         config = AutoConfig.from_pretrained(source.path, **source.options)
         _refuse_own_code(config.to_dict(), source)
         return config
 
 
+def check_object(path: Path) -> None:
+    """Refuse a file that is there and holds no JSON object.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if path.exists() and not isinstance(json.loads(path.read_bytes()), dict):
+        raise ValueError("it is no JSON object")
+
+
 def _refuse_own_code(config: Mapping[str, Any], source: Source) -> None:
     """Refuse a checkpoint that brings its own code, unless transformers has taken that very class over."""
-    if not isinstance(config, Mapping):
-        raise ValueError("it is no JSON object")
     own = config.get("auto_map")
     if not own:
         return
@@ -181,6 +201,8 @@ def check_kind(config: Any, source: Source) -> None:
     Raises:
         UserError: Saying what it is instead.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
     place, kind = source.place, config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(place, f"{source.path!r} is an encoder-decoder ({kind}), not a decoder-only language model")
@@ -188,7 +210,10 @@ def check_kind(config: Any, source: Source) -> None:
         raise UserError(place, f"{source.path!r} is no language model ({kind})")
     named = getattr(config, "architectures", None) or [_causal_class(kind)]
     if _causal_class(kind) not in named:
-        raise UserError(place, f"{source.path!r} is a {', '.join(map(str, named))}, not a {_causal_class(kind)}")
+        problem = f"{source.path!r} is a {', '.join(map(str, named))}, not a causal language model"
+        raise UserError(place, problem, fix=f"use a {_causal_class(kind)}")
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", True):
+        raise UserError(place, f"{source.path!r} is an encoder ({kind}): its tokens see those that follow")
     if getattr(config, "transformers_weights", None):
         raise UserError(place, f"the config.json of {source.path!r} names a file of weights of its own")
 
@@ -199,17 +224,26 @@ def load_tokenizer(source: Source) -> Any:
     Raises:
         UserError: It is broken, or missing, or has no words.
     """
+    import transformers
     from transformers import AutoTokenizer
 
-    with explained(source.place, f"the tokenizer of {source.path!r}"):
+    with explained(source.place, f"{source.path!r}, its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source.path, **source.options)
         if not len(tokenizer):
             raise ValueError("it has no words")
+        own = tokenizer.init_kwargs.get("auto_map")
+        if own and not hasattr(transformers, type(tokenizer).__name__):
+            raise ValueError(next(iter(_PLAINLY.values())))
         return tokenizer
 
 
-def load_weights(source: Source, loading: Mapping[str, Any]) -> Any:
+def load_weights(source: Source, config: Any, loading: Mapping[str, Any]) -> Any:
     """The module of a model, with every tensor from its checkpoint.
+
+    Args:
+        source: Where it is.
+        config: Its configuration.
+        loading: What `from_pretrained` is told besides.
 
     Raises:
         UserError: Files are damaged, or tensors are missing, left over or of another shape.
@@ -218,33 +252,64 @@ def load_weights(source: Source, loading: Mapping[str, Any]) -> Any:
 
     folder = Path(source.path)
     if folder.is_dir():
-        with explained(source.place, f"the weights of {source.path!r}"):
-            check_headers(weight_files(folder))
-    with explained(source.place, f"the weights of {source.path!r}"):
-        module, account = AutoModelForCausalLM.from_pretrained(
+        with explained(source.place, f"{source.path!r}, its weights"):
+            headers = check_headers(weight_files(folder))
+            if headers and not getattr(config, "quantization_config", None):
+                check_sizes(config, headers)
+    with explained(source.place, f"{source.path!r}, its weights"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.path, output_loading_info=True, ignore_mismatched_sizes=True, **source.options, **loading
         )
+        module, account = loaded
     check_account(account, source)
+    if getattr(config, "quantization_config", None) and getattr(module, "hf_quantizer", None) is None:
+        raise UserError(source.place, f"the config.json of {source.path!r} names a quantisation that is not known")
     if getattr(module, "_hf_peft_config_loaded", False):
         raise UserError(source.place, f"{source.path!r} has an adapter within", fix="use its base and the adapter")
     return module
 
 
-def check_headers(files: Mapping[str, Path]) -> None:
+def check_headers(files: Mapping[str, Path]) -> dict[str, tuple[str, list[int]]]:
     """Refuse safetensors files that are cut short or damaged, by name.
+
+    Returns:
+        Name of each tensor -> its dtype and shape.
 
     Raises:
         ValueError: Naming the file.
     """
     from safetensors import SafetensorError, safe_open
 
+    headers = {}
     for name, path in files.items():
         if path.suffix == ".safetensors":
             try:
-                with safe_open(path, "pt"):
-                    pass
+                with safe_open(path, "pt") as opened:
+                    for tensor in opened.keys():  # noqa: SIM118 - it is no mapping
+                        part = opened.get_slice(tensor)
+                        headers[tensor] = (str(part.get_dtype()), list(part.get_shape()))
             except SafetensorError as error:
                 raise ValueError(f"{name}: {reason(error)}") from error
+    return headers
+
+
+def check_sizes(config: Any, headers: Mapping[str, tuple[str, list[int]]]) -> None:
+    """Refuse matrices that are no weights, and a configuration of a model far larger than the files.
+
+    Tensors that a file lacks are made before it is known that it lacks them: an absurd size would take all memory.
+
+    Raises:
+        ValueError: Naming the tensor, or the key of config.json.
+    """
+    for name, (dtype, shape) in headers.items():
+        if len(shape) == 2 and _NO_WEIGHTS.fullmatch(dtype):
+            raise ValueError(f"{name} is stored as {dtype}, and config.json names no quantisation")
+    held = sum(math.prod(shape) for _, shape in headers.values())
+    if config.num_hidden_layers > len(headers):
+        raise ValueError(f"num_hidden_layers is {config.num_hidden_layers}, and the files hold {len(headers)} tensors")
+    for key in ("vocab_size", "intermediate_size", "num_attention_heads"):
+        if (getattr(config, key, None) or 0) * config.hidden_size > held:
+            raise ValueError(f"{key} is {getattr(config, key)}, and the files hold {held} numbers")
 
 
 def check_account(account: Mapping[str, Any], source: Source) -> None:
@@ -305,7 +370,7 @@ def _explained_adapter(source: Source) -> Iterator[None]:
             yield
         return
     place = f"{source.place}.adapter"
-    with explained(place, f"the adapter {source.adapter!r}"):
+    with explained(place, repr(source.adapter)):
         check_adapter(source)
         try:
             yield
@@ -313,7 +378,9 @@ def _explained_adapter(source: Source) -> Iterator[None]:
             _, marker, unplaced = str(error).partition("Weights with no place: ")
             if not marker:
                 raise
-            problem = f"the adapter {source.adapter!r} has tensors that {source.path!r} has no place for: {unplaced}"
+            lacking = ".default." in unplaced  # as peft names what an adapter of this configuration should have
+            words = "lacks tensors that its adapter_config.json asks for on" if lacking else "has no place in"
+            problem = f"the adapter {source.adapter!r} {words} {source.path!r}: {unplaced}"
             raise UserError(place, problem, fix="name the base that it was trained on") from error
 
 
@@ -333,14 +400,18 @@ def check_adapter(source: Source) -> None:
     folder = local_folder(source.adapter, None)
     if Path(source.adapter).is_dir() and not Path(source.adapter, "adapter_config.json").is_file():
         raise UserError(place, f"there is no adapter_config.json in {source.adapter!r}")
+    if folder:
+        check_object(folder / "adapter_config.json")
+        if Path(source.adapter).is_dir() and not any((folder / name).is_file() for name in _ADAPTERS):
+            raise UserError(place, f"there is no {' or '.join(_ADAPTERS)} in {source.adapter!r}")
     config = PeftConfig.from_pretrained(source.adapter)
     if config.task_type not in (None, "CAUSAL_LM"):
         raise UserError(place, f"the adapter {source.adapter!r} is for {config.task_type}, not for CAUSAL_LM")
     if folder:
         check_headers({file.name: file for file in folder.glob("*.safetensors")})
-    named = config.base_model_name_or_path
-    if named and Path(named).is_dir() and Path(source.path).is_dir() and not Path(named).samefile(source.path):
-        check_named_base(source, Path(named))
+    named = Path(config.base_model_name_or_path or "")
+    if named.is_absolute() and (named / "config.json").is_file() and Path(source.path).is_dir():
+        check_named_base(source, named)
 
 
 def check_named_base(source: Source, named: Path) -> None:
