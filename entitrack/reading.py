@@ -142,4 +142,4 @@ def take(record: dict[str, Any], key: str, kind: type, otherwise: Any = None) ->
     return value
 
 
-_KINDS = {dict: "an object", list: "a list", str: "text"}
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "text"}

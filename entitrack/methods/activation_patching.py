@@ -150,9 +150,9 @@ def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
     """Patch every group in every model, for every desideratum and draw."""
     rules = find_desiderata(settings.desiderata)
     names = experiment.members(settings.models, "method.models")
+    masks = read_masks(settings.masks) if settings.masks else None
     circuit = experiment.circuit(experiment.base())
     circuit = Circuit(circuit.choose(settings.groups, "method.groups"), circuit.found_on)
-    masks = read_masks(settings.masks) if settings.masks else None
     circuits = {
         rule.name: masks.narrow_circuit(circuit, rule.name, settings.masks) if masks else circuit for rule in rules
     }

@@ -104,10 +104,8 @@ class CmapResult:
     @property
     def arrays(self) -> dict[str, Tensor]:
         """Right or wrong, per prompt: `base`, `donor`, and `transplant.NAME`, whatever the name."""
-        named = {
-            name if name not in self.heads else f"transplant.{name}": right for name, right in self.correct.items()
-        }
-        return {**named, "clusters": self.clusters}
+        moved = {f"transplant.{name}": self.correct[name] for name in self.heads}
+        return {"base": self.correct["base"], "donor": self.correct["donor"], **moved, "clusters": self.clusters}
 
 
 def run(experiment: Experiment, settings: Settings) -> CmapResult:

@@ -80,7 +80,7 @@ def check_targets(experiment: Experiment, pairs: Sequence[DesideratumPair]) -> N
     Raises:
         UserError: Naming the clean prompt and the words.
     """
-    choices = {}
+    choices: dict[_Choice, None] = {}
     for number, pair in enumerate(pairs):
         offered = {pair.clean.answer, *getattr(pair.clean, "alternatives", ()), pair.target}
         answer, *others = sorted(offered)

@@ -14,6 +14,7 @@ import torch
 from entitrack.errors import UserError
 from entitrack.interventions.sites import Anatomy
 from entitrack.models.anatomy import Architecture, describe
+from entitrack.names import check_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,6 +87,9 @@ class Family:
 
     def __post_init__(self) -> None:
         """Refuse a base that is not a member, and attention that takes no mask of its own for each layer."""
+        check_name(self.name, "model.name")
+        for name in self.members:
+            check_name(name, f"model.members.{name}", reserved=("n",))
         self.checkpoint(self.base, "model.base")
         if self.attention not in ATTENTIONS:
             raise UserError("model.attention", f"unknown implementation {self.attention!r}", ATTENTIONS)
