@@ -77,7 +77,7 @@ def test_a_sweep_runs_every_donor(launch: Launch, golden_overrides: list[str], t
         (["donor=nope"], "donor: there is no donor 'nope'; available: float, goat, llama, vicuna"),
         (["--multirun", "donor=nope,float"], "donor: there is no donor 'nope'; available: "),
         (["method.nope=1"], "method.nope: there is no such key; available: name, groups"),
-        (["method.groups=[nope]"], "method.groups: no group 'nope' in the circuit; available: value_fetcher"),
+        (["method.groups=[nope]"], "method.groups.0: no group 'nope' in the circuit; available: value_fetcher"),
         (["task.path=none.jsonl"], "task.path: cannot read 'none.jsonl'"),
         (["circuit=nope"], "circuit: no file 'nope'"),
         (["model.members.llama.path=nowhere/at-all"], "model.members.llama: cannot load 'nowhere/at-all'"),

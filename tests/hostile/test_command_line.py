@@ -11,7 +11,7 @@ from tests.hostile.trial import Trial, attempt
 
 TRIALS = [
     Trial("unknown method", ("method=nope",), r"method: there is no method 'nope'; available: .*cmap"),
-    Trial("unknown group", ("method.groups=[nope]",), r"method\.groups: no group 'nope' in the circuit"),
+    Trial("unknown group", ("method.groups=[nope]",), r"method\.groups\.0: no group 'nope' in the circuit"),
 ]
 
 

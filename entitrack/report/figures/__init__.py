@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
+
+from entitrack.files import appearing
 from entitrack.report.figures import (
     activation_patching,
     attention_knockout,
@@ -38,10 +41,15 @@ __all__ = [
 
 
 def draw(result: Any, folder: Path) -> Path | None:
-    """Draw a result into `figure.png`; None for a method that has no figure."""
-    figure = plot(result)
-    if figure is None:
-        return None
-    path = folder / "figure.png"
-    figure.savefig(path, dpi=150, bbox_inches="tight")
-    return path
+    """Draw a result into `figure.png`, whole or not at all; None for a method that has no figure.
+
+    No text is read as mathematics: `$` in a name is a dollar.
+    """
+    with rc_context({"text.parse_math": False}):
+        figure = plot(result)
+        if figure is None:
+            return None
+        path = folder / "figure.png"
+        with appearing(path) as stream:
+            figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
+        return path
