@@ -33,7 +33,7 @@ _WINDOW = 1 << 27
 _VERSION = b"3"
 _HEADER = 30
 _ENTRY = b"PK\x01\x02"
-_MEMBER = re.compile(r"data\.pkl|version|byteorder|data/\d{1,9}|\..*")
+_MEMBER = re.compile(r"data\.pkl|version|byteorder|data/\d{1,9}|\.[a-z_]+(/[a-z_]+)?")
 _DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,

@@ -18,7 +18,7 @@ from typing import Any
 
 from entitrack.ndif.saying import one_line
 
-_STEPS = 1_000_000
+_STEPS = 300_000
 _TEXT = 1 << 20
 _WHOLE_NUMBER = 8
 _NAME = 200

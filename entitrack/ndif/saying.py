@@ -21,6 +21,6 @@ def one_line(text: object, most: int = LINE) -> str:
 
 def scrub(text: str, key: str) -> str:
     """A text without a key, as it is and as it would stand in an address."""
-    for form in {key, quote(key, safe="")} if key else ():
+    for form in {key, quote(key, safe="", errors="replace")} if key else ():
         text = text.replace(form, _HIDDEN)
     return text
