@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from nnsight.schema.config import CONFIG
@@ -16,9 +16,10 @@ from entitrack.ndif.saying import one_line
 
 _KEY = re.compile(r"[!-~]+")
 _LONGEST_KEY = 4096
+_SECRET = ("host", "key")
 
 
-@dataclass
+@dataclass(repr=False)
 class Settings(Checked):
     """Settings of `backend=ndif`.
 
@@ -38,8 +39,8 @@ class Settings(Checked):
     """
 
     place: ClassVar[str] = "backend"
-    host: str | None = field(default=None, repr=False)
-    key: str | None = field(default=None, repr=False)
+    host: str | None = None
+    key: str | None = None
     in_flight: int = limited(4, least=1)
     timeout_s: float = limited(3600.0, above=0)
     retries: int = limited(6, least=0)
@@ -49,7 +50,12 @@ class Settings(Checked):
     max_jobs: int | None = limited(None, least=0)
     max_upload_bytes: int | None = limited(None, least=0)
     max_seconds: float | None = limited(None, least=0)
-    max_result_bytes: int = limited(1 << 28, least=1)
+    max_result_bytes: int = limited(1 << 28, least=1, most=1 << 40)
+
+    def __repr__(self) -> str:
+        """Without the address and the key: whatever is shown or logged of an object shows this."""
+        shown = [f"{entry.name}={getattr(self, entry.name)!r}" for entry in fields(self) if entry.name not in _SECRET]
+        return f"Settings({', '.join(shown)})"
 
     @property
     def address(self) -> str:

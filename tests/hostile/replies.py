@@ -130,9 +130,9 @@ def tensor(
     )
 
 
-def lied_tensor(*given: bytes, **parts: Any) -> bytes:
+def lied_tensor(size: bytes, stride: bytes, offset: bytes = number(0), **parts: Any) -> bytes:
     """A result with a tensor of which parts are lies."""
-    return lied(result_of(tensor(*given, **parts)), {"0": bytes(16)})
+    return lied(result_of(tensor(size, stride, offset, **parts)), {"0": bytes(16)})
 
 
 @dataclass
