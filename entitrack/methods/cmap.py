@@ -111,7 +111,7 @@ def run(experiment: Experiment, settings: Settings) -> CmapResult:
     """Transplant the donor's heads into the base, group by group and all together."""
     check_settings(settings)
     base = experiment.base()
-    donor = experiment.family.load(experiment.donor, "donor")
+    donor = experiment.donor_model()
     circuit = experiment.circuit(base)
     circuit.check(donor.anatomy, experiment.task.roles)
     chosen = circuit.choose(settings.groups, "method.groups")
