@@ -26,18 +26,23 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from entitrack.config import CONF
 from entitrack.errors import UserError
-from entitrack.hydra_errors import explain_composition
+from entitrack.hydra_errors import CONFIGURATION, explain_composition, key_of
 from entitrack.keys import Keys
+from entitrack.schema import shown
 
 VERSION_BASE = "1.3"
+_LONGEST_KEY = 200
 _ELSEWHERE: dict[str, object] = {
     "launcher._target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "sweeper._target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    "sweeper.params": None,
+    "mode": None,
     "job.chdir": None,
     "callbacks": {},
 }
@@ -129,7 +134,7 @@ def show(words: Sequence[str], keys: Keys) -> str:
     told, before = io.StringIO(), sys.argv
     sys.argv = [before[0], *words]
     try:
-        with contextlib.redirect_stdout(told):
+        with contextlib.redirect_stdout(told), explain_composition(words):
             nothing()
     except SystemExit as stop:
         if stop.code:
@@ -159,8 +164,8 @@ class Composer:
         Raises:
             UserError: A word cannot be read.
         """
+        parsed = [_parsed(word) for word in overrides]
         with explain_composition(overrides):
-            parsed = OverridesParser.create(self._hydra.config_loader).parse_overrides([*overrides])
             (batch,) = BasicSweeper.split_arguments(parsed, None)
         return [Job(tuple(words), number) for number, words in enumerate(batch)]
 
@@ -170,15 +175,19 @@ class Composer:
         Raises:
             UserError: It does not compose: a word cannot be read, or names a group's option that does not exist.
         """
-        with explain_composition(job.overrides):
-            whole = self._compose([self._open(word) for word in job.overrides])
-            with read_write(whole.hydra), open_dict(whole.hydra):
-                whole.hydra.job.num = job.number or 0
-                whole.hydra.job.id = str(job.number or 0)
-            HydraConfig.instance().set_config(whole)
-            config = whole.copy()
-            with read_write(config), open_dict(config):
-                del config["hydra"]
+        words = [self._open(word) for word in job.overrides]
+        try:
+            with explain_composition(job.overrides):
+                whole = self._compose(words)
+        except UserError as error:
+            raise self._located(words, error) from error
+        with read_write(whole.hydra), open_dict(whole.hydra):
+            whole.hydra.job.num = job.number or 0
+            whole.hydra.job.id = str(job.number or 0)
+        HydraConfig.instance().set_config(whole)
+        config = whole.copy()
+        with read_write(config), open_dict(config):
+            del config["hydra"]
         return Composed(config, whole, job.number)
 
     def _compose(self, words: list[str]) -> DictConfig:
@@ -194,14 +203,46 @@ class Composer:
                 raise UserError(f"hydra.{key}", f"{chosen!r} is not taken here", fix="leave it as it is")
         return whole
 
+    def _located(self, words: list[str], error: UserError) -> UserError:
+        """The same error; where it names no key, with that of the first word with which it comes up."""
+        if not str(error).startswith(f"{CONFIGURATION}: "):
+            return error
+        for number in range(len(words) + 1):
+            try:
+                with explain_composition(words[:number]):
+                    self._compose(words[:number])
+            except UserError:
+                place = key_of(words[number - 1]) if number else CONFIGURATION
+                return UserError(place, str(error).removeprefix(f"{CONFIGURATION}: "))
+        return error
+
     def _open(self, word: str) -> str:
         """An override of a key that may be new: the schema says which keys there are, and names the others."""
-        override = OverridesParser.create().parse_override(word)
-        key = override.key_or_group
-        closed = override.is_delete() or override.package is not None or key.split(".")[0] == "hydra"
-        if closed or key.startswith("hydra/") or self._hydra.config_loader.get_group_options(key):
+        override = _parsed(word)
+        key, value = override.key_or_group, override.value()
+        options = self._hydra.config_loader.get_group_options(key)
+        named = isinstance(value, (str, list)) or override.is_sweep_override()
+        if options and not override.is_delete() and not named:
+            raise UserError(key, f"{word.partition('=')[2]!r} is no {key}", options)
+        closed = options or override.is_delete() or override.package is not None
+        if closed or key.split(".")[0] == "hydra" or key.startswith("hydra/"):
             return word
         return f"++{word.lstrip('+')}"
+
+
+def _parsed(word: str) -> Override:
+    """A word of the command line.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if not key_of(word) or ("=" not in word and not word.startswith("~")):
+        raise UserError("command line", f"{shown(word)} is not KEY=VALUE")
+    if len(key_of(word)) > _LONGEST_KEY:
+        raise UserError("command line", f"a key of {len(key_of(word))} characters is none of the configuration's")
+    with explain_composition([word]):
+        (override,) = OverridesParser.create().parse_overrides([word])
+    return override
 
 
 @contextmanager
