@@ -29,11 +29,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.config import CONF
 from entitrack.errors import UserError
 from entitrack.hydra_errors import CONFIGURATION, explain_composition, key_of
-from entitrack.keys import Keys
+from entitrack.keys import KEY, Keys
 from entitrack.schema import shown
 
 VERSION_BASE = "1.3"
@@ -93,6 +94,13 @@ class Composed:
         return Path(*parts).absolute()
 
     @property
+    def key(self) -> object:
+        """The server's key, wherever it was given; None if there is none that can be read."""
+        with contextlib.suppress(OmegaConfBaseException):
+            return OmegaConf.select(self.config, KEY)
+        return None
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables that are set while the job runs."""
         return {str(name): str(value) for name, value in self.whole.hydra.job.env_set.items()}
@@ -124,15 +132,20 @@ def only_shows(arguments: argparse.Namespace) -> bool:
     return any((arguments.help, arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion))
 
 
-def show(words: Sequence[str], keys: Keys) -> str:
+def show(words: Sequence[str], arguments: argparse.Namespace, keys: Keys) -> str:
     """What Hydra has to tell: help, the composed configuration, where it comes from."""
+    with composer(arguments) as jobs, contextlib.suppress(UserError):
+        keys.add(jobs.compose(Job(tuple(arguments.overrides))).key)
+    flags = [*words]
+    for word in arguments.overrides:
+        flags.remove(word)
 
     @hydra.main(version_base=VERSION_BASE, config_path=str(CONF), config_name="config")
     def nothing(config: DictConfig) -> None:
         """Nothing is run."""
 
     told, before = io.StringIO(), sys.argv
-    sys.argv = [before[0], *words]
+    sys.argv = [before[0], *arguments.overrides, *flags]  # Hydra takes them in this order alone
     try:
         with contextlib.redirect_stdout(told), explain_composition(words):
             nothing()

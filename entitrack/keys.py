@@ -17,7 +17,8 @@ _SHORTEST = 6
 """A shorter key is hidden where it was given, but not looked for in other texts: they would become unreadable."""
 _OVERRIDE = re.compile(r"^(?P<key>[+~]*[\w./@-]+)=(?P<value>.*)$", re.DOTALL)
 _ENTRY = re.compile(r"""(?P<name>\bkey["']?\s*[:=]\s*)(?P<value>"[^"]*"?|'[^']*'?|[^,}\s]*)""")
-_PASSWORD = re.compile(r"(?P<scheme>[a-zA-Z][\w+.-]*://)[^/?#\s@'\"]*:[^/?#\s'\"]*@")
+_PASSWORD = re.compile(r"(?P<scheme>[a-zA-Z][\w+.-]*://)[^\s'\"]*@")
+"""Everything from an address's scheme to its last @: a password may hold any character."""
 
 
 class Keys:

@@ -21,7 +21,6 @@ from pathlib import Path
 from time import perf_counter
 
 from hydra.core.utils import env_override
-from omegaconf import OmegaConf
 
 from entitrack import command_line
 from entitrack.backends import Runner
@@ -104,7 +103,7 @@ class Command:
     def _start(self) -> int:
         arguments = command_line.parse(self.words)
         if command_line.only_shows(arguments):
-            self._print(lambda: print(command_line.show(self.words, self.keys), end=""))
+            self._print(lambda: print(command_line.show(self.words, arguments, self.keys), end=""))
             return 0
         with command_line.composer(arguments) as composer:
             if arguments.multirun:
@@ -142,7 +141,7 @@ class Command:
     def _run(self, composer: Composer, job: Job) -> None:
         """Check a job's configuration, run it, record it, then show and log it."""
         composed = composer.compose(job)
-        self.keys.add(OmegaConf.select(composed.config, "backend.key"))
+        self.keys.add(composed.key)
         config = check(composed.config)
         check_tracking(config.tracking)
         folder = composed.folder()

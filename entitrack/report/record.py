@@ -127,7 +127,7 @@ def plain_record(finished: Finished) -> dict[str, Any]:
         **finished.provenance,
         "config": finished.config.plain,
     }
-    plain: dict[str, Any] = _plain(record)
+    plain: dict[str, Any] = plain_values(record)
     return plain
 
 
@@ -156,14 +156,14 @@ def _text(content: str) -> Callable[[Path], None]:
     return _bytes(content.encode(errors="backslashreplace"))
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """A value as JSON has it, with no number that JSON has not."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
+        return {str(name): plain_values(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain_values(entry) for entry in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else str(float(value))
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)
