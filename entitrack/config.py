@@ -247,6 +247,22 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def section(config: DictConfig, key: str, schema: type, named: bool = False) -> Any:
+    """One section of a composed configuration as an object of its schema.
+
+    Args:
+        config: The composed configuration.
+        key: Its key.
+        schema: A dataclass.
+        named: The section has a `name` besides the schema's fields.
+
+    Raises:
+        UserError: A key is unknown or missing, or a value is not what its key takes.
+    """
+    given = resolved(config)
+    return read(_settings(given, key) if named else given[key], schema, key)
+
+
 def _options(group: str) -> list[str]:
     """Names of the configurations that a group ships."""
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))

@@ -90,7 +90,8 @@ def _check(settings: Any, place: str) -> None:
             if not _is_finite(part):
                 raise UserError(where, f"{part} is not a finite number")
             if not interval.allow(part):
-                raise UserError(where, f"{shown(part)} is not {interval}")
+                number = shown(int(part)) if isinstance(part, Integral) else str(part)
+                raise UserError(where, f"{number} is not {interval}")
 
 
 def _is_finite(number: Any) -> bool:

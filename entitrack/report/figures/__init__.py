@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from entitrack.report.figures import (
     activation_patching,
     attention_knockout,
@@ -27,7 +24,6 @@ __all__ = [
     "cmap",
     "completeness",
     "dcm",
-    "draw",
     "evaluate",
     "faithfulness",
     "minimality",
@@ -35,13 +31,3 @@ __all__ = [
     "plot",
     "positions",
 ]
-
-
-def draw(result: Any, folder: Path) -> Path | None:
-    """Draw a result into `figure.png`; None for a method that has no figure."""
-    figure = plot(result)
-    if figure is None:
-        return None
-    path = folder / "figure.png"
-    figure.savefig(path, dpi=150, bbox_inches="tight")
-    return path
