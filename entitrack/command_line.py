@@ -31,10 +31,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from entitrack.confidential import KEY, Keys
 from entitrack.config import CONF
 from entitrack.errors import UserError
 from entitrack.hydra_errors import CONFIGURATION, explain_composition, key_of
-from entitrack.keys import KEY, Keys
 from entitrack.schema import shown
 
 VERSION_BASE = "1.3"

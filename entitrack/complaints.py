@@ -10,8 +10,8 @@ from typing import IO
 
 import torch
 
+from entitrack.confidential import Keys
 from entitrack.errors import UserError
-from entitrack.keys import Keys
 
 _LONGEST = 2000
 _ODD = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.backends import Backend, Local, dry_run
+from entitrack.confidential import hidden_key
 from entitrack.errors import UserError
 from entitrack.hydra_errors import omegaconf_error
-from entitrack.keys import hidden_key
 from entitrack.limits import Checked, limited
 from entitrack.methods import (
     activation_patching,

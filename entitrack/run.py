@@ -26,8 +26,8 @@ from entitrack import command_line
 from entitrack.backends import Runner
 from entitrack.command_line import Composer, Job
 from entitrack.complaints import complain, explain, silence
+from entitrack.confidential import Keys, hide_words
 from entitrack.config import METHODS, RunConfig, check
-from entitrack.keys import Keys, hide_words
 from entitrack.methods.experiment import Experiment, Result
 from entitrack.progress import track
 from entitrack.provenance import Invocation, provenance

@@ -18,9 +18,9 @@ from typing import IO, Any
 
 from torch import Tensor
 
+from entitrack.confidential import Keys
 from entitrack.config import TrackingConfig
 from entitrack.errors import UserError
-from entitrack.keys import Keys
 from entitrack.methods.experiment import Table
 from entitrack.report.record import FIGURE, Finished, plain_record
 from entitrack.stats import Estimate

@@ -22,10 +22,10 @@ import yaml
 from safetensors.torch import save
 
 from entitrack.backends import Cost
+from entitrack.confidential import Keys
 from entitrack.config import RunConfig
 from entitrack.errors import UserError
 from entitrack.files import appearing, clean_up
-from entitrack.keys import Keys
 from entitrack.methods.experiment import Result
 from entitrack.report import figures
 

@@ -8,8 +8,8 @@ import pytest
 
 from entitrack import run as door
 from entitrack.backends import Local
+from entitrack.confidential import Keys, hide_words
 from entitrack.config import BACKENDS, BackendKind
-from entitrack.keys import Keys, hide_words
 from entitrack.ndif import Settings
 from tests.conftest import Launch
 
