@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import nnsight
 from torch import Tensor
 
+from entitrack.claims import Claims, Pending
 from entitrack.interventions.execution import execute
 from entitrack.models.family import Model
+from entitrack.promises import check_result
 from entitrack.store import Store, unit_key
 
 Intervention = Callable[..., dict[str, Any]]
 """A function of `entitrack.interventions`: (model, anatomy, ...) -> results."""
-
-Pending = Callable[[], dict[str, Any]]
-"""A unit that was started: calling it waits for the result, as CPU tensors."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Cost:
 
     Attributes:
         units: Sessions run.
-        reused: Sessions whose results were in the store.
+        reused: Sessions whose results were in the store, or came there from another process meanwhile.
         bytes_up: Size of the tensors sent into sessions.
         bytes_down: Size of the tensors brought back.
         jobs: Jobs submitted to a server.
@@ -171,6 +171,11 @@ class Runner:
     backend: Backend
     store: Store | None = None
     cost: Cost = field(default_factory=Cost)
+    _claims: Claims | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Begin without any unit started."""
+        self._claims = Claims(self.store, self._count_reuse) if self.store else None
 
     def run(
         self, model: Model, function: Intervention, inputs: dict[str, Any], settings: dict[str, Any] | None = None
@@ -208,24 +213,34 @@ class Runner:
         left = len(inputs) if isinstance(inputs, Sequence) else total
         if isinstance(inputs, Sequence) and self.store:
             left -= sum(self.store.has(self._key(model, function, given)) for given in inputs)
-        started: deque[Pending] = deque()
-        for number, given in enumerate(inputs):
-            key = self._key(model, function, given)
-            unit = Unit(key, model, function, given, max(0, left - 1), kept[number] if kept else None)
-            found = self.store.get(key) if self.store else None
-            left -= found is None
-            started.append(self._start(unit, settings or {}) if found is None else self._reuse(found))
-            if len(started) >= self.backend.in_flight:
-                yield started.popleft()()
-        while started:
-            yield started.popleft()()
+        queue: deque[Pending] = deque()
+        keys: list[str] = []
+        try:
+            for number, given in enumerate(inputs):
+                keys.append(self._key(model, function, given))
+                unit = Unit(keys[-1], model, function, given, max(0, left - 1), kept[number] if kept else None)
+                pending = self._claims.find(unit.key) if self._claims else None
+                left -= pending is None
+                queue.append(pending or self._begin(unit, settings or {}))
+                if len(queue) >= self.backend.in_flight:
+                    yield queue.popleft()()
+            while queue:
+                yield queue.popleft()()
+        finally:
+            if self._claims:
+                self._claims.free(keys)
 
     def _key(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> str:
-        return unit_key(function.__qualname__, model.fingerprint, self.backend.place(model), inputs)
+        name = f"{function.__module__}.{function.__qualname__}"
+        return unit_key(name, model.fingerprint, self.backend.place(model), inputs)
 
-    def _reuse(self, found: dict[str, Any]) -> Pending:
+    def _count_reuse(self) -> None:
         self.cost.reused += 1
-        return lambda: found
+
+    def _begin(self, unit: Unit, settings: dict[str, Any]) -> Pending:
+        """Start a unit; where there is a store, only if no other process is at work on it."""
+        start = partial(self._start, unit, settings)
+        return self._claims.begin(unit.key, start) if self._claims else start()
 
     def _start(self, unit: Unit, settings: dict[str, Any]) -> Pending:
         """Start a unit; its result is kept as soon as it is there."""
@@ -234,11 +249,12 @@ class Runner:
         pending = self.backend.start(full, self.store, self.cost)
 
         def finish() -> dict[str, Any]:
-            """Wait for the result, count what it cost, and keep it."""
+            """Wait for the result, count what it cost, check it, and keep it."""
             result = pending()
             self.cost.units += 1
             self.cost.bytes_up += tensor_bytes(unit.inputs)
             self.cost.bytes_down += tensor_bytes(result)
+            check_result(unit.function, result)
             if self.store:
                 self.store.put(unit.key, result)
             return result
