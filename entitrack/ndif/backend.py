@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+import httpx
 from nnsight.schema.response import Status
 
 from entitrack.backends import Cost, Pending, Unit
@@ -14,8 +15,9 @@ from entitrack.errors import UserError
 from entitrack.models.family import Model
 from entitrack.ndif.budget import check_budget
 from entitrack.ndif.failure import JobFailed
+from entitrack.ndif.hosted import Hosted
 from entitrack.ndif.jobs import Job
-from entitrack.ndif.payload import CorruptResult, envelope, model_key, pack, unpack
+from entitrack.ndif.payload import CorruptResult, TooLarge, envelope, model_key, pack, unpack
 from entitrack.ndif.preflight import check_hosted, check_key, check_versions
 from entitrack.ndif.settings import Settings
 from entitrack.ndif.wire import Wire
@@ -30,12 +32,16 @@ class Ndif:
 
     Attributes:
         settings: Where, how patiently and how much.
+        transport: What carries requests, where that is not the network.
     """
 
     settings: Settings
     name: str = "ndif"
+    transport: httpx.BaseTransport | None = field(default=None, repr=False)
     _open: list[Job] = field(default_factory=list, repr=False)
-    _checked: set[str] = field(default_factory=set, repr=False)
+    _hosted: dict[str, Hosted] = field(default_factory=dict, repr=False)
+    _environment: dict[str, str] | None = field(default=None, repr=False)
+    _asked: Cost = field(default_factory=Cost, repr=False)
     _finished: int = 0
 
     def __post_init__(self) -> None:
@@ -49,24 +55,42 @@ class Ndif:
 
     @cached_property
     def _wire(self) -> Wire:
-        return Wire(self.settings)
+        return Wire(self.settings, self.transport)
 
     def place(self, model: Model) -> str:
-        """See `Backend.place`: the server."""
-        return f"ndif/{self.settings.address}"
+        """See `Backend.place`: the server, and a digest of what it says it runs under the model's name.
+
+        Raises:
+            UserError: The server cannot be asked: what was kept earlier might then be of another model.
+        """
+        return f"ndif/{self.settings.address}/{self.hosted(model).digest}"
+
+    def hosted(self, model: Model) -> Hosted:
+        """What the server says it runs under a model's name; asked once, after its key and versions were checked.
+
+        Raises:
+            UserError: The server takes no key of ours, runs other versions, or does not host the model.
+        """
+        key = model_key(model)
+        if self._environment is None:
+            check_key(self.settings, self._wire, self._asked)
+            self._environment = check_versions(self.settings, self._wire, self._asked)
+        if key not in self._hosted:
+            self._hosted[key] = check_hosted(self.settings, self._wire, self._asked, model, self._environment)
+        return self._hosted[key]
 
     def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
         """Submit a unit, or find the job that an earlier run submitted for it."""
+        self._add_asked(cost)
         job = self._adopt(unit, store, cost) or self._submit(unit, store, cost)
         self._open.append(job)
         return partial(self._collect, unit, job, store, cost)
 
     def _adopt(self, unit: Unit, store: Store | None, cost: Cost) -> Job | None:
         """The job of an earlier run for the same unit, unless the server has forgotten it."""
-        noted = store.job(unit.key) if store else None
-        if not noted or noted["host"] != self.settings.address:
+        job = Job.noted(store.job(unit.key) if store else None, self.settings.address)
+        if job is None:
             return None
-        job = Job(noted["id"], noted["submitted"], adopted=True, damaged=noted["damaged"])
         job.hear(self._wire.state(job.id, cost))
         if job.last is None and time.time() - job.submitted > self.settings.timeout_s:
             return None
@@ -75,7 +99,8 @@ class Ndif:
 
     def _submit(self, unit: Unit, store: Store | None, cost: Cost) -> Job:
         """Check what can be checked, then submit; the id is noted before anything else is done."""
-        self._preflight(unit.model, cost)
+        self.hosted(unit.model)
+        self._add_asked(cost)
         blob = pack(unit)
         check_budget(self.settings, cost, self._finished, len(blob), unit.after)
         self._make_room(cost)
@@ -86,15 +111,12 @@ class Ndif:
             store.note_job(unit.key, job.record(self.settings.address))
         return job
 
-    def _preflight(self, model: Model, cost: Cost) -> None:
-        """Check server and model, each once."""
-        if not self._checked:
-            check_key(self.settings, self._wire, cost)
-            check_versions(self.settings, self._wire, cost)
-        key = model_key(model)
-        if key not in self._checked:
-            check_hosted(self.settings, self._wire, cost, model)
-            self._checked.add(key)
+    def _add_asked(self, cost: Cost) -> None:
+        """Add what asking what the server runs has cost; it is asked before there is a unit to count it with."""
+        cost.wire_up += self._asked.wire_up
+        cost.wire_down += self._asked.wire_down
+        cost.retries += self._asked.retries
+        self._asked = Cost()
 
     def _make_room(self, cost: Cost) -> None:
         """Wait until fewer jobs than allowed are on the server."""
@@ -151,7 +173,11 @@ class Ndif:
                 time.sleep(self.settings.backoff_s)
                 job.last = self._wire.state(job.id, cost) or job.last
             try:
-                result = unpack(self._wire.result(job.last.data if job.last else None, cost))
+                content = self._wire.result(job.last.data if job.last else None, cost)
+                result = unpack(content, self.settings.max_result_bytes)
+            except TooLarge as error:
+                problem = f"the result of job {job.id} on {self.settings.address} is too large: {error}"
+                raise UserError("backend.max_result_bytes", problem, fix=f"raise it, or {_RESUME}") from error
             except CorruptResult as error:
                 trouble = str(error)
                 continue

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nnsight.schema.response import ResponseModel, Status
+
+from entitrack.ndif.payload import is_job_id
 
 _ENDED = (Status.COMPLETED, Status.ERROR)
 
@@ -37,6 +40,21 @@ class Job:
     last: ResponseModel | None = None
     lost: bool = False
     _known: bool = False
+
+    @classmethod
+    def noted(cls, note: Mapping[str, Any] | None, host: str) -> Job | None:
+        """The job of an earlier process, from what is noted in the store; None if nothing usable is noted for a host.
+
+        Args:
+            note: What `record` gave then, as it was read back.
+            host: The server that is asked now.
+        """
+        if not isinstance(note, Mapping) or note.get("host") != host or not is_job_id(note.get("id")):
+            return None
+        submitted = note.get("submitted")
+        if not isinstance(submitted, (int, float)):
+            return None
+        return cls(note["id"], float(submitted), adopted=True, damaged=note.get("damaged") is True)
 
     def hear(self, said: ResponseModel | None) -> None:
         """Take note of what the server says when asked; nothing at first only means that it has not got to it."""

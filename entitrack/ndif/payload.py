@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import zipfile
+import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nnsight
-import torch
-import zstandard
 from nnsight.modeling import huggingface
 from nnsight.schema.request import RequestModel
 from nnsight.schema.response import ResponseModel, Status
 from nnsight.tracing.backend import Backend
 from nnsight.tracing.tracer import Tracer
+from pydantic import ValidationError
+from torch import Tensor
 
 from entitrack.backends import Unit, open_session
 from entitrack.models.family import Model
+from entitrack.ndif.archive import TooLarge, decompress, read_archive
+from entitrack.ndif.pickled import CorruptResult, Maker
+from entitrack.ndif.saying import one_line
 
+MOST_RESULT = 1 << 28
+"""Bytes that a result may have where nothing else is said."""
 
-class CorruptResult(Exception):
-    """A result that cannot be read."""
+_RESULT = "result"
+_DEPTH = 16
+_ENTRIES = 1_000_000
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 class _Packer(Backend):
@@ -48,39 +52,86 @@ def pack(unit: Unit) -> bytes:
     return packer.blob
 
 
-def unpack(content: bytes) -> dict[str, Any]:
+def unpack(content: bytes, most: int = MOST_RESULT) -> dict[str, Any]:
     """The result of a session from what the server keeps of it: plain containers of tensors, and nothing else.
 
+    Args:
+        content: What the server keeps: a compressed archive.
+        most: Most bytes that it may unpack to.
+
     Raises:
-        CorruptResult: It is not whole.
+        CorruptResult: It is not whole, too large, or holds something else.
     """
-    try:
-        plain = zstandard.ZstdDecompressor().decompress(content)
-        saved = torch.load(io.BytesIO(plain), map_location="cpu", weights_only=True)
-        return dict(saved["result"])
-    except (zstandard.ZstdError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CorruptResult(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise CorruptResult(f"it does not hold a result ({type(error).__name__}: {error})") from error
+    saved = read_archive(decompress(content, most), most)
+    if type(saved) is not dict or type(saved.get(_RESULT)) is not dict or not saved[_RESULT]:
+        raise CorruptResult("it does not hold what the session saves")
+    if not all(type(name) is str for name in saved[_RESULT]):
+        raise CorruptResult("it holds values without a name")
+    return _Plain(most).copy(saved[_RESULT])
 
 
-class _StateReader(pickle.Unpickler):
-    """Reads a job's state, and makes no object but that."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) != (Status.__module__, Status.__qualname__):
-            raise CorruptResult(f"the server sent {module}.{name} with a job's state")
-        return super().find_class(module, name)
-
-
-def unpack_state(content: bytes) -> ResponseModel:
+def unpack_state(content: bytes, most: int = MOST_RESULT) -> ResponseModel:
     """A job's state that came in binary form because the result is in it.
 
     Raises:
-        CorruptResult: There is more in it than that.
+        CorruptResult: It is not whole, too large, or there is more in it than that.
     """
-    reader = SimpleNamespace(Unpickler=_StateReader, __name__="pickle")
-    return ResponseModel(**torch.load(io.BytesIO(content), pickle_module=reader, weights_only=False))
+    named = {(Status.__module__, Status.__qualname__): Maker(lambda value: Status(value))}
+    return read_state(read_archive(content, most, named))
+
+
+def read_state(said: Any) -> ResponseModel:
+    """A job's state from plain values.
+
+    Raises:
+        CorruptResult: They are not what a state is made of.
+    """
+    if type(said) is not dict or not all(type(name) is str for name in said):
+        raise CorruptResult("it is not a job's state")
+    try:
+        state = ResponseModel.model_validate(said)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = one_line(".".join(map(str, first["loc"])), 40)
+        raise CorruptResult(f"it is not a job's state ({place}: {one_line(first['msg'], 100)})") from error
+    if not is_job_id(state.id):
+        raise CorruptResult("it is not a job's state (id: no job has such a name)")
+    return state
+
+
+def is_job_id(name: Any) -> bool:
+    """Whether a server may call a job so: the name becomes part of an address."""
+    return isinstance(name, str) and bool(_JOB_ID.fullmatch(name))
+
+
+class _Plain:
+    """Copies a result, and refuses what results do not hold.
+
+    Args:
+        most: Most bytes of tensors, counted as often as they occur: a value may stand in a thousand places.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = self._bytes_left = most
+        self._entries_left = _ENTRIES
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """A value with all that is in it."""
+        self._entries_left -= 1
+        if depth > _DEPTH or self._entries_left < 0:
+            raise CorruptResult("it is nested too deep or has too many entries")
+        if type(value) is dict:
+            return {name: self.copy(entry, depth + 1) for name, entry in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(self.copy(entry, depth + 1) for entry in value)
+        if type(value) is Tensor:
+            self._bytes_left -= value.numel() * value.element_size()
+            if self._bytes_left < 0:
+                raise TooLarge(f"its tensors take more than {self._most:,} bytes")
+            return value
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        raise CorruptResult("it holds something else than tensors, numbers and texts")
 
 
 def envelope(model: Model) -> RequestModel:
@@ -113,7 +164,9 @@ def key_parts(key: str) -> tuple[str, str, str, str, bool]:
     kind, _, rest = key.partition(":")
     try:
         named = json.loads(rest)
-    except ValueError:
+    except (ValueError, RecursionError):
         return kind, rest, "main", "", False
-    own_code = bool(named.get("trust_remote_code"))
-    return kind, named.get("repo_id") or "", named.get("revision") or "main", named.get("task") or "", own_code
+    if not isinstance(named, dict):
+        return kind, rest, "main", "", False
+    name, revision, task = (str(named.get(part) or "") for part in ("repo_id", "revision", "task"))
+    return kind, name, revision or "main", task, bool(named.get("trust_remote_code"))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit
 
-from nnsight.ndif import CRITICAL_PACKAGES, EnvComparison
+from nnsight.ndif import CRITICAL_PACKAGES
 
 from entitrack.backends import Cost
 from entitrack.errors import UserError
 from entitrack.models.family import Model
+from entitrack.ndif.addresses import parse
+from entitrack.ndif.hosted import Hosted, deployment_facts, deployments, environment_facts, packages
 from entitrack.ndif.payload import key_parts, model_key
+from entitrack.ndif.saying import one_line
 from entitrack.ndif.settings import Settings
 from entitrack.ndif.wire import Wire, denied
 
 _PUBLIC = "ndif.us"
-_UP = ("HOT", "WARM")
 _SHOWN = 40
+_NAME = 80
 
 
 def check_key(settings: Settings, wire: Wire, cost: Cost) -> None:
@@ -27,48 +28,76 @@ def check_key(settings: Settings, wire: Wire, cost: Cost) -> None:
     Raises:
         UserError: There is none, or the server does not know it.
     """
-    host = urlsplit(settings.address).hostname or ""
+    host = parse(settings.address).host
     if not settings.api_key and (host == _PUBLIC or host.endswith("." + _PUBLIC)):
         raise denied(settings, "the public service takes no job without one")
-    wire.json("/whoami", cost)
+    wire.page("/whoami", cost)
 
 
-def check_versions(settings: Settings, wire: Wire, cost: Cost) -> None:
+def check_versions(settings: Settings, wire: Wire, cost: Cost) -> dict[str, str]:
     """Refuse a server that runs other versions of the libraries that interventions depend on.
 
     nnsight must be the same; torch and transformers must agree up to the last number.
 
+    Returns:
+        What the server says of its libraries, as far as results may depend on it.
+
     Raises:
         UserError: Naming every library that differs, here and there.
     """
-    remote = wire.json("/env", cost)
-    if not settings.check_versions or not remote:
-        return
-    here = {"python_version": sys.version, "packages": {name: version(name) for name in CRITICAL_PACKAGES}}
-    differing = EnvComparison(here, remote).critical_mismatches
-    serious = {name: entry for name, entry in differing.items() if not _agree(name, entry["local"], entry["remote"])}
+    page = wire.page("/env", cost)
+    try:
+        there, facts = packages(page), environment_facts(page)
+    except ValueError as error:
+        raise wire.malformed("/env", str(error)) from error
+    if not settings.check_versions:
+        return facts
+    named = sorted(CRITICAL_PACKAGES & there.keys())
+    serious = {name: (version(name), there[name]) for name in named if not _agree(name, version(name), there[name])}
     if serious:
-        pairs = [f"{name} {entry['local']} here and {entry['remote']} there" for name, entry in sorted(serious.items())]
-        pins = " ".join(f"{name}=={_public(entry['remote'])}" for name, entry in sorted(serious.items()))
+        pairs = [f"{name} {here} here and {other} there" for name, (here, other) in serious.items()]
+        pins = " ".join(f"{name}=={_public(other)}" for name, (_, other) in serious.items())
         fix = f"install {pins}, or set backend.check_versions=false"
         raise UserError("backend.host", f"{settings.address} runs other versions: {', '.join(pairs)}", fix=fix)
+    return facts
 
 
-def check_hosted(settings: Settings, wire: Wire, cost: Cost, model: Model) -> None:
-    """Refuse a model that the server does not host.
+def check_hosted(settings: Settings, wire: Wire, cost: Cost, model: Model, environment: dict[str, str]) -> Hosted:
+    """Refuse a model that the server does not host, or hosts in several ways.
+
+    Args:
+        settings: Where.
+        wire: The way there.
+        cost: Where to add what asking cost.
+        model: The model.
+        environment: What `check_versions` returned.
+
+    Returns:
+        What the server says of the model.
 
     Raises:
-        UserError: With what is hosted.
+        UserError: With what is hosted, or with what the replicas differ in.
     """
-    status = wire.json("/status", cost) or {}
-    hosted = [entry for entry in status.get("deployments", {}).values() if entry.get("deployment_level", "HOT") in _UP]
+    page = wire.page("/status", cost)
+    try:
+        hosted = deployments(page)
+    except ValueError as error:
+        raise wire.malformed("/status", str(error)) from error
     wanted = key_parts(model_key(model))
-    if any(key_parts(entry.get("model_key") or "") == wanted for entry in hosted):
-        return
-    names = sorted({_describe(entry) for entry in hosted})
-    problem = f"{settings.address} does not host {wanted[1]!r} (revision {wanted[2]}, {wanted[3]})"
-    known = names[:_SHOWN] or ["nothing at the moment"]
-    raise UserError(f"model.members.{model.name}", problem, known)
+    replicas = [deployment_facts(entry) for entry in hosted if key_parts(entry.get("model_key") or "") == wanted]
+    if not replicas:
+        names = sorted({_describe(entry) for entry in hosted})
+        problem = f"{settings.address} does not host {wanted[1]!r} (revision {wanted[2]}, {wanted[3]})"
+        known = names[:_SHOWN] or ["nothing at the moment"]
+        raise UserError(f"model.members.{model.name}", problem, known)
+    differing = sorted(
+        {name for facts in replicas for name in facts if any(facts[name] != other.get(name) for other in replicas)}
+    )
+    if differing:
+        problem = f"{settings.address} runs copies of {wanted[1]!r} that differ ({', '.join(differing)})"
+        fix = "nothing says which one a job is given; ask who runs the server"
+        raise UserError(f"model.members.{model.name}", problem, fix=fix)
+    return Hosted({**{f"model.{name}": text for name, text in replicas[0].items()}, **environment})
 
 
 def _describe(entry: dict[str, Any]) -> str:
@@ -76,7 +105,7 @@ def _describe(entry: dict[str, Any]) -> str:
     parts = key_parts(entry.get("model_key") or "")
     name, revision, task = entry.get("repo_id") or parts[1], entry.get("revision") or parts[2], parts[3]
     extra = ([] if revision == "main" else [f"revision {revision}"]) + ([] if task == "text-generation" else [task])
-    return f"{name} ({', '.join(filter(None, extra))})" if any(extra) else name
+    return one_line(f"{name} ({', '.join(filter(None, extra))})" if any(extra) else name, _NAME)
 
 
 def _agree(name: str, here: str, there: str) -> bool:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from nnsight.schema.config import CONFIG
 
 from entitrack.errors import UserError
 from entitrack.limits import Checked, limited
+from entitrack.ndif.addresses import parse
+from entitrack.ndif.saying import one_line
+
+_KEY = re.compile(r"[!-~]+")
+_LONGEST_KEY = 4096
+_SECRET = ("host", "key")
 
 
-@dataclass
+@dataclass(repr=False)
 class Settings(Checked):
     """Settings of `backend=ndif`.
 
@@ -28,6 +35,7 @@ class Settings(Checked):
         max_jobs: Most jobs that a run may submit; null is no limit.
         max_upload_bytes: Most bytes that a run may send.
         max_seconds: Most seconds that a run's jobs may run on the server, summed.
+        max_result_bytes: Most bytes that a job's result may have, on the way and unpacked.
     """
 
     place: ClassVar[str] = "backend"
@@ -42,6 +50,12 @@ class Settings(Checked):
     max_jobs: int | None = limited(None, least=0)
     max_upload_bytes: int | None = limited(None, least=0)
     max_seconds: float | None = limited(None, least=0)
+    max_result_bytes: int = limited(1 << 28, least=1, most=1 << 40)
+
+    def __repr__(self) -> str:
+        """Without the address and the key: whatever is shown or logged of an object shows this."""
+        shown = [f"{entry.name}={getattr(self, entry.name)!r}" for entry in fields(self) if entry.name not in _SECRET]
+        return f"Settings({', '.join(shown)})"
 
     @property
     def address(self) -> str:
@@ -54,10 +68,25 @@ class Settings(Checked):
         return self.key or os.environ.get("NDIF_API_KEY") or CONFIG.API.APIKEY or ""
 
     def check(self) -> None:
-        """Refuse an address that is none.
+        """Refuse an address that is none or holds a password, and a key that no server can have given.
+
+        Neither a password nor a key is repeated.
 
         Raises:
-            UserError: Naming the key.
+            UserError: Naming the key of the configuration.
         """
-        if not self.address.startswith(("http://", "https://")):
-            raise UserError("backend.host", f"{self.address!r} is not an address", fix="start it with https://")
+        self._check_address()
+        if self.api_key and not (_KEY.fullmatch(self.api_key) and len(self.api_key) <= _LONGEST_KEY):
+            problem = "the key holds a line end, a space or another character that no key has, or is too long"
+            raise UserError("backend.key", problem, fix="copy it again; it is not shown here")
+
+    def _check_address(self) -> None:
+        """Refuse an address that is none, or has more to it than a scheme, a host, a port and a path."""
+        shown = "the address" if set("@?#") & set(self.address) else repr(one_line(self.address, 80))
+        fix = "it is https://, a name and, if need be, a port and a path; the key goes to NDIF_API_KEY or backend.key"
+        try:
+            url = parse(self.address)
+        except ValueError as error:
+            raise UserError("backend.host", f"{shown} {error}", fix=fix) from None
+        if url.query or url.fragment or set("?#") & set(self.address):
+            raise UserError("backend.host", f"{shown} holds a query", fix=fix)
