@@ -13,6 +13,7 @@ from torch import Tensor
 
 from entitrack.claims import Claims, Pending
 from entitrack.interventions.execution import execute
+from entitrack.models.devices import device_kind
 from entitrack.models.family import Model
 from entitrack.promises import check_result
 from entitrack.store import Store, unit_key
@@ -117,7 +118,7 @@ class Local:
 
     def place(self, model: Model) -> str:
         """See `Backend.place`."""
-        return f"{self.name}/{model.envoy.device}"
+        return f"{self.name}/{device_kind(model.envoy.device)}"
 
     def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
         """See `Backend.start`; the unit runs when its result is asked for."""
@@ -232,7 +233,7 @@ class Runner:
 
     def _key(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> str:
         name = f"{function.__module__}.{function.__qualname__}"
-        return unit_key(name, model.fingerprint, self.backend.place(model), inputs)
+        return unit_key(name, model.identity.digest, self.backend.place(model), inputs)
 
     def _count_reuse(self) -> None:
         self.cost.reused += 1

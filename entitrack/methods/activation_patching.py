@@ -165,7 +165,8 @@ def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
     asked = [unit_inputs(circuit, unit) for unit in units]
     patched: list[Patched] = []
     for name in settings.models or list(experiment.family.members):
-        model = experiment.family.load(name, "method.models")
+        sources = (pair.counterfactual for _, pairs in drawn for pair in pairs)
+        model = experiment.member(name, "method.models", sources)
         circuit.check(model.anatomy, experiment.task.roles)
         correct = torch.zeros(1 + len(circuit.groups), len(drawn), len(prompts), dtype=torch.bool)
         chunk = {"chunk_tokens": settings.chunk_tokens}

@@ -114,7 +114,7 @@ def run(experiment: Experiment, settings: Settings) -> KnockoutResult:
         raise UserError("method.metric", "nothing is ablated here to recover from", ["accuracy", "probability"])
     if not settings.edges:
         raise UserError("method.edges", "there are none")
-    model = experiment.family.load(settings.model or experiment.family.base, "method.model")
+    model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
     by_source: dict[str, list[str]] = {}
     for edge in settings.edges:

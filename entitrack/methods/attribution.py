@@ -128,7 +128,7 @@ def run(experiment: Experiment, settings: Settings) -> AttributionResult:
         settings.model, settings.prompts, settings.stages, Choice(), settings.memory
     )
     exact = path_patching.run(experiment, exact_settings)
-    model = experiment.family.load(settings.model or experiment.family.base, "method.model")
+    model = experiment.member(settings.model, "method.model")
     pairs = path_patching.usable_pairs(experiment, model, settings.prompts)
     heads = {group.name: group.heads for group in exact.circuit.groups}
     compared = []

@@ -111,7 +111,7 @@ def run(experiment: Experiment, settings: Settings) -> CmapResult:
     """Transplant the donor's heads into the base, group by group and all together."""
     check_settings(settings)
     base = experiment.base()
-    donor = experiment.donor_model()
+    donor = experiment.donor_of("z" if settings.form == "output" else "".join(settings.components))
     circuit = experiment.circuit(base)
     circuit.check(donor.anatomy, experiment.task.roles)
     chosen = circuit.choose(settings.groups, "method.groups")

@@ -101,7 +101,7 @@ class CompletenessResult:
 def run(experiment: Experiment, settings: Settings) -> CompletenessResult:
     """Remove each group, and random sets, from the circuit and from the model."""
     metric = pick(Metric, settings.metric, "method.metric")
-    model = experiment.family.load(settings.model or experiment.family.base, "method.model")
+    model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)

@@ -70,7 +70,7 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
         raise UserError("method.sparsity", "a weight is there twice")
     rules = find_desiderata(settings.desiderata)
     base = experiment.base()
-    model = experiment.family.load(settings.model, "method.model") if settings.model else base
+    model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(base)
     circuit.check(model.anatomy, experiment.task.roles)
     groups = circuit.choose(settings.groups, "method.groups")
@@ -80,7 +80,7 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
     trained = train_and_test(experiment, settings, model, units, splits)
     found_on = {
         "model": model.name,
-        "fingerprint": model.fingerprint,
+        "identity": model.identity.digest,
         "task": dict(experiment.task.fingerprint),
         "sparsity": list(settings.sparsity),
         "draws": settings.draws,

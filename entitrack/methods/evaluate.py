@@ -107,9 +107,10 @@ def run(experiment: Experiment, settings: Settings) -> EvaluateResult:
     names = settings.models or list(experiment.family.members)
     answers = []
     for name in names:
-        model = experiment.family.load(name, "method.models")
         for task in _tasks(experiment.task, settings.boxes):
-            answers += _by_boxes(experiment, model, task.prompts())
+            prompts = task.prompts()
+            model = experiment.member(name, "method.models", prompts)
+            answers += _by_boxes(experiment, model, prompts)
     return EvaluateResult(tuple(answers))
 
 

@@ -14,6 +14,7 @@ from entitrack.backends import Intervention, Runner
 from entitrack.circuits import Circuit, read_circuit
 from entitrack.errors import UserError
 from entitrack.models.family import Family, Model
+from entitrack.models.pairs import compare, require_tokens
 from entitrack.stats import Estimate
 from entitrack.tasks.encoding import EncodedBatch, encode
 from entitrack.tasks.prompts import LAST, Prompt, Task
@@ -91,15 +92,38 @@ class Experiment:
         """The base model."""
         return self.family.load(self.family.base, "model.base")
 
-    def donor_model(self) -> Model:
-        """The donor.
+    def member(self, name: str, place: str, more: Iterable[Prompt] = ()) -> Model:
+        """A member of the family that reads the task's prompts as the base does.
+
+        Args:
+            name: Its name; empty takes the base.
+            place: The config key that named it.
+            more: Other prompts that it is going to read.
 
         Raises:
-            UserError: None was chosen.
+            UserError: There is none, it cannot be loaded, or its own tokenizer gives other ids.
+        """
+        model, base = self.family.load(name or self.family.base, place), self.base()
+        if model is not base:
+            require_tokens(base, model, self._texts(more), place)
+        return model
+
+    def donor_of(self, components: Iterable[str]) -> Model:
+        """The donor, if these components (`z`, `q`, `k`, `v`) of it may move to the base.
+
+        Raises:
+            UserError: None was chosen, they may not, or it cannot be loaded.
         """
         if self.donor is None:
             raise UserError("donor", "has no value", self.family.members)
-        return self.family.load(self.donor, "donor")
+        base, donor = self.base(), self.family.load(self.donor, "donor")
+        if donor is not base:
+            compare(base, donor, self._texts()).require(components, "donor")
+        return donor
+
+    def _texts(self, more: Iterable[Prompt] = ()) -> Iterator[str]:
+        """The task's prompts with their answers, and more."""
+        yield from (f"{prompt.text} {prompt.answer}" for prompts in (self.task.prompts(), more) for prompt in prompts)
 
     def circuit(self, model: Model) -> Circuit:
         """The circuit that the run is about, checked against a model and the task."""

@@ -136,7 +136,7 @@ def run(experiment: Experiment, settings: Settings) -> FaithfulnessResult:
     prompts = experiment.task.prompts()
     found = {}
     for name in settings.models or list(experiment.family.members):
-        model = experiment.family.load(name, "method.models")
+        model = experiment.member(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
         ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
         found[name] = measure(ablated, circuit, metric, compat, settings.random_circuits)

@@ -116,7 +116,7 @@ def run(experiment: Experiment, settings: Settings) -> MinimalityResult:
     """Score every head within its group, and prune the circuit."""
     metric = pick(Metric, settings.metric, "method.metric")
     compat = pick(Compat, settings.compat, "method.compat")
-    model = experiment.family.load(settings.model or experiment.family.base, "method.model")
+    model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)

@@ -87,7 +87,8 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     """Find a circuit, stage by stage."""
     check_stages(settings.stages, experiment.task.roles)
     check_choice(settings.choose)
-    model = experiment.family.load(settings.model or experiment.family.base, "method.model")
+    counterfactuals = (pair.counterfactual for pair in experiment.task.pairs())
+    model = experiment.member(settings.model, "method.model", counterfactuals)
     search = Search(experiment, settings, model, usable_pairs(experiment, model, settings.prompts))
     found: dict[str, StageResult] = {}
     skipped: dict[str, str] = {}
@@ -102,7 +103,7 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
         for stage in settings.stages
     )
     record: dict[str, Any] = {"model": model.name, "family": experiment.family.name, "method": "path_patching"}
-    record |= {"fingerprint": model.fingerprint, "task": dict(experiment.task.fingerprint)}
+    record |= {"identity": model.identity.digest, "task": dict(experiment.task.fingerprint)}
     record["settings"] = dataclasses.asdict(settings)
     naive, count = not model.anatomy["factorised"], len(search.pairs)
     return PathPatchingResult(model.name, count, tuple(found.values()), skipped, Circuit(groups, record), naive)

@@ -121,7 +121,7 @@ class PositionsResult:
 def run(experiment: Experiment, settings: Settings) -> PositionsResult:
     """Grow the set of live places."""
     metric = pick(Metric, settings.metric, "method.metric")
-    model = experiment.family.load(settings.model or experiment.family.base, "method.model")
+    model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, (), settings, prompts)
     places = template_positions(questions(prompts), experiment.family.tokenizer)

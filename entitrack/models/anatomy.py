@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from entitrack.errors import UserError
-from entitrack.interventions.sites import Anatomy
+from entitrack.interventions.sites import Anatomy, find
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PretrainedConfig
 
 Head = tuple[int, int]
@@ -186,6 +187,52 @@ def _windows(config: PretrainedConfig) -> list[int]:
         return [window if kind == "sliding_attention" else 0 for kind in kinds]
     everywhere = window if getattr(config, "use_sliding_window", True) else 0
     return [everywhere] * config.num_hidden_layers
+
+
+def check_anatomy(module: nn.Module, anatomy: Anatomy) -> None:
+    """Refuse an anatomy that is not this model's: parts that are not there, or not as wide as its heads.
+
+    Raises:
+        UserError: Naming the key of `model.architecture`.
+    """
+    fused = len(set(anatomy["projections"].values())) == 1
+    layers = _part(module, anatomy["layers"], "layers")
+    if not hasattr(layers, "__len__") or len(layers) != anatomy["n_layers"]:
+        raise UserError(
+            "model.architecture.layers", f"{anatomy['layers']!r} is no list of {anatomy['n_layers']} layers"
+        )
+    names = ["o_proj"]
+    if anatomy["factorised"]:
+        names += ["pre_attention_norm", "post_attention_norm", "pre_mlp_norm", "mlp", "post_mlp_norm"]
+        for name in ("final_norm", "unembed"):
+            _part(module, anatomy[name], name)  # type: ignore[literal-required]
+    for layer in layers:
+        for name in names:
+            _part(layer, anatomy[name], name)  # type: ignore[literal-required]
+        _check_width(_part(layer, anatomy["o_proj"], "o_proj"), 0, anatomy["n_heads"] * anatomy["d_head"], "o_proj")
+        for component, path in anatomy["projections"].items():
+            offset, stride, heads = anatomy["slots"][component]
+            width = offset + stride * (heads - 1) + anatomy["d_head"]
+            _check_width(_part(layer, path, "projections"), 1, width, "projections", fused)
+
+
+def _part(root: nn.Module, path: str, key: str) -> Any:
+    """A part by its path."""
+    try:
+        return find(root, path)
+    except AttributeError as error:
+        known = [name for name, _ in root.named_modules() if name.count(".") <= path.count(".") and name]
+        raise UserError(f"model.architecture.{key}", f"there is no {path!r}", known) from error
+
+
+def _check_width(part: Any, side: int, width: int, key: str, fused: bool = False) -> None:
+    """Refuse a projection whose input (side 0) or output (side 1) is not as wide as the heads that it should hold."""
+    names = (("in_features", "out_features"), ("nx", "nf"))  # nn.Linear; the transposed one of GPT-2
+    found = next((getattr(part, pair[side]) for pair in names if hasattr(part, pair[side])), None)
+    if found is not None and (found < width if fused else found != width):
+        sort = ("input", "output")[side]
+        problem = f"its {sort} has {found} columns, the heads {width}"
+        raise UserError(f"model.architecture.{key}", problem, fix="name the projection of the attention")
 
 
 def check_heads(anatomy: Anatomy, heads: Iterable[Sequence[int]], place: str) -> None:

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from entitrack.errors import UserError
 from entitrack.interventions.sites import Anatomy
-from entitrack.models.anatomy import Architecture, describe
+from entitrack.models.anatomy import Architecture, check_anatomy, describe
+from entitrack.models.checkpoint import ZOO, Checkpoint
+from entitrack.models.devices import pick_device, pick_dtype
+from entitrack.models.hashing import record_digest, user_cache
+from entitrack.models.identity import (
+    Identity,
+    adapter_identity,
+    file_states,
+    quantisation_identity,
+    tokenizer_identity,
+    weights_identity,
+)
+from entitrack.models.loading import Source, check_kind, explained, load_config, load_envoy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ZOO = Path(__file__).parent / "zoo"
+__all__ = ["ATTENTIONS", "ZOO", "Checkpoint", "Family", "Model", "pick_device", "pick_dtype"]
+
 ATTENTIONS = ("sdpa", "eager")
-_ZOO_SCHEME = "zoo://"
-_WHOLE_FILE = 1 << 26
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a model's weights are.
-
-    Attributes:
-        path: A folder, a hub name, or `zoo://NAME` for the embedded family.
-        adapter: A peft adapter on top of it: a folder, a hub name, or `zoo://NAME`.
-        revision: Revision on the hub.
-        hosted: Name under which a server hosts it, where that is not the path: structure and tokenizer then come from
-            the path, which needs no weights.
-    """
-
-    path: str
-    adapter: str | None = None
-    revision: str | None = None
-    hosted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +39,17 @@ class Model:
         name: Its name in the family.
         envoy: The nnsight model.
         anatomy: How it is built.
-        fingerprint: Changes when the weights do.
+        identity: What its results depend on; the anatomy that it names is always this one.
     """
 
     name: str
     envoy: Any = field(repr=False)
     anatomy: Anatomy = field(repr=False)
-    fingerprint: str
+    identity: Identity
+
+    def __post_init__(self) -> None:
+        """Name the anatomy in the identity, however the model was made: two anatomies never share a result."""
+        object.__setattr__(self, "identity", replace(self.identity, anatomy=record_digest(self.anatomy)))
 
 
 @dataclass
@@ -115,108 +108,41 @@ class Family:
         """The base's tokenizer, which every member is used with."""
         return self.load(self.base).envoy.tokenizer
 
-    def _load(self, name: str, checkpoint: Checkpoint) -> Model:
-        from nnsight import TransformersModel
-        from transformers import AutoTokenizer
-        from transformers.utils import logging
+    @property
+    def loaded(self) -> Mapping[str, Model]:
+        """The members loaded so far, by name."""
+        return MappingProxyType(self._loaded)
 
-        logging.disable_progress_bar()
-        place = f"model.members.{name}"
-        path, adapter = _resolve(checkpoint.path), _resolve(checkpoint.adapter)
-        options: dict[str, Any] = {"dispatch": self.dispatch}
-        if self.dispatch:
-            options["device_map"] = pick_device(self.device)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path, revision=checkpoint.revision)
-            envoy = TransformersModel(
-                path,
-                task="text-generation",
-                tokenizer=tokenizer,
-                peft=adapter,
-                revision=checkpoint.revision,
-                dtype=pick_dtype(self.dtype),
-                attn_implementation=self.attention,
-                **options,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(place, f"cannot load {path!r} ({reason})") from error
+    def _load(self, name: str, checkpoint: Checkpoint) -> Model:
+        source = Source.of(name, checkpoint)
+        dtype, device = pick_dtype(self.dtype), pick_device(self.device) if self.dispatch else None
+        before = file_states(source.path), file_states(source.adapter)
+        config = load_config(source)
+        check_kind(config, source)
+        with explained(source.place, f"{source.path!r}, its configuration"):
+            anatomy = describe(config, self.architecture)
+        envoy = load_envoy(source, config, dtype, self.attention, device)
         envoy._module.eval().requires_grad_(False)
+        with explained(source.place, repr(source.path)):
+            check_anatomy(envoy._module, anatomy)
+            identity = self._identify(source, checkpoint, envoy)
+        if (file_states(source.path), file_states(source.adapter)) != before:
+            fix = "give the command again once it is written"
+            raise UserError(source.place, f"{source.path!r} or its adapter changed while it was loaded", fix=fix)
         if checkpoint.hosted:
             envoy.repo_id = checkpoint.hosted
-        weights = path if self.dispatch else checkpoint.hosted or path
-        revision = getattr(envoy._module.config, "_commit_hash", None) or checkpoint.revision
-        return Model(
-            name,
-            envoy,
-            describe(envoy._module.config, self.architecture),
-            fingerprint(weights, adapter, self.dtype, revision),
+        return Model(name, envoy, anatomy, identity)
+
+    def _identify(self, source: Source, checkpoint: Checkpoint, envoy: Any) -> Identity:
+        """What the loaded model goes by; without weights, its name stands for them."""
+        cache, place, config = user_cache(), source.place, envoy._module.config
+        revision = getattr(config, "_commit_hash", None) or source.revision
+        weights = source.path if self.dispatch else checkpoint.hosted or source.path
+        return Identity(
+            weights_identity(weights, revision, self.dispatch, cache, place),
+            adapter_identity(source.adapter, self.dispatch, cache, place) if source.adapter else "",
+            tokenizer_identity(envoy.tokenizer, source.path, revision, cache, place),
+            self.dtype,
+            str(config._attn_implementation),
+            quantisation_identity(config),
         )
-
-
-def pick_dtype(name: str) -> torch.dtype:
-    """The torch dtype of that name.
-
-    Raises:
-        UserError: It is not one that models run in.
-    """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
-        raise UserError("model.dtype", f"unknown dtype {name!r}", known)
-    return known[name]
-
-
-def pick_device(name: str) -> str:
-    """The device to run on; `auto` takes an accelerator where there is one.
-
-    Raises:
-        UserError: There is no such device, or not here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError("model.device", f"unknown device {name!r}", ["auto", "cpu", "cuda", "cuda:0", "mps"]) from error
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= there.get(device.type, 1):
-        raise UserError("model.device", f"{name!r} is not there", fix="use model.device=cpu")
-    return name
-
-
-def _resolve(path: str | None) -> str | None:
-    """A place as transformers takes it: `zoo://NAME` is a folder of the embedded family."""
-    if path is None or not path.startswith(_ZOO_SCHEME):
-        return path
-    return str(ZOO / path.removeprefix(_ZOO_SCHEME))
-
-
-def fingerprint(path: str | None, adapter: str | None, dtype: str, revision: str | None = None) -> str:
-    """A digest that changes when the weights do.
-
-    Files up to 64 MiB count whole; of larger ones the size, the first and the last MiB. Checkpoints on the hub count
-    by name and resolved revision.
-    """
-    parts = [_fingerprint_one(path, revision) if path else "", _fingerprint_one(adapter, None) if adapter else ""]
-    return hashlib.sha256(json.dumps([*parts, dtype]).encode()).hexdigest()[:16]
-
-
-def _fingerprint_one(place: str, revision: str | None) -> str:
-    folder = Path(place)
-    if not folder.is_dir():
-        return f"{place}@{revision or 'main'}"
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in {".safetensors", ".json", ".bin"}:
-            continue
-        digest.update(f"{file.name}/{file.stat().st_size}".encode())
-        with file.open("rb") as stream:
-            if file.stat().st_size <= _WHOLE_FILE:
-                digest.update(stream.read())
-            else:
-                digest.update(stream.read(1 << 20))
-                stream.seek(-(1 << 20), 2)
-                digest.update(stream.read())
-    return digest.hexdigest()

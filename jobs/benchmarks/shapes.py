@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from entitrack.models.anatomy import describe
 from entitrack.models.family import ZOO, Model
+from entitrack.models.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,4 @@ def wrap(name: str, module: LlamaForCausalLM, tokenizer: object) -> Model:
     """A transformers model as the methods take it."""
     module.eval().requires_grad_(False)
     envoy = TransformersModel(module, task="text-generation", tokenizer=tokenizer)
-    return Model(name, envoy, describe(module.config), f"bench/{name}")
+    return Model(name, envoy, describe(module.config), Identity(f"bench/{name}"))

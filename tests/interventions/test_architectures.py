@@ -13,6 +13,7 @@ from entitrack.backends import Local
 from entitrack.interventions.path_patching import path_effects
 from entitrack.models.anatomy import ARCHITECTURES, describe
 from entitrack.models.family import Model
+from entitrack.models.identity import Identity
 from tests.naive import layouts, path_patching, tiny
 from tests.naive.prompts import Prompts
 
@@ -22,7 +23,7 @@ N, LENGTH = 5, 12
 def wrapped(architecture: str) -> tuple[Any, Model]:
     module = tiny.tiny(architecture)
     envoy = TransformersModel(module, task="text-generation", tokenizer=_tokenizer())
-    return module, Model(architecture, envoy, describe(module.config), architecture)
+    return module, Model(architecture, envoy, describe(module.config), Identity(architecture))
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

@@ -1,0 +1,117 @@
+"""Where a model is, and which files of it are read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from entitrack.errors import UserError
+
+ZOO = Path(__file__).parent / "zoo"
+_ZOO_SCHEME = "zoo://"
+_TEXTS = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".spm"}
+_LAYOUTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Names under which transformers looks for weights, in its order: the first that is there is read."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model's weights are.
+
+    Attributes:
+        path: A folder, a hub name, or `zoo://NAME` for the embedded family.
+        adapter: A peft adapter on top of it: a folder, a hub name, or `zoo://NAME`.
+        revision: Revision on the hub.
+        hosted: Name under which a server hosts it, where that is not the path: structure and tokenizer then come from
+            the path, which needs no weights.
+    """
+
+    path: str
+    adapter: str | None = None
+    revision: str | None = None
+    hosted: str | None = None
+
+
+def resolve(path: str, place: str) -> str:
+    """A place as transformers takes it: `zoo://NAME` is a folder of the embedded family.
+
+    Raises:
+        UserError: It looks like a folder, and there is none; `place` is the config key that named it.
+    """
+    if path.startswith(_ZOO_SCHEME):
+        known = sorted({file.parent.name for file in ZOO.glob("*/*config.json")})
+        name = path.removeprefix(_ZOO_SCHEME)
+        if name not in known:
+            raise UserError(
+                place, f"the embedded family has no {name!r}", [_ZOO_SCHEME + known_name for known_name in known]
+            )
+        return str(ZOO / name)
+    if not path.strip():
+        raise UserError(place, "has no value", fix="name a folder or a model of the hub")
+    if Path(path).is_dir():
+        return path
+    if Path(path).exists():
+        raise UserError(place, f"{path!r} is a file", fix="name the folder that it is in")
+    if path.startswith(("/", ".", "~")) or path.count("/") > 1:
+        raise UserError(place, f"there is no folder {path!r}")
+    return path
+
+
+def local_folder(path: str, revision: str | None) -> Path | None:
+    """The folder that a place is read from: itself, or the hub's snapshot of that revision on this machine."""
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            found = try_to_load_from_cache(path, name, revision=revision)
+        except (HFValidationError, ValueError):
+            return None
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """The files that a model's weights are read from: its configuration, the index if there is one, and all shards.
+
+    Raises:
+        ValueError: The index is broken, or names files outside of the folder.
+    """
+    files = {"config.json": folder / "config.json"}
+    first = next((name for name in _LAYOUTS if (folder / name).is_file()), None)
+    if first is None:
+        raise ValueError(f"there is none of {', '.join(_LAYOUTS)}")
+    files[first] = folder / first
+    if first.endswith(".index.json"):
+        files |= {name: folder / name for name in _shards(folder / first)}
+    return files
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names."""
+    content = json.loads(index.read_bytes())
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{index.name} has no weight_map")
+    for name in names.values():
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{index.name} names {name!r}, which is not in the folder")
+        if not (index.parent / name).is_file():
+            raise ValueError(f"{index.name} names {name!r}, which is not there")
+    return sorted(set(names.values()))
+
+
+def text_files(folder: Path) -> dict[str, Path]:
+    """Every file beside the weights that a tokenizer may be read from."""
+    found = {file.name: file for file in sorted(folder.iterdir()) if file.suffix in _TEXTS and file.is_file()}
+    return {name: file for name, file in found.items() if not name.endswith(".index.json") and name != "config.json"}
+
+
+def adapter_files(folder: Path) -> dict[str, Path]:
+    """Every file of an adapter."""
+    found = sorted(file for file in folder.iterdir() if file.is_file())
+    return {file.name: file for file in found if file.suffix in {".safetensors", ".bin", *_TEXTS}}
