@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.backends import Backend, Local, dry_run
+from entitrack.confidential import hidden_key
 from entitrack.errors import UserError
+from entitrack.hydra_errors import omegaconf_error
 from entitrack.limits import Checked, limited
 from entitrack.methods import (
     activation_patching,
@@ -33,6 +35,7 @@ from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif
 from entitrack.ndif import Settings as NdifSettings
+from entitrack.schema import read, unknown_key
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.jsonl import BoxesFile
 from entitrack.tasks.prompts import Task
@@ -48,10 +51,11 @@ PADDINGS = ("right", "left")
 
 @dataclass(frozen=True)
 class Method:
-    """A method: how it is run and what may be set."""
+    """A method: how it is run, what may be set, and whether it needs a donor."""
 
     run: Callable[[Experiment, Any], Result]
     settings: type
+    donor: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -63,7 +67,7 @@ METHODS: dict[str, Method] = {
     "faithfulness": Method(faithfulness.run, faithfulness.Settings),
     "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
     "positions": Method(positions.run, positions.Settings),
-    "cmap": Method(cmap.run, cmap.Settings),
+    "cmap": Method(cmap.run, cmap.Settings, donor=True),
     "desiderata": Method(desiderata.run, desiderata.Settings),
     "dcm": Method(dcm.run, dcm.Settings),
     "activation_patching": Method(activation_patching.run, activation_patching.Settings),
@@ -107,6 +111,7 @@ class ModelConfig:
 
     name: str = "???"
     base: str = "???"
+    donor: str | None = None
     members: dict[str, CheckpointConfig] = field(default_factory=dict)
     dtype: str = "float32"
     device: str = "auto"
@@ -115,18 +120,19 @@ class ModelConfig:
 
 
 @dataclass
-class DonorConfig:
-    """Which member of the family the activations come from."""
+class TrackingConfig(Checked):
+    """How W&B records.
 
-    name: str = "???"
+    Attributes:
+        mode: `offline`, `online` or `disabled`.
+        project: Name of the project.
+        timeout_s: Seconds that W&B may take; the result is on the disk before.
+    """
 
-
-@dataclass
-class TrackingConfig:
-    """How W&B records: `offline`, `online` or `disabled`."""
-
+    place: ClassVar[str] = "tracking"
     mode: str = "offline"
     project: str = "entitrack"
+    timeout_s: float = limited(120.0, above=0, most=86400)
 
 
 @dataclass
@@ -134,6 +140,7 @@ class TopConfig(Checked):
     """What is set outside of all sections.
 
     Attributes:
+        donor: Member of the family that activations come from; null: no method that needs one can run.
         circuit: A circuit's file or name; null takes the base's own.
         batch_size: Prompts in a session.
         padding: Side on which shorter prompts are padded.
@@ -142,20 +149,31 @@ class TopConfig(Checked):
         store: Where finished sessions are kept; null keeps nothing.
     """
 
+    donor: str | None = None
     circuit: str | None = None
-    batch_size: int = limited(84, least=1)
+    batch_size: int = limited(84, least=1, most=65536)
     padding: str = "right"
     seed: int = limited(0, least=0, below=2**63)
     output_dir: str = "outputs"
     store: str | None = None
 
 
+SECTIONS = ("model", "task", "method", "backend", "tracking")
+_EMPTY = {
+    "donor": "name a member of the family",
+    "circuit": "circuit=null takes the base's own",
+    "output_dir": "name a folder",
+    "store": "store=null keeps nothing",
+}
+"""Texts that may not be empty, and what to write instead."""
+
+
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole configuration, checked."""
+    """A whole configuration, checked; `plain` is what of it is recorded, without keys."""
 
     family: Family
-    donor: str
+    donor: str | None
     task: Task
     method: str
     settings: Any
@@ -175,77 +193,62 @@ def check(config: DictConfig) -> RunConfig:
     Raises:
         UserError: Naming the key that is wrong, and what would be right.
     """
-    model = section(config, "model", ModelConfig)
-    task_name = _name(config, "task", TASKS)
-    method_name = _name(config, "method", METHODS)
-    backend_name = _name(config, "backend", BACKENDS)
-    tracking = section(config, "tracking", TrackingConfig)
-    members = {name: Checkpoint(**dataclasses.asdict(entry)) for name, entry in model.members.items()}
-    top = top_level(config)
-    backend = BACKENDS[backend_name]
-    family = Family(
-        model.name,
-        model.base,
-        members,
-        model.dtype,
-        model.device,
-        model.attention,
-        dispatch=backend.weights,
-        architecture=given_architecture(model.architecture),
-    )
-    donor = section(config, "donor", DonorConfig).name
-    family.checkpoint(donor, "donor")
+    given = resolved(config)
+    task, method, backend = (_kind(given, *of) for of in (("task", TASKS), ("method", METHODS), ("backend", BACKENDS)))
+    top = _top_level(given)
+    family = _family(given, BACKENDS[backend].weights)
+    if top.donor is not None:
+        family.checkpoint(top.donor, "donor")
+    elif METHODS[method].donor:
+        fix = "say donor=NAME, or name the family's usual one in model.donor"
+        raise UserError(
+            "donor", f"method {method!r} needs one, and family {family.name!r} names none", family.members, fix
+        )
     return RunConfig(
         family=family,
-        donor=donor,
-        task=section(config, "task", TASKS[task_name], named=True),
-        method=method_name,
-        settings=section(config, "method", METHODS[method_name].settings, named=True),
-        backend=backend.make(section(config, "backend", backend.settings, named=True)),
-        tracking=tracking,
+        donor=top.donor,
+        task=read(_settings(given, "task"), TASKS[task], "task"),
+        method=method,
+        settings=read(_settings(given, "method"), METHODS[method].settings, "method"),
+        backend=BACKENDS[backend].make(read(_settings(given, "backend"), BACKENDS[backend].settings, "backend")),
+        tracking=read(given["tracking"], TrackingConfig, "tracking"),
         circuit=top.circuit,
         batch_size=top.batch_size,
         padding=top.padding,
         seed=top.seed,
         store=top.store,
-        plain=_recorded(config),
+        plain={**given, "backend": hidden_key(given["backend"])},
     )
 
 
-def _recorded(config: DictConfig) -> dict[str, Any]:
-    """The configuration as it is recorded: without keys."""
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    if plain["backend"].get("key"):
-        plain["backend"]["key"] = "***"
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain values, every section there.
+
+    A family that names no usual donor has none.
+
+    Raises:
+        UserError: A section or key is missing or unknown, or a value points to one that does not exist.
+    """
+    known = [*SECTIONS, *(entry.name for entry in fields(TopConfig))]
+    for key in config:
+        if key not in known:
+            raise unknown_key("", key, known)
+    for key in known:
+        if key not in config or (key in SECTIONS and config._get_node(key)._is_none()):  # type: ignore[union-attr]
+            raise UserError(key, "has no value", _options(key), "" if _options(key) else "set it")
+    model = config._get_node("model")
+    if isinstance(model, DictConfig) and "donor" not in model:
+        with open_dict(model):
+            model.donor = None
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise omegaconf_error(error) from error
     return plain
 
 
-def _name(config: DictConfig, key: str, known: dict[str, Any]) -> str:
-    """The name of a section's kind, if it is known."""
-    name = config[key].get("name")
-    if name not in known:
-        raise UserError(f"{key}.name", f"unknown {key} {name!r}", known)
-    return str(name)
-
-
-def top_level(config: DictConfig) -> TopConfig:
-    """What is set outside of all sections.
-
-    Raises:
-        UserError: A value is not what its key takes.
-    """
-    names = [entry.name for entry in fields(TopConfig)]
-    for name in names:
-        if name not in config:
-            raise UserError(name, "has no value", fix="set it")
-    top: TopConfig = _as_schema({name: config[name] for name in names}, "", TopConfig)
-    if top.padding not in PADDINGS:
-        raise UserError("padding", f"unknown side {top.padding!r}", PADDINGS)
-    return top
-
-
 def section(config: DictConfig, key: str, schema: type, named: bool = False) -> Any:
-    """One section of the configuration as an object of its schema.
+    """One section of a composed configuration as an object of its schema.
 
     Args:
         config: The composed configuration.
@@ -256,28 +259,75 @@ def section(config: DictConfig, key: str, schema: type, named: bool = False) -> 
     Raises:
         UserError: A key is unknown or missing, or a value is not what its key takes.
     """
-    given = OmegaConf.to_container(config[key], resolve=True)
-    if named and isinstance(given, dict):
-        given.pop("name", None)
-    return _as_schema(given, key, schema)
+    given = resolved(config)
+    return read(_settings(given, key) if named else given[key], schema, key)
 
 
-def _as_schema(given: Any, key: str, schema: type) -> Any:
-    """Plain values as an object of a schema; `key` is where they are."""
+def _options(group: str) -> list[str]:
+    """Names of the configurations that a group ships."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
-    def place(error: OmegaConfBaseException) -> str:
-        return f"{key}.{error.full_key or error.key or ''}".strip(".")
 
-    try:
-        empty = OmegaConf.structured(schema)
-        OmegaConf.set_readonly(empty, None)
-        merged = OmegaConf.merge(empty, given)
-        OmegaConf.set_readonly(merged, None)
-        return OmegaConf.to_object(merged)
-    except ConfigKeyError as error:
-        known = [entry.name for entry in fields(schema)] if is_dataclass(schema) else []
-        raise UserError(place(error), "unknown key", known) from error
-    except MissingMandatoryValue as error:
-        raise UserError(place(error), "has no value", fix="set it") from error
-    except OmegaConfBaseException as error:
-        raise UserError(place(error), str(error).splitlines()[0]) from error
+def _kind(given: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> str:
+    """The name of a section's kind, if it is known."""
+    section = given[key]
+    if not isinstance(section, Mapping):
+        raise UserError(key, f"there is no {key} {section!r}", known)
+    name = section.get("name")
+    if name not in known:
+        raise UserError(f"{key}.name", f"unknown {key} {name!r}", known)
+    return str(name)
+
+
+def _settings(given: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A section without the name of its kind."""
+    return {name: value for name, value in given[key].items() if name != "name"}
+
+
+def _family(given: Mapping[str, Any], weights: bool) -> Family:
+    """The family of models, nothing of it loaded."""
+    model = read(given["model"], ModelConfig, "model")
+    for key, text in _texts(model):
+        if not text.strip():
+            raise UserError(key, "is empty", fix="set it")
+    members = {name: Checkpoint(**dataclasses.asdict(entry)) for name, entry in model.members.items()}
+    family = Family(
+        model.name,
+        model.base,
+        members,
+        model.dtype,
+        model.device,
+        model.attention,
+        dispatch=weights,
+        architecture=given_architecture(model.architecture),
+    )
+    if model.donor is not None:
+        family.checkpoint(model.donor, "model.donor")
+    return family
+
+
+def _texts(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    """Key and value of everything that a family is called or read from."""
+    yield from (("model.name", model.name), ("model.base", model.base))
+    for name, entry in model.members.items():
+        for key, text in dataclasses.asdict(entry).items():
+            if text is not None:
+                yield f"model.members.{name}.{key}", text
+
+
+def _top_level(given: Mapping[str, Any]) -> TopConfig:
+    """What is set outside of all sections.
+
+    Raises:
+        UserError: A value is not what its key takes.
+    """
+    top: TopConfig = read({entry.name: given[entry.name] for entry in fields(TopConfig)}, TopConfig, "")
+    for key, fix in _EMPTY.items():
+        text = getattr(top, key)
+        if text is not None and not text.strip():
+            raise UserError(key, "is empty", fix=fix)
+        if text is not None and "\0" in text:
+            raise UserError(key, f"{text!r} has a null character in it")
+    if top.padding not in PADDINGS:
+        raise UserError("padding", f"unknown side {top.padding!r}", PADDINGS)
+    return top

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf, isfinite
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from entitrack.errors import UserError
+from entitrack.schema import shown
 
 _LIMITS = "limits"
 
@@ -86,7 +87,13 @@ def _check(settings: Any, place: str) -> None:
             interval = entry.metadata.get(_LIMITS)
             if interval is None or not isinstance(part, Real):
                 continue
-            if not isfinite(part):
+            if not _is_finite(part):
                 raise UserError(where, f"{part} is not a finite number")
-            if not interval.allow(float(part)):
-                raise UserError(where, f"{part} is not {interval}")
+            if not interval.allow(part):
+                number = shown(int(part)) if isinstance(part, Integral) else str(part)
+                raise UserError(where, f"{number} is not {interval}")
+
+
+def _is_finite(number: Any) -> bool:
+    """Whether a number is finite; whole numbers are, however large."""
+    return isinstance(number, Integral) or isfinite(number)

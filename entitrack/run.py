@@ -2,45 +2,64 @@
 
 python -m entitrack.run method=cmap donor=float
 python -m entitrack.run --multirun method=cmap donor=float,goat,vicuna
+
+A result is on the disk, whole, before it is shown or logged. Exit codes: 0, a result is recorded (also if nobody could
+be shown it); 1, jobs of a sweep failed, or the program did; 2, something that the user gave or the system lacks; 130,
+stopped by hand.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.core.utils import env_override
 
+from entitrack import command_line
 from entitrack.backends import Runner
-from entitrack.config import CONF, METHODS, RunConfig, check
-from entitrack.errors import UserError
+from entitrack.command_line import Composer, Job
+from entitrack.complaints import complain, explain, silence
+from entitrack.confidential import Keys, hide_words
+from entitrack.config import METHODS, RunConfig, check
 from entitrack.methods.experiment import Experiment, Result
 from entitrack.progress import track
-from entitrack.report import figures, record, terminal
+from entitrack.provenance import Invocation, provenance
+from entitrack.report import record, terminal
 from entitrack.store import Store
 from entitrack.tracking import check_tracking
 from entitrack.tracking import record as record_in_wandb
 
+_FAILED = 1
 _USER_MISTAKE = 2
 _INTERRUPTED = 130
-_KEY = "backend.key="
 
 
-def execute(config: RunConfig) -> tuple[Result, Runner]:
+def main() -> None:
+    """Entry point; whatever is wrong is one line on standard error, and an exit code."""
+    keys = Keys()
+    words = sys.argv[1:]
+    sys.argv[1:] = hide_words(words, keys)  # what libraries record
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
+    code = Command(words, shlex.join(["python", "-m", "entitrack.run", *sys.argv[1:]]), keys).start()
+    if code:
+        raise SystemExit(code)
+
+
+def execute(config: RunConfig) -> tuple[Result, Experiment]:
     """Run the configured method."""
-    runner = Runner(config.backend, Store(Path(config.store)) if config.store else None)
     experiment = Experiment(
         family=config.family,
         task=config.task,
-        runner=runner,
+        runner=Runner(config.backend, Store(Path(config.store)) if config.store else None),
         donor=config.donor,
         circuit_name=config.circuit,
         batch_size=config.batch_size,
@@ -48,98 +67,132 @@ def execute(config: RunConfig) -> tuple[Result, Runner]:
         seed=config.seed,
         track=track,
     )
-    return METHODS[config.method].run(experiment, config.settings), runner
+    return METHODS[config.method].run(experiment, config.settings), experiment
 
 
-def run_and_record(composed: DictConfig, folder: Path) -> None:
-    """Check a configuration, run it, and leave its result on the terminal, in `folder` and in W&B."""
-    config = check(composed)
-    check_tracking(config.tracking.mode)
-    begun = perf_counter()
-    result, runner = execute(config)
-    seconds = perf_counter() - begun
-    terminal.show(result)
-    record.write(config, result, runner.cost, seconds, folder)
-    figure = figures.draw(result, folder)
-    record_in_wandb(config, result, figure, folder)
-    for line in terminal.cost_lines(runner.cost, seconds):
+@dataclass
+class Command:
+    """One command.
+
+    Attributes:
+        words: What was given on the command line.
+        shown: The command as it may be shown.
+        keys: What may not be shown.
+        store: Where the run that goes on keeps what is finished.
+    """
+
+    words: list[str]
+    shown: str
+    keys: Keys
+    store: str | None = None
+
+    def start(self) -> int:
+        """Do what was asked for; gives the exit code."""
+        try:
+            return self._start()
+        except KeyboardInterrupt:
+            complain(self._how_to_resume(), self.keys)
+            return _INTERRUPTED
+        except Exception as error:
+            line = explain(error)
+            if line is None:
+                print(self.keys.hide(traceback.format_exc()), file=sys.stderr)
+            complain(line or f"the program failed ({type(error).__name__}: {error})", self.keys)
+            return _FAILED if line is None else _USER_MISTAKE
+
+    def _start(self) -> int:
+        arguments = command_line.parse(self.words)
+        if command_line.only_shows(arguments):
+            self._print(lambda: print(command_line.show(self.words, arguments, self.keys), end=""))
+            return 0
+        with command_line.composer(arguments) as composer:
+            if arguments.multirun:
+                return self._sweep(composer, composer.jobs(arguments.overrides))
+            self._run(composer, Job(tuple(arguments.overrides)))
+        return 0
+
+    def _sweep(self, composer: Composer, jobs: Sequence[Job]) -> int:
+        """Run every job, and say at the end which ones failed and why."""
+        failures: list[str] = []
+        try:
+            for job in jobs:
+                line = self._attempt(composer, job)
+                if line is not None:
+                    shown = " ".join(hide_words(job.overrides, self.keys))
+                    failures.append(f"job {job.number} ({shown}): {line}")
+        finally:
+            for failure in failures:
+                complain(failure, self.keys)
+        if failures:
+            complain(f"{len(failures)} of {len(jobs)} jobs failed", self.keys)
+        return _FAILED if failures else 0
+
+    def _attempt(self, composer: Composer, job: Job) -> str | None:
+        """Run one job; gives why it failed."""
+        try:
+            self._run(composer, job)
+        except Exception as error:
+            line = explain(error)
+            if line is None:
+                print(self.keys.hide(traceback.format_exc()), file=sys.stderr)
+            return line or f"the program failed ({type(error).__name__}: {error})"
+        return None
+
+    def _run(self, composer: Composer, job: Job) -> None:
+        """Check a job's configuration, run it, record it, then show and log it."""
+        composed = composer.compose(job)
+        self.keys.add(composed.key)
+        config = check(composed.config)
+        check_tracking(config.tracking)
+        folder = composed.folder()
+        record.check_folder(folder)
+        if config.store:
+            record.check_folder(Path(config.store).absolute())
+        self.store = config.store
+        invocation = Invocation(self.shown, tuple(hide_words(job.overrides, self.keys)), datetime.now().astimezone())
+        with env_override(composed.environment):
+            begun = perf_counter()
+            result, experiment = execute(config)
+            seconds = perf_counter() - begun
+        finished = record.Finished(config, result, provenance(experiment, invocation), experiment.runner.cost, seconds)
+        problem = record.write(finished, folder, self.keys)
+        self._print(lambda: _show(finished, folder))
+        if problem:
+            self._warn(f"no figure could be drawn ({problem})", folder)
+        problem = record_in_wandb(finished, folder, self.keys)
+        if problem:
+            self._warn(f"W&B has no record ({problem})", folder)
+
+    def _warn(self, line: str, folder: Path) -> None:
+        complain(f"warning: {line}; the result is in {folder}", self.keys)
+
+    def _print(self, say: Callable[[], None]) -> None:
+        """Print to standard output; a reader who leaves, or a device that is full, costs no more than the text."""
+        try:
+            say()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except (BrokenPipeError, SystemExit):  # rich turns the one into the other
+            silence(sys.stdout)
+        except OSError as error:
+            silence(sys.stdout)
+            complain(f"warning: standard output takes no more ({os.strerror(error.errno or 0)})", self.keys)
+
+    def _how_to_resume(self) -> str:
+        """What a command that was stopped by hand leaves behind, and how to go on."""
+        if not self.store:
+            return f"interrupted; nothing is kept; to start again: {self.shown}"
+        jobs = Store(Path(self.store)).job_count()
+        waiting = f", {jobs} jobs go on on the server and will be collected" if jobs else ""
+        return f"interrupted; finished sessions are kept in {self.store}{waiting}; to go on: {self.shown}"
+
+
+def _show(finished: record.Finished, folder: Path) -> None:
+    """Print a result, what it cost and where it is."""
+    terminal.show(finished.result)
+    for line in terminal.cost_lines(finished.cost, finished.seconds):
         print(f"  {line}")
     print(f"  recorded in {folder}")
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _main(composed: DictConfig) -> None:
-    try:
-        run_and_record(composed, Path(HydraConfig.get().runtime.output_dir))
-    except UserError as error:
-        _complain(str(error))
-    except OSError as error:
-        _complain(_unusable(error))
-    except KeyboardInterrupt:
-        _complain(_how_to_resume(composed.store), _INTERRUPTED)
-
-
-def _how_to_resume(store: str | None) -> str:
-    """What a run that was stopped by hand leaves behind, and how to go on."""
-    if not store:
-        return "interrupted; nothing is kept (store=null)"
-    jobs = Store(Path(store)).job_count()
-    waiting = f", {jobs} jobs go on on the server and will be collected" if jobs else ""
-    command = shlex.join(["python", "-m", "entitrack.run", *sys.argv[1:]])
-    return f"interrupted; finished sessions are kept in {store}{waiting}; to go on: {command}"
-
-
-def _unusable(error: OSError) -> str:
-    """Which file or folder cannot be used, and why; any other error of the system goes on."""
-    if error.filename is None:
-        raise error
-    return f"cannot use {str(error.filename)!r} ({error.strerror})"
-
-
-def _complain(line: str, code: int = _USER_MISTAKE) -> None:
-    """Say what is wrong, and leave; the exit code is that of a user's mistake."""
-    print(f"entitrack: {line}", file=sys.stderr)
-    raise SystemExit(code)
-
-
-def main() -> None:
-    """Entry point; a mistake in the configuration is one line on standard error and exit code 2."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    _hide_key()
-    try:
-        _main()
-    except MissingConfigException as error:
-        key = str(error.missing_cfg_file).rpartition("/")
-        known = ", ".join(error.options or ())
-        _complain(f"{key[0]}: there is no {key[0]} {key[2]!r}; available: {known}")
-    except (HydraException, OmegaConfBaseException) as error:
-        _complain(_explain(" ".join(str(error).split())))
-    except OSError as error:
-        _complain(_unusable(error))
-    except KeyboardInterrupt:
-        _complain("interrupted", _INTERRUPTED)
-
-
-def _hide_key() -> None:
-    """Move an API key from the command line to the environment: command lines are recorded."""
-    given = [word for word in sys.argv if word.startswith(_KEY)]
-    for word in given:
-        os.environ["NDIF_API_KEY"] = word.removeprefix(_KEY)
-        sys.argv.remove(word)
-
-
-def _explain(message: str) -> str:
-    """Hydra's complaint, with the keys that exist where it is about one that does not."""
-    unknown = re.match(r"Could not override '([\w.]+)'", message)
-    if not unknown:
-        return message
-    key = unknown[1]
-    others = [word for word in sys.argv[1:] if not word.startswith("-") and not word.lstrip("+~").startswith(key)]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose("config", overrides=[word for word in others if "," not in word])
-    section = OmegaConf.select(composed, key.rpartition(".")[0]) if "." in key else composed
-    known = list(section) if isinstance(section, DictConfig) else []
-    return str(UserError(key, "there is no such key", known))
 
 
 if __name__ == "__main__":

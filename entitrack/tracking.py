@@ -1,61 +1,113 @@
-"""What a run leaves in W&B. Offline unless asked otherwise; an account is never asked for."""
+"""What a run leaves in W&B. Offline unless asked otherwise; an account is never asked for.
+
+A run is logged once its result is on the disk, by a process of its own; whatever happens to that is one line.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from torch import Tensor
 
-from entitrack.config import RunConfig
+from entitrack.confidential import Keys
+from entitrack.config import TrackingConfig
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Result, Table
+from entitrack.methods.experiment import Table
+from entitrack.report.record import FIGURE, Finished, plain_record
 from entitrack.stats import Estimate
+from entitrack.wandb_process import Logged, LoggedTable
 
 MODES = ("offline", "online", "disabled")
 
 
-def check_tracking(mode: str) -> None:
+def check_tracking(tracking: TrackingConfig) -> None:
     """Refuse a mode that cannot work, before anything is computed.
 
     Raises:
         UserError: The mode is unknown, or it is `online` and there is no account.
     """
-    if mode not in MODES:
-        raise UserError("tracking.mode", f"unknown mode {mode!r}", MODES)
-    if mode == "online" and not _has_key():
+    if tracking.mode not in MODES:
+        raise UserError("tracking.mode", f"unknown mode {tracking.mode!r}", MODES)
+    if tracking.mode == "online" and not _has_key():
         fix = "set WANDB_API_KEY, run `wandb login`, or use tracking=offline"
         raise UserError("tracking", "online recording needs an account and none is logged in", fix=fix)
 
 
-def record(config: RunConfig, result: Result, figure: Path | None, folder: Path) -> None:
-    """Log configuration, metrics, tables and figure of a finished run."""
-    if config.tracking.mode == "disabled":
-        return
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
+def record(finished: Finished, folder: Path, keys: Keys) -> str | None:
+    """Log configuration, metrics, tables and figure of a finished run; gives why it could not be done."""
+    tracking = finished.config.tracking
+    if tracking.mode == "disabled":
+        return None
+    text = json.dumps(keys.hide_within(logged(finished, folder)))
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = _start(complaints)
+        except OSError as error:
+            return str(error)
+        try:
+            process.communicate(text.encode(), timeout=tracking.timeout_s)
+        except subprocess.TimeoutExpired:
+            return f"it did not finish within tracking.timeout_s={tracking.timeout_s:g}"
+        finally:
+            _end(process)
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines()
+    if process.returncode:
+        return lines[-1] if lines else f"its process ended with {process.returncode}"
+    return None
 
-    settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True)
-    run = wandb.init(
-        project=config.tracking.project,
-        mode=config.tracking.mode,  # type: ignore[arg-type]
-        dir=str(folder),
-        config=config.plain,
-        job_type=config.method,
-        settings=settings,
+
+def logged(finished: Finished, folder: Path) -> Logged:
+    """What is logged of a finished run, as plain values."""
+    record = plain_record(finished)
+    figure = folder / FIGURE
+    return {
+        "project": finished.config.tracking.project,
+        "mode": finished.config.tracking.mode,
+        "folder": str(folder),
+        "job_type": finished.config.method,
+        "config": {**record["config"], "command": record["command"]},
+        "points": curve_points(getattr(finished.result, "curves", {})),
+        "metrics": metrics(finished.result.tables[0]),
+        "tables": [_table(table) for table in finished.result.tables],
+        "figure": str(figure) if figure.is_file() else None,
+    }
+
+
+def _start(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+    """The process that logs; it finds this package, and is not told the server's key."""
+    environment = {name: value for name, value in os.environ.items() if name != "NDIF_API_KEY"}
+    package = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), package)))
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "entitrack.wandb_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=complaints,
+        env=environment,
+        start_new_session=True,
     )
-    values: dict[str, Any] = dict(metrics(result.tables[0]))
-    for number, table in enumerate(result.tables):
-        rows = [[_plain(cell) for cell in row] for row in table.rows]
-        values[f"table_{number}"] = wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
-    if figure:
-        values["figure"] = wandb.Image(str(figure))
-    for step, points in enumerate(curve_points(getattr(result, "curves", {}))):
-        run.log(points, step=step)
-    run.log(values)
-    run.finish()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, and those that it started."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _table(table: Table) -> LoggedTable:
+    return {"columns": list(table.columns), "data": [[_plain(cell) for cell in row] for row in table.rows]}
 
 
 def curve_points(curves: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, float]]:

@@ -39,7 +39,7 @@ def test_every_configured_method_exists() -> None:
     assert options("method") == sorted(METHODS)
 
 
-@pytest.mark.parametrize("group", ["model", "donor", "task", "backend", "tracking"])
+@pytest.mark.parametrize("group", ["model", "task", "backend", "tracking"])
 def test_every_option_composes(group: str) -> None:
     for option in options(group):
         extra = ["task.path=x.jsonl"] if option == "boxes_file" else []
@@ -54,7 +54,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("donor.name=nope", "donor: family 'tiny' has no member 'nope'; available: llama, vicuna, goat, float"),
+        ("donor=nope", "donor: family 'tiny' has no member 'nope'; available: llama, vicuna, goat, float"),
         ("model.base=nope", r"model\.base: family 'tiny' has no member 'nope'"),
         ("method.name=nope", r"method\.name: unknown method 'nope'; available: .*cmap"),
         ("+method.nope=1", r"method\.nope: unknown key; available: groups"),

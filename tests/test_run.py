@@ -74,9 +74,8 @@ def test_a_sweep_runs_every_donor(launch: Launch, golden_overrides: list[str], t
     ("arguments", "message"),
     [
         (["method=nope"], "method: there is no method 'nope'; available: "),
-        (["donor=nope"], "donor: there is no donor 'nope'; available: float, goat, llama, vicuna"),
-        (["--multirun", "donor=nope,float"], "donor: there is no donor 'nope'; available: "),
-        (["method.nope=1"], "method.nope: there is no such key; available: name, groups"),
+        (["donor=nope"], "donor: family 'golden' has no member 'nope'; available: llama, vicuna, goat, float"),
+        (["method.nope=1"], "method.nope: unknown key; available: groups, form"),
         (["method.groups=[nope]"], "method.groups.0: no group 'nope' in the circuit; available: value_fetcher"),
         (["task.path=none.jsonl"], "task.path: cannot read 'none.jsonl'"),
         (["circuit=nope"], "circuit: no file 'nope'"),

@@ -53,7 +53,7 @@ class Settings(MethodSettings):
     edges: list[Edge] = field(default_factory=list)
     control: bool = True
     metric: str = "accuracy"
-    chunk_tokens: int = limited(8192, least=1)
+    chunk_tokens: int = limited(8192, least=1, most=134217728)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Settings(MethodSettings):
     model: str = ""
     prompts: str = "right"
     stages: list[Stage] = field(default_factory=list)
-    top: int = limited(5, least=1)
+    top: int = limited(5, least=1, most=1000000)
     memory: str = "auto"
 
 

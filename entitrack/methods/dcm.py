@@ -54,12 +54,12 @@ class Settings(MethodSettings):
     groups: list[str] = field(default_factory=list)
     sparsity: list[float] = field(default_factory=lambda: [0.01], metadata=limits(least=0))
     draws: int = limited(1, least=1, most=1000)
-    steps: int = limited(48, least=1)
-    batch_size: int = limited(32, least=1)
-    learning_rate: float = limited(0.1, above=0)
-    evaluate_every: int = limited(4, least=1)
-    patience: int = limited(4, least=0)
-    chunk_tokens: int = limited(8192, least=1)
+    steps: int = limited(48, least=1, most=1000000)
+    batch_size: int = limited(32, least=1, most=65536)
+    learning_rate: float = limited(0.1, above=0, most=1000)
+    evaluate_every: int = limited(4, least=1, most=1000000)
+    patience: int = limited(4, least=0, most=1000000)
+    chunk_tokens: int = limited(8192, least=1, most=134217728)
 
 
 def run(experiment: Experiment, settings: Settings) -> DcmResult:

@@ -26,7 +26,7 @@ class Settings(MethodSettings):
     """
 
     desiderata: list[str] = field(default_factory=lambda: ["all"])
-    prompt: int = limited(0, least=0)
+    prompt: int = limited(0, least=0, most=1000000000)
 
 
 @dataclass(frozen=True)

@@ -69,23 +69,25 @@ class Experiment:
         family: The base and its donors.
         task: Where prompts come from.
         runner: Runs interventions, and keeps what is finished.
-        donor: Name of the donor.
+        donor: Name of the donor; None: the run has none.
         circuit_name: A circuit's file or name; None takes the one found on the base.
         batch_size: Prompts in a session.
         padding: Side on which shorter prompts are padded.
         seed: Seed of everything that is drawn outside the task.
         track: Wraps an iterable of known length to show progress.
+        circuits: The circuits that were read so far, by the name or file that was asked for.
     """
 
     family: Family
     task: Task
     runner: Runner
-    donor: str
+    donor: str | None = None
     circuit_name: str | None = None
     batch_size: int = 64
     padding: str = "right"
     seed: int = 0
     track: Callable[[Iterable[Any], str, int], Iterable[Any]] = field(default=_plain, repr=False)
+    circuits: dict[str, Circuit] = field(default_factory=dict, repr=False)
 
     def base(self) -> Model:
         """The base model."""
@@ -111,8 +113,10 @@ class Experiment:
         """The donor, if these components (`z`, `q`, `k`, `v`) of it may move to the base.
 
         Raises:
-            UserError: They may not, or it cannot be loaded.
+            UserError: None was chosen, they may not, or it cannot be loaded.
         """
+        if self.donor is None:
+            raise UserError("donor", "has no value", self.family.members)
         base, donor = self.base(), self.family.load(self.donor, "donor")
         if donor is not base:
             compare(base, donor, self._texts()).require(components, "donor")
@@ -136,8 +140,10 @@ class Experiment:
 
     def circuit(self, model: Model) -> Circuit:
         """The circuit that the run is about, checked against a model and the task."""
-        circuit = read_circuit(self.circuit_name or self.family.base, self.family.name)
+        name = self.circuit_name or self.family.base
+        circuit = read_circuit(name, self.family.name)
         circuit.check(model.anatomy, self.task.roles)
+        self.circuits[name] = circuit
         return circuit
 
     def encode(self, prompts: Sequence[Prompt]) -> EncodedBatch:

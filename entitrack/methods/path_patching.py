@@ -59,7 +59,7 @@ class Settings(MethodSettings):
     stages: list[Stage] = field(default_factory=list)
     choose: Choice = field(default_factory=Choice)
     memory: str = "auto"
-    verify: int = limited(0, least=0)
+    verify: int = limited(0, least=0, most=1000000)
     screen: str = ""
 
 

@@ -39,7 +39,7 @@ class Settings(AblationSettings):
     """
 
     model: str = ""
-    most: int = limited(6, least=1)
+    most: int = limited(6, least=1, most=1000)
     enough: float = limited(0.95, least=0)
 
 

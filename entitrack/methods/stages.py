@@ -41,7 +41,7 @@ class Stage:
     role: str = "???"
     component: str = LOGITS
     receivers: str = ""
-    size: int = limited(4, least=0)
+    size: int = limited(4, least=0, most=1000000)
 
 
 def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:

@@ -41,11 +41,11 @@ class Settings(Checked):
     place: ClassVar[str] = "backend"
     host: str | None = None
     key: str | None = None
-    in_flight: int = limited(4, least=1)
-    timeout_s: float = limited(3600.0, above=0)
-    retries: int = limited(6, least=0)
-    backoff_s: float = limited(1.0, least=0)
-    poll_s: float = limited(0.5, above=0)
+    in_flight: int = limited(4, least=1, most=1000)
+    timeout_s: float = limited(3600.0, above=0, most=1e7)
+    retries: int = limited(6, least=0, most=1000)
+    backoff_s: float = limited(1.0, least=0, most=3600)
+    poll_s: float = limited(0.5, above=0, most=3600)
     check_versions: bool = True
     max_jobs: int | None = limited(None, least=0)
     max_upload_bytes: int | None = limited(None, least=0)

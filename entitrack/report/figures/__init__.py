@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from matplotlib import rc_context
-
-from entitrack.files import appearing
 from entitrack.report.figures import (
     activation_patching,
     attention_knockout,
@@ -30,7 +24,6 @@ __all__ = [
     "cmap",
     "completeness",
     "dcm",
-    "draw",
     "evaluate",
     "faithfulness",
     "minimality",
@@ -38,18 +31,3 @@ __all__ = [
     "plot",
     "positions",
 ]
-
-
-def draw(result: Any, folder: Path) -> Path | None:
-    """Draw a result into `figure.png`, whole or not at all; None for a method that has no figure.
-
-    No text is read as mathematics: `$` in a name is a dollar.
-    """
-    with rc_context({"text.parse_math": False}):
-        figure = plot(result)
-        if figure is None:
-            return None
-        path = folder / "figure.png"
-        with appearing(path) as stream:
-            figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
-        return path
