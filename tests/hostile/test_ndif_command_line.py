@@ -30,7 +30,7 @@ from tests.hostile.test_replies_results import torch_script
 from tests.hostile.trial import Trial, attempt
 
 ON = ("backend=ndif", "backend.retries=0", "backend.poll_s=0.001", "backend.backoff_s=0")
-HERE = (*ON, f"backend.host={HOST}")
+HERE = (*ON, f"backend.host={HOST}", "store={here}/store")
 OTHER = "(?!.*hunter2)"
 PASSWORD = {"NDIF_HOST": "https://user:hunter2@server.test"}
 
