@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
+from entitrack.files import appearing
 from entitrack.interventions.sites import Anatomy
 from entitrack.models.anatomy import Head, check_heads
 from entitrack.models.family import ZOO
+from entitrack.names import check_name
+from entitrack.reading import first_repeated, read_json, take
 
 RESERVED = ("nothing", "full circuit", "base", "donor")
-"""What stands beside groups in results."""
+"""What stands beside groups in results; so do `random 1`, `random 2`, ..., see `check_group_name`."""
+
+_RANDOM = re.compile(r"random \d+")
 
 SHIPPED = {"tiny": ZOO / "circuits", "llama-7b": Path(__file__).parent / "models" / "published" / "llama-7b"}
 """Family -> folder of the circuits that come with the package."""
@@ -66,7 +73,7 @@ class Circuit:
         for group in self.groups:
             if group.name == name:
                 return group
-        raise UserError(place, f"no group {name!r} in the circuit", [group.name for group in self.groups])
+        raise UserError(place, f"no group {quoted(name)} in the circuit", [group.name for group in self.groups])
 
     def choose(self, names: Sequence[str], place: str) -> tuple[Group, ...]:
         """The groups of these names, all of them if none is named.
@@ -74,9 +81,10 @@ class Circuit:
         Raises:
             UserError: There is no such group, or one is named twice.
         """
-        if len(set(names)) < len(names):
-            raise UserError(place, "a group is there twice")
-        return tuple(self.group(name, place) for name in names) or self.groups
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise UserError(f"{place}.{index}", f"group {quoted(name)} is there twice")
+        return tuple(self.group(name, f"{place}.{index}") for index, name in enumerate(names)) or self.groups
 
     def check(self, anatomy: Anatomy, roles: Iterable[str], place: str = "circuit") -> None:
         """Refuse heads that the model does not have and roles that the task does not have.
@@ -91,12 +99,10 @@ class Circuit:
                 raise UserError(f"{place}, group {group.name!r}", f"the task has no role {group.role!r}", known)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, with one line a group's heads."""
+        """Write it as JSON; the file is there whole or not at all."""
         record = {"groups": [asdict(group) for group in self.groups], "found_on": dict(self.found_on)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-        temporary.replace(path)
+        with appearing(path) as stream:
+            stream.write((json.dumps(record, indent=1) + "\n").encode())
 
 
 def read_circuit(name: str, family: str) -> Circuit:
@@ -111,49 +117,69 @@ def read_circuit(name: str, family: str) -> Circuit:
     """
     folder = SHIPPED.get(family)
     shipped = sorted(file.stem for file in folder.glob("*.json")) if folder else []
-    path = folder / f"{name}.json" if folder and name in shipped else Path(name)
-    if not path.is_file():
+    path = str(folder / f"{name}.json") if folder and name in shipped else name
+    if not os.path.lexists(path):
         fix = "or find one with method=path_patching and pass the path of its circuit.json"
-        raise UserError("circuit", f"no file {name!r}, and family {family!r} ships no such circuit", shipped, fix)
+        problem = f"no file {quoted(name)}, and family {quoted(family)} ships no such circuit"
+        raise UserError("circuit", problem, shipped, fix)
+    record = read_json(path, "circuit")
     try:
-        record = json.loads(path.read_text())
-        groups = tuple(_group(entry) for entry in record["groups"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(str(path), f"not a circuit ({type(error).__name__}: {error})") from error
-    _refuse_ambiguous(groups, str(path))
-    found_on = record.get("found_on", {})
-    if not isinstance(found_on, dict):
-        raise UserError(
-            str(path), f"not a circuit (found_on is {found_on!r})", fix="leave it out, or make it an object"
-        )
+        groups = tuple(_group(entry, index, path) for index, entry in enumerate(take(record, "groups", list)))
+        found_on = take(record, "found_on", dict, otherwise={})
+    except ValueError as error:
+        raise UserError(path, f"not a circuit ({error})") from error
+    if not groups:
+        raise UserError(path, "the circuit has no groups")
+    twice = first_repeated(group.name for group in groups)
+    if twice is not None:
+        raise UserError(path, f"two groups are called {twice!r}")
     return Circuit(groups, found_on)
 
 
-def _group(entry: Mapping[str, Any]) -> Group:
-    return Group(str(entry["name"]), str(entry["role"]), heads_of(entry["heads"]))
-
-
-def heads_of(listed: Iterable[Any]) -> tuple[Head, ...]:
-    """Heads as a file lists them.
+def check_group_name(name: object, place: str) -> str:
+    """A group's name, if it may be one; see `entitrack.names`.
 
     Raises:
-        TypeError: They are not all `[layer, head]` as whole numbers.
+        UserError: It may not, or tables have a row of that name besides the groups.
     """
+    found = check_name(name, place, RESERVED)
+    if _RANDOM.fullmatch(found):
+        raise UserError(place, f"no group may be called {found!r}: random sets of heads are called so")
+    return found
+
+
+def is_random(name: str) -> bool:
+    """Whether a name is that of a random set of heads, not of a group."""
+    return bool(_RANDOM.fullmatch(name))
+
+
+def _group(entry: Any, index: int, path: str) -> Group:
+    """A group as a file lists it."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"group {index} is {quoted(entry)}, not an object")
+    name = check_group_name(take(entry, "name", str), f"{path}, name of group {index}")
+    role = check_name(take(entry, "role", str), f"{path}, role of group {name!r}")
+    try:
+        return Group(name, role, heads_of(entry.get("heads")))
+    except ValueError as error:
+        raise UserError(f"{path}, group {name!r}", str(error)) from error
+
+
+def heads_of(listed: Any) -> tuple[Head, ...]:
+    """Heads as a file lists them, each once.
+
+    Raises:
+        ValueError: They are not all `[layer, head]` as whole numbers from 0, or one is there twice.
+    """
+    if not isinstance(listed, list):
+        raise ValueError(f"heads are {quoted(listed)}, not a list")
+    for entry in listed:
+        # `type` and not `isinstance`: true and false are whole numbers to Python.
+        whole = isinstance(entry, list) and len(entry) == 2 and all(type(index) is int for index in entry)
+        if not whole or min(entry) < 0:
+            raise ValueError(f"{quoted(entry)} is not [layer, head] as whole numbers from 0")
     heads = tuple((layer, head) for layer, head in listed)
-    if not all(type(index) is int for head in heads for index in head):
-        raise TypeError(f"heads {[list(head) for head in heads]} are not all [layer, head] as whole numbers")
+    twice = first_repeated(heads)
+    if twice is not None:
+        raise ValueError(f"lists a head twice: {list(twice)}")
     return heads
-
-
-def _refuse_ambiguous(groups: Sequence[Group], place: str) -> None:
-    """Refuse a circuit without groups, names that stand for something else or twice, and heads listed twice."""
-    if not groups:
-        raise UserError(place, "the circuit has no groups")
-    names = [group.name for group in groups]
-    for group in groups:
-        if names.count(group.name) > 1:
-            raise UserError(place, f"two groups are called {group.name!r}")
-        if group.name in RESERVED or group.name.startswith("random"):
-            raise UserError(place, f"no group may be called {group.name!r}: tables have a row of that name")
-        if len(set(group.heads)) < len(group.heads):
-            raise UserError(place, f"group {group.name!r} lists a head twice")

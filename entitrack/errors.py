@@ -1,8 +1,11 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and how what the user gave is shown in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+_LONGEST = 80
+"""Characters of a quotation."""
 
 
 class UserError(Exception):
@@ -22,4 +25,22 @@ class UserError(Exception):
             parts.append(f"available: {names}")
         if fix:
             parts.append(fix)
-        super().__init__("; ".join(parts))
+        super().__init__(printable("; ".join(parts)))
+
+
+def printable(text: str) -> str:
+    r"""A text with its control and invisible characters written out, such as `\n`, `\x1b` and `\u200b`."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value[: 2 * _LONGEST] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line that is not long: `ValueError: ...`."""
+    text = " ".join(str(error).split())
+    short = text if len(text) <= 3 * _LONGEST else f"{text[: 3 * _LONGEST]}..."
+    return f"{type(error).__name__}: {short}" if short else type(error).__name__

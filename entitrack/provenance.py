@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -13,7 +13,6 @@ from typing import Any
 
 from entitrack.circuits import Circuit
 from entitrack.methods.experiment import Experiment
-from entitrack.models.family import Model
 from entitrack.tasks.prompts import Prompt
 
 LIBRARIES = ("entitrack", "torch", "transformers", "nnsight", "peft", "safetensors", "numpy", "hydra-core")
@@ -36,9 +35,9 @@ class Invocation:
 
 def provenance(experiment: Experiment, invocation: Invocation) -> dict[str, Any]:
     """What a finished run used."""
-    models = _loaded(experiment)
+    models = experiment.family.loaded.values()
     return {
-        "models": {model.name: _identity(model) for model in models},
+        "models": {model.name: model.identity.record() for model in models},
         "device": sorted({str(experiment.runner.backend.place(model)) for model in models}),
         "circuit": [_circuit(name, circuit) for name, circuit in experiment.circuits.items()],
         "prompts": _prompts(experiment.task.prompts()),
@@ -52,18 +51,6 @@ def provenance(experiment: Experiment, invocation: Invocation) -> dict[str, Any]
 def digest_of(value: Any) -> str:
     """A digest of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _loaded(experiment: Experiment) -> list[Model]:
-    """The members of the family that the run used."""
-    loaded: Mapping[str, Model] = getattr(experiment.family, "loaded", None) or experiment.family._loaded
-    return list(loaded.values())
-
-
-def _identity(model: Model) -> dict[str, str]:
-    """What tells a model from any other."""
-    identity = getattr(model, "identity", None)
-    return identity.record() if identity is not None else {"fingerprint": model.fingerprint}
 
 
 def _circuit(name: str, circuit: Circuit) -> dict[str, Any]:

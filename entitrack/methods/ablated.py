@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from entitrack.interventions.vital import circuit_answers
 from entitrack.methods.ablation import Ablation, AblationSettings, Compat, Outcomes, pick
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs, role_positions
 from entitrack.models.family import Model, pick_dtype
-from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, encode
-from entitrack.tasks.prompts import LAST, Prompt, Question
+from entitrack.tasks.encoding import EncodedBatch, alternative_tokens
+from entitrack.tasks.prompts import LAST, Prompt, Question, origin_of
 
 Live = Bool[Tensor, "circuit role layer head"]
 
@@ -105,10 +105,7 @@ def prepare(
     """
     ablation = pick(Ablation, settings.ablation, "method.ablation")
     pick(Compat, settings.compat, "method.compat")
-    batches = [
-        encode(prompts[start : start + experiment.batch_size], experiment.family.tokenizer, experiment.padding)
-        for start in range(0, len(prompts), experiment.batch_size)
-    ]
+    batches = experiment.encoded(prompts)
     length = one_length(batches, "task")
     ordered = order_roles(batches, roles)
     fills = _fills(experiment, model, ablation, settings.mean_count, batches, length)
@@ -131,7 +128,7 @@ def questions(prompts: Sequence[Prompt]) -> list[Question]:
     """
     for number, prompt in enumerate(prompts):
         if not (hasattr(prompt, "alternatives") and hasattr(prompt, "template")):
-            raise UserError(f"prompt {number}", "its context does not offer several answers in a fixed template")
+            raise UserError(origin_of(prompt, number), "its context does not offer several answers in a fixed template")
     return list(prompts)  # type: ignore[arg-type]
 
 
@@ -207,7 +204,8 @@ def background_batches(experiment: Experiment, count: int, length: int) -> list[
     """
     prompts = experiment.task.backgrounds(count)
     starts = range(0, count, experiment.batch_size)
-    encoded = [encode(prompts[at : at + experiment.batch_size], experiment.family.tokenizer) for at in starts]
+    unpadded = replace(experiment, padding="right")
+    encoded = [unpadded.encode(prompts[at : at + experiment.batch_size]) for at in starts]
     if one_length(encoded, "task, prompts with random content") != length:
         raise UserError("task", "prompts with random content differ in length from the clean ones")
     return encoded

@@ -9,7 +9,7 @@ from typing import TypeVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
 from entitrack.limits import MethodSettings, limited
 
 
@@ -62,7 +62,7 @@ class AblationSettings(MethodSettings):
     ablation: str = "mean"
     metric: str = "accuracy"
     compat: str = "default"
-    mean_count: int = limited(504, least=1, most=1000000)
+    mean_count: int = limited(504, least=1, most=100_000)
     circuits_per_session: int = limited(1024, least=1, most=1000000)
     chunk_tokens: int = limited(8192, least=1, most=134217728)
 
@@ -79,7 +79,9 @@ def pick(kind: type[Choice], name: str, place: str) -> Choice:
     try:
         return kind(name)
     except ValueError as error:
-        raise UserError(place, f"unknown {kind.__name__.lower()} {name!r}", [entry.value for entry in kind]) from error
+        raise UserError(
+            place, f"unknown {kind.__name__.lower()} {quoted(name)}", [entry.value for entry in kind]
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from entitrack.methods.experiment import Cell, Experiment, Table, clusters
 from entitrack.methods.pairs import (
     EncodedPairs,
     box_prompts,
-    draw_pairs,
+    check_targets,
     encode_pairs,
     head_positions,
     pair_inputs,
@@ -30,7 +30,7 @@ from entitrack.methods.pairs import (
     task_compat,
 )
 from entitrack.stats import Estimate, estimate
-from entitrack.tasks.desiderata import DesideratumPair, find_desiderata
+from entitrack.tasks.desiderata import DesideratumPair, draw_pairs, find_desiderata
 from entitrack.tasks.prompts import LAST
 
 NOTHING = "nothing"
@@ -53,7 +53,7 @@ class Settings(MethodSettings):
     desiderata: list[str] = field(default_factory=lambda: ["paper"])
     groups: list[str] = field(default_factory=list)
     masks: str = ""
-    repeats: int = limited(3, least=1, most=10000)
+    repeats: int = limited(3, least=1, most=1000)
     chunk_tokens: int = limited(8192, least=1, most=134217728)
 
 
@@ -142,16 +142,17 @@ class ActivationPatchingResult:
     @property
     def arrays(self) -> dict[str, Tensor]:
         """Right or wrong, by repeat and prompt."""
-        found = {f"{p.model}.{g}.{p.desideratum}": right for p in self.patched for g, right in p.correct.items()}
+        found = {f"{p.model}/{g}/{p.desideratum}": right for p in self.patched for g, right in p.correct.items()}
         return {**found, "clusters": self.clusters}
 
 
 def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
     """Patch every group in every model, for every desideratum and draw."""
     rules = find_desiderata(settings.desiderata)
+    names = experiment.members(settings.models, "method.models")
+    masks = read_masks(settings.masks) if settings.masks else None
     circuit = experiment.circuit(experiment.base())
     circuit = Circuit(circuit.choose(settings.groups, "method.groups"), circuit.found_on)
-    masks = read_masks(settings.masks) if settings.masks else None
     circuits = {
         rule.name: masks.narrow_circuit(circuit, rule.name, settings.masks) if masks else circuit for rule in rules
     }
@@ -161,10 +162,11 @@ def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
         for rule in rules
         for repeat in range(settings.repeats)
     ]
+    check_targets(experiment, [pair for _, pairs in drawn for pair in pairs])
     units = make_units(experiment, circuits, drawn)
     asked = [unit_inputs(circuit, unit) for unit in units]
     patched: list[Patched] = []
-    for name in settings.models or list(experiment.family.members):
+    for name in names:
         sources = (pair.counterfactual for _, pairs in drawn for pair in pairs)
         model = experiment.member(name, "method.models", sources)
         circuit.check(model.anatomy, experiment.task.roles)
@@ -177,7 +179,7 @@ def run(experiment: Experiment, settings: Settings) -> ActivationPatchingResult:
             own = correct[:, number * settings.repeats : (number + 1) * settings.repeats]
             heads = {NOTHING: 0, **{group.name: len(group.heads) for group in circuits[rule.name].groups}}
             patched.append(Patched(name, rule.name, heads, dict(zip(heads, own, strict=True))))
-    words = f"the heads of the masks in {settings.masks}" if masks else "all heads of each group"
+    words = f"the heads of the masks in {settings.masks}{masks.origin}" if masks else "all heads of each group"
     return ActivationPatchingResult(tuple(patched), clusters(prompts), words)
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
 from entitrack.interventions.knockout import knockout_answers
 from entitrack.limits import MethodSettings, limited
 from entitrack.methods.ablated import questions
@@ -112,34 +112,52 @@ def run(experiment: Experiment, settings: Settings) -> KnockoutResult:
     metric = pick(Metric, settings.metric, "method.metric")
     if metric is Metric.RECOVERED:
         raise UserError("method.metric", "nothing is ablated here to recover from", ["accuracy", "probability"])
-    if not settings.edges:
-        raise UserError("method.edges", "there are none")
+    by_source = check_edges(settings.edges, experiment.task.roles)
     model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
-    by_source: dict[str, list[str]] = {}
-    for edge in settings.edges:
-        targets = by_source.setdefault(edge.source, [])
-        if edge.target in targets:
-            raise UserError("method.edges", f"{edge.source!r} to {edge.target!r} is there twice")
-        targets.append(edge.target)
     batches = replace(experiment, padding="right").encoded(prompts)
-    parts: dict[tuple[str, str], list[Tensor]] = {}
+    asked: dict[str, list[dict[str, Any]]] = {}
     for source, targets in by_source.items():
         random = Random(f"knockout/{experiment.seed}/{source}") if settings.control else None
-        inputs = [
+        asked[source] = [
             block_inputs(experiment, random, prompts, batch, number, source, targets)
             for number, batch in enumerate(batches)
         ]
+    parts: dict[tuple[str, str], list[Tensor]] = {}
+    for source, targets in by_source.items():
         label, chunk = f"attention knockout, {source}: {model.name}", {"chunk_tokens": settings.chunk_tokens}
         names = [*targets, *([RANDOM] if settings.control else [])]
         for batch, found in zip(
-            batches, experiment.sessions(model, knockout_answers, inputs, label, settings=chunk), strict=True
+            batches, experiment.sessions(model, knockout_answers, asked[source], label, settings=chunk), strict=True
         ):
             outcomes = Outcomes(found["prediction"] == batch.answers, found["probability"], found["margin"])
             for name, values in zip(names, outcomes.values(metric).unbind(0), strict=True):
                 parts.setdefault((source, name), []).append(values)
     by_edge = {edge: torch.cat(values, 1) for edge, values in parts.items()}
     return KnockoutResult(model.name, metric, by_edge, clusters(prompts))
+
+
+def check_edges(edges: Sequence[Edge], roles: Sequence[str]) -> dict[str, list[str]]:
+    """The targets of every source.
+
+    Raises:
+        UserError: There are none, an edge is there twice, or the task does not have a role: the edge's key is named.
+    """
+    if not edges:
+        raise UserError("method.edges", "there are none")
+    by_source: dict[str, list[str]] = {}
+    for number, edge in enumerate(edges):
+        place = f"method.edges.{number}"
+        for end, role in (("source", edge.source), ("target", edge.target)):
+            if role not in roles:
+                raise UserError(f"{place}.{end}", f"the task has no role {quoted(role)}", roles)
+        if edge.source == edge.target:
+            raise UserError(place, f"{edge.source!r} is not before itself")
+        targets = by_source.setdefault(edge.source, [])
+        if edge.target in targets:
+            raise UserError(place, f"{edge.source!r} to {edge.target!r} is there twice")
+        targets.append(edge.target)
+    return by_source
 
 
 def block_inputs(

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, count_heads
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
 from entitrack.interventions.evaluation import answer, answer_patched, read_heads
 from entitrack.interventions.head_inputs import answer_with_inputs, read_head_inputs
 from entitrack.limits import MethodSettings
@@ -103,8 +103,9 @@ class CmapResult:
 
     @property
     def arrays(self) -> dict[str, Tensor]:
-        """Right or wrong, per prompt."""
-        return {**self.correct, "clusters": self.clusters}
+        """Right or wrong, per prompt: `base`, `donor`, and `transplant.NAME`, whatever the name."""
+        moved = {f"transplant.{name}": self.correct[name] for name in self.heads}
+        return {"base": self.correct["base"], "donor": self.correct["donor"], **moved, "clusters": self.clusters}
 
 
 def run(experiment: Experiment, settings: Settings) -> CmapResult:
@@ -135,12 +136,14 @@ def check_settings(settings: Settings) -> None:
         UserError: Naming the key.
     """
     if settings.form not in WHAT_MOVES:
-        raise UserError("method.form", f"unknown form {settings.form!r}", WHAT_MOVES)
+        raise UserError("method.form", f"unknown form {quoted(settings.form)}", WHAT_MOVES)
     if not settings.components:
         raise UserError("method.components", "there are none", COMPONENTS)
-    for moved in settings.components:
+    for index, moved in enumerate(settings.components):
         if moved not in COMPONENTS:
-            raise UserError("method.components", f"unknown component {moved!r}", COMPONENTS)
+            raise UserError(f"method.components.{index}", f"unknown component {quoted(moved)}", COMPONENTS)
+        if moved in settings.components[:index]:
+            raise UserError(f"method.components.{index}", f"{quoted(moved)} is there twice")
 
 
 Transplant = tuple[Sequence[Group], str]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group, count_heads
+from entitrack.circuits import Circuit, Group, count_heads, is_random
 from entitrack.limits import limited
 from entitrack.methods.ablated import prepare
 from entitrack.methods.ablation import AblationSettings, Metric, pick
@@ -34,7 +34,7 @@ class Settings(AblationSettings):
     """
 
     model: str = ""
-    random_sets: int = limited(40, least=0, most=100000)
+    random_sets: int = limited(40, least=0, most=100_000)
     share: float = limited(0.5, least=0.01, most=1)
 
 
@@ -63,11 +63,11 @@ class CompletenessResult:
     @property
     def tables(self) -> Sequence[Table]:
         """Each group's removal, and the random sets together."""
-        rows = [self._row(index) for index, name in enumerate(self.names) if not name.startswith("random")]
+        rows = [self._row(index) for index, name in enumerate(self.names) if not is_random(name)]
         columns = ("K", "heads", "F(M\\K) [95 %]", "F(C\\K) [95 %]", "F(M\\K) - F(C\\K) [95 %]", "n")
         title = f"Completeness in {self.model}; F is {self.metric.value}"
         main = Table(title, columns, tuple(rows))
-        random = [index for index, name in enumerate(self.names) if name.startswith("random")]
+        random = [index for index, name in enumerate(self.names) if is_random(name)]
         return (main, self._spread(random)) if random else (main,)
 
     def _row(self, index: int) -> tuple[Cell, ...]:

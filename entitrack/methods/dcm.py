@@ -22,9 +22,9 @@ from entitrack.limits import MethodSettings, limited, limits
 from entitrack.methods.dcm_data import Splits, batch_inputs, split
 from entitrack.methods.dcm_result import DcmResult, Trained
 from entitrack.methods.experiment import Experiment
-from entitrack.methods.pairs import box_prompts, draw_pairs, task_compat
+from entitrack.methods.pairs import box_prompts, check_targets, task_compat
 from entitrack.models.family import Model
-from entitrack.tasks.desiderata import Desideratum, find_desiderata
+from entitrack.tasks.desiderata import Desideratum, draw_pairs, find_desiderata
 from entitrack.tasks.prompts import PREV_QUERY_LABEL
 
 _HALF = 0.5
@@ -66,8 +66,9 @@ def run(experiment: Experiment, settings: Settings) -> DcmResult:
     """Train and test the masks of every group and desideratum; those of one group and desideratum go together."""
     if not settings.sparsity:
         raise UserError("method.sparsity", "no weight is given", fix="such as [0.01]")
-    if len(set(settings.sparsity)) < len(settings.sparsity):
-        raise UserError("method.sparsity", "a weight is there twice")
+    for index, weight in enumerate(settings.sparsity):
+        if weight in settings.sparsity[:index]:
+            raise UserError(f"method.sparsity.{index}", f"the weight {weight} is there twice")
     rules = find_desiderata(settings.desiderata)
     base = experiment.base()
     model = experiment.member(settings.model, "method.model")
@@ -97,6 +98,7 @@ def _draw(experiment: Experiment, settings: Settings, rule: Desideratum, prompts
     if any(a.clean.text != b.clean.text for draw in drawn[1:] for a, b in zip(drawn[0], draw, strict=True)):
         problem = f"desideratum {rule.name!r} gives other clean prompts in every draw"
         raise UserError("method.draws", problem, fix="use method.draws=1")
+    check_targets(experiment, [pair for pairs in drawn for pair in pairs])
     return split(drawn)
 
 

@@ -46,7 +46,7 @@ class Trained:
     @property
     def name(self) -> str:
         """Group, desideratum, weight and draw."""
-        return f"{self.group}/{self.desideratum}/{self.sparsity:g}/{self.draw}"
+        return f"{self.group}/{self.desideratum}/{self.sparsity}/{self.draw}"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from entitrack.errors import UserError
 from entitrack.limits import MethodSettings, limited
 from entitrack.methods.experiment import Cell, Experiment, Table
-from entitrack.methods.pairs import box_prompts, draw_pairs, task_compat
-from entitrack.tasks.desiderata import Desideratum, DesideratumPair, find_desiderata
+from entitrack.methods.pairs import box_prompts, task_compat
+from entitrack.tasks.desiderata import Desideratum, DesideratumPair, draw_pairs, find_desiderata
 
 
 @dataclass

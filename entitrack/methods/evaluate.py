@@ -104,10 +104,11 @@ class EvaluateResult:
 
 def run(experiment: Experiment, settings: Settings) -> EvaluateResult:
     """Ask every model every prompt."""
-    names = settings.models or list(experiment.family.members)
+    names = experiment.members(settings.models, "method.models")
+    tasks = _tasks(experiment.task, settings.boxes)
     answers = []
     for name in names:
-        for task in _tasks(experiment.task, settings.boxes):
+        for task in tasks:
             prompts = task.prompts()
             model = experiment.member(name, "method.models", prompts)
             answers += _by_boxes(experiment, model, prompts)
@@ -120,8 +121,10 @@ def _tasks(task: Task, boxes: Sequence[int]) -> list[Task]:
         return [task]
     if not isinstance(task, Boxes):
         raise UserError("method.boxes", f"task {task.name!r} has its own prompts", fix="leave it empty")
-    for count in boxes:
-        check_boxes(count, "method.boxes")
+    for index, count in enumerate(boxes):
+        check_boxes(count, f"method.boxes.{index}")
+        if count in boxes[:index]:
+            raise UserError(f"method.boxes.{index}", f"{count} is there twice")
     return [dataclasses.replace(task, boxes=count) for count in boxes]
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from entitrack.backends import Intervention, Runner
 from entitrack.circuits import Circuit, read_circuit
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
+from entitrack.models.context import context_length
 from entitrack.models.family import Family, Model
 from entitrack.models.pairs import compare, require_tokens
 from entitrack.stats import Estimate
-from entitrack.tasks.encoding import EncodedBatch, encode
-from entitrack.tasks.prompts import LAST, Prompt, Task
+from entitrack.tasks.encoding import EncodedBatch, check_first_tokens, encode
+from entitrack.tasks.prompts import LAST, Prompt, Task, origin_of
 
 Cell = str | int | float | Estimate | None
 
@@ -125,6 +126,18 @@ class Experiment:
         """The task's prompts with their answers, and more."""
         yield from (f"{prompt.text} {prompt.answer}" for prompts in (self.task.prompts(), more) for prompt in prompts)
 
+    def members(self, names: Sequence[str], place: str) -> list[str]:
+        """The members of the family of these names, all of them if none is named.
+
+        Raises:
+            UserError: There is no such member, or one is named twice; before any is loaded.
+        """
+        for index, name in enumerate(names):
+            self.family.checkpoint(name, f"{place}.{index}")
+            if name in names[:index]:
+                raise UserError(f"{place}.{index}", f"{quoted(name)} is there twice")
+        return list(names or self.family.members)
+
     def circuit(self, model: Model) -> Circuit:
         """The circuit that the run is about, checked against a model and the task."""
         name = self.circuit_name or self.family.base
@@ -133,12 +146,28 @@ class Experiment:
         self.circuits[name] = circuit
         return circuit
 
+    def encode(self, prompts: Sequence[Prompt]) -> EncodedBatch:
+        """Some prompts, tokenized and padded together; see `entitrack.tasks.encoding.encode`.
+
+        Raises:
+            UserError: See there; or a prompt is longer than the base takes.
+        """
+        batch = encode(prompts, self.family.tokenizer, self.padding)
+        most, lengths = context_length(self.base()), batch.mask.sum(1).tolist()
+        if most is not None and max(lengths) > most:
+            place = origin_of(prompts[lengths.index(max(lengths))], lengths.index(max(lengths)))
+            raise UserError(place, f"has {max(lengths)} tokens, and {self.family.base} takes {most} at most")
+        return batch
+
     def encoded(self, prompts: Sequence[Prompt]) -> list[EncodedBatch]:
-        """The prompts, tokenized, `batch_size` at a time."""
+        """The prompts, tokenized, `batch_size` at a time.
+
+        Raises:
+            UserError: See `encode`; or an answer and another one of its context begin with one token.
+        """
+        check_first_tokens(prompts, self.family.tokenizer)
         starts = range(0, len(prompts), self.batch_size)
-        return [
-            encode(prompts[start : start + self.batch_size], self.family.tokenizer, self.padding) for start in starts
-        ]
+        return [self.encode(prompts[start : start + self.batch_size]) for start in starts]
 
     def sessions(
         self,

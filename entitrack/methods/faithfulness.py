@@ -30,7 +30,7 @@ class Settings(AblationSettings):
     """
 
     models: list[str] = field(default_factory=list)
-    random_circuits: int = limited(100, least=0, most=100000)
+    random_circuits: int = limited(100, least=0, most=100_000)
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,11 @@ def run(experiment: Experiment, settings: Settings) -> FaithfulnessResult:
     """Run the circuit, the whole model and random circuits, on every model."""
     metric = pick(Metric, settings.metric, "method.metric")
     compat = pick(Compat, settings.compat, "method.compat")
+    names = experiment.members(settings.models, "method.models")
     circuit = experiment.circuit(experiment.base())
     prompts = experiment.task.prompts()
     found = {}
-    for name in settings.models or list(experiment.family.members):
+    for name in names:
         model = experiment.member(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
         ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)

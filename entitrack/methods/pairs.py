@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,9 +14,9 @@ from entitrack.circuits import Group
 from entitrack.errors import UserError
 from entitrack.methods.experiment import Experiment, role_positions
 from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.desiderata import Desideratum, DesideratumPair, aim
-from entitrack.tasks.encoding import EncodedBatch, encode
-from entitrack.tasks.prompts import LAST, PREV_QUERY_LABEL
+from entitrack.tasks.desiderata import DesideratumPair, aim
+from entitrack.tasks.encoding import EncodedBatch, check_first_tokens
+from entitrack.tasks.prompts import LAST, PREV_QUERY_LABEL, Span, origin_of
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,37 @@ def task_compat(experiment: Experiment) -> str:
     return str(experiment.task.fingerprint.get("compat", "default"))
 
 
-def draw_pairs(
-    rule: Desideratum, prompts: Sequence[BoxesPrompt], seed: int, compat: str, place: str = "method.desiderata"
-) -> list[DesideratumPair]:
-    """A desideratum's pairs, one for each prompt.
+@dataclass(frozen=True)
+class _Choice:
+    """The answers that a patched run may give, as a prompt; see `entitrack.tasks.prompts.Prompt`."""
+
+    text: str
+    answer: str
+    alternatives: tuple[str, ...]
+    origin: str = field(compare=False)
+    spans: Mapping[str, Span] = field(default_factory=dict, compare=False)
+    facets: Mapping[str, int] = field(default_factory=dict, compare=False)
+    cluster: int = field(default=0, compare=False)
+
+
+def check_targets(experiment: Experiment, pairs: Sequence[DesideratumPair]) -> None:
+    """Refuse pairs whose target begins with the token of another answer, as if that had been answered.
 
     Raises:
-        UserError: A desideratum of one's own gives another number of pairs.
+        UserError: Naming the clean prompt and the words.
     """
-    pairs = rule.pairs(prompts, seed, compat)
-    if len(pairs) != len(prompts):
-        raise UserError(place, f"desideratum {rule.name!r} gives {len(pairs)} pairs for {len(prompts)} prompts")
-    return pairs
+    choices: dict[_Choice, None] = {}
+    for number, pair in enumerate(pairs):
+        offered = {pair.clean.answer, *getattr(pair.clean, "alternatives", ()), pair.target}
+        answer, *others = sorted(offered)
+        choices[_Choice(pair.clean.text, answer, tuple(others), origin_of(pair.clean, number))] = None
+    check_first_tokens(list(choices), experiment.family.tokenizer)
 
 
 def encode_pairs(experiment: Experiment, pairs: Sequence[DesideratumPair], shared_positions: str = "") -> EncodedPairs:
     """Tokenize pairs."""
-    tokenizer, side = experiment.family.tokenizer, experiment.padding
-    clean = encode([aim(pair.clean, pair.target) for pair in pairs], tokenizer, side)
-    source = encode([pair.counterfactual for pair in pairs], tokenizer, side)
+    clean = experiment.encode([aim(pair.clean, pair.target) for pair in pairs])
+    source = experiment.encode([pair.counterfactual for pair in pairs])
     return EncodedPairs(clean, source, shared_positions)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
 from entitrack.interventions.attribution import attribution_effects
 from entitrack.interventions.evaluation import answer
 from entitrack.interventions.memory import budget_bytes
@@ -87,6 +87,9 @@ def run(experiment: Experiment, settings: Settings) -> PathPatchingResult:
     """Find a circuit, stage by stage."""
     check_stages(settings.stages, experiment.task.roles)
     check_choice(settings.choose)
+    memory_gib(settings.memory)
+    if settings.screen:
+        screen_share(settings.screen)
     counterfactuals = (pair.counterfactual for pair in experiment.task.pairs())
     model = experiment.member(settings.model, "method.model", counterfactuals)
     search = Search(experiment, settings, model, usable_pairs(experiment, model, settings.prompts))
@@ -116,11 +119,11 @@ def usable_pairs(experiment: Experiment, model: Model, prompts: str) -> list[Pai
         UserError: The choice is unknown, or the model answers none rightly.
     """
     if prompts not in PROMPTS:
-        raise UserError("method.prompts", f"unknown choice {prompts!r}", PROMPTS)
+        raise UserError("method.prompts", f"unknown choice {quoted(prompts)}", PROMPTS)
     pairs = list(experiment.task.pairs())
+    batches = experiment.encoded([pair.clean for pair in pairs])
     if prompts == "all":
         return pairs
-    batches = experiment.encoded([pair.clean for pair in pairs])
     inputs = [{"prompts": prompt_inputs(batch)} for batch in batches]
     outputs = experiment.sessions(model, answer, inputs, f"answers of {model.name}")
     right = torch.cat([output["prediction"] == batch.answers for output, batch in zip(outputs, batches, strict=True)])
@@ -177,7 +180,7 @@ def screen_share(screen: str) -> float:
     except ValueError:
         value = 0.0
     if kind != "attribution" or not 0 < value <= 1:
-        raise UserError("method.screen", f"{screen!r} does not read attribution:SHARE", fix="say attribution:0.2")
+        raise UserError("method.screen", f"{quoted(screen)} does not read attribution:SHARE", fix="say attribution:0.2")
     return value
 
 
@@ -239,5 +242,5 @@ def memory_gib(memory: str) -> float:
     except ValueError:
         gib = 0.0
     if not 0 < gib < math.inf:
-        raise UserError("method.memory", f"{memory!r} is neither 'auto' nor a number of GiB")
+        raise UserError("method.memory", f"{quoted(memory)} is neither 'auto' nor a number of GiB")
     return gib

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
 from entitrack.limits import limited
 from entitrack.models.anatomy import Head
 from entitrack.stats import bootstrap_means, standard_error
@@ -66,7 +66,7 @@ def check_choice(choice: Choice) -> None:
         UserError: Listing those that do.
     """
     if choice.by not in list(By):
-        raise UserError("method.choose.by", f"unknown way {choice.by!r}", list(By))
+        raise UserError("method.choose.by", f"unknown way {quoted(choice.by)}", list(By))
 
 
 def select(

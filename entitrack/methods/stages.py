@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.errors import UserError
+from entitrack.circuits import check_group_name
+from entitrack.errors import UserError, quoted
 from entitrack.limits import limited
 from entitrack.methods.experiment import Experiment, prompt_inputs, role_positions
 from entitrack.models.anatomy import Head, kv_groups
 from entitrack.models.family import Model
 from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.encoding import encode
 from entitrack.tasks.prompts import PREV_QUERY_LABEL, Pair
 
 LOGITS = "logits"
@@ -55,16 +55,17 @@ def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:
     before: dict[str, Stage] = {}
     for number, stage in enumerate(stages):
         place = f"method.stages.{number}"
+        check_group_name(stage.name, f"{place}.name")
         if stage.component not in COMPONENTS:
-            raise UserError(f"{place}.component", f"unknown component {stage.component!r}", COMPONENTS)
+            raise UserError(f"{place}.component", f"unknown component {quoted(stage.component)}", COMPONENTS)
         if stage.role not in roles:
-            raise UserError(f"{place}.role", f"the task has no role {stage.role!r}", roles)
+            raise UserError(f"{place}.role", f"the task has no role {quoted(stage.role)}", roles)
         if stage.name in before:
             raise UserError(f"{place}.name", f"two stages are called {stage.name!r}")
         if (stage.component == LOGITS) != (not stage.receivers):
             raise UserError(f"{place}.receivers", "logits have no receivers, q, k and v need them")
         if stage.receivers and stage.receivers not in before:
-            raise UserError(f"{place}.receivers", f"no earlier stage {stage.receivers!r}", before)
+            raise UserError(f"{place}.receivers", f"no earlier stage {quoted(stage.receivers)}", before)
         if stage.component == "q" and before[stage.receivers].role != stage.role:
             raise UserError(f"{place}.role", f"q is read where the receivers are, at {before[stage.receivers].role!r}")
         before[stage.name] = stage
@@ -97,9 +98,8 @@ def stage_prompts(
     experiment: Experiment, model: Model, pairs: Sequence[Pair], stage: Stage, start: int
 ) -> dict[str, Any]:
     """Clean and counterfactual prompts of a batch, with the positions of the stage's role."""
-    tokenizer = experiment.family.tokenizer
-    clean = encode([pair.clean for pair in pairs], tokenizer, experiment.padding)
-    other = encode([pair.counterfactual for pair in pairs], tokenizer, experiment.padding)
+    clean = experiment.encode([pair.clean for pair in pairs])
+    other = experiment.encode([pair.counterfactual for pair in pairs])
     place = f"stage {stage.name!r}"
     position = role_positions(other, stage.role, place)
     if stage.role == PREV_QUERY_LABEL and experiment.task.fingerprint.get("compat") == "paper":
@@ -117,10 +117,7 @@ def _redrawn_positions(
     prompts = [pair.counterfactual for pair in pairs]
     boxes = min(prompt.facets["boxes"] for prompt in prompts)
     asked = [[_ask(prompt, box) for prompt in prompts] for box in range(boxes)]
-    tokenizer = experiment.family.tokenizer
-    labels = torch.stack(
-        [encode(prompts, tokenizer, experiment.padding).positions[PREV_QUERY_LABEL] for prompts in asked]
-    )
+    labels = torch.stack([experiment.encode(prompts).positions[PREV_QUERY_LABEL] for prompts in asked])
     random = Random(f"source/{experiment.seed}/{start}")
     layers, heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
     drawn = torch.tensor([[random.randrange(boxes) for _ in range(heads)] for _ in range(layers)])

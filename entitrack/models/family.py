@@ -22,6 +22,7 @@ from entitrack.models.identity import (
     weights_identity,
 )
 from entitrack.models.loading import Source, check_kind, explained, load_config, load_envoy
+from entitrack.names import check_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,6 +80,9 @@ class Family:
 
     def __post_init__(self) -> None:
         """Refuse a base that is not a member, and attention that takes no mask of its own for each layer."""
+        check_name(self.name, "model.name")
+        for name in self.members:
+            check_name(name, f"model.members.{name}", reserved=("n",))
         self.checkpoint(self.base, "model.base")
         if self.attention not in ATTENTIONS:
             raise UserError("model.attention", f"unknown implementation {self.attention!r}", ATTENTIONS)

@@ -8,7 +8,6 @@ which comes last, so that it is there only if everything else is. Numbers that J
 from __future__ import annotations
 
 import errno
-import io
 import json
 import math
 import os
@@ -133,15 +132,10 @@ def plain_record(finished: Finished) -> dict[str, Any]:
 
 def _drawn(result: Result) -> tuple[bytes | None, str | None]:
     """The figure as PNG, None for a method without one, and why it could not be drawn."""
-    stream = io.BytesIO()
     try:
-        figure = figures.plot(result)
-        if figure is None:
-            return None, None
-        figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
+        return figures.draw(result), None
     except Exception as error:  # whatever a plotting library stumbles over, the numbers are not lost for it
         return None, f"{type(error).__name__}: {error}"
-    return stream.getvalue(), None
 
 
 def _bytes(content: bytes) -> Callable[[Path], None]:

@@ -7,10 +7,11 @@ from typing import Literal
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from entitrack.backends import Cost
+from entitrack.errors import printable
 from entitrack.methods.experiment import Cell, Result, Table
-from entitrack.stats import Estimate
 
 _WIDTH = 120
 _LONG = 40
@@ -25,18 +26,19 @@ def show(result: Result) -> None:
     for table in result.tables:
         console.print(lay_out(table))
     for note in result.notes:
-        console.print(f"  {note}", style="dim", highlight=False, markup=False)
+        console.print(Text(printable(f"  {note}"), style="dim"))
 
 
 def lay_out(table: Table) -> RichTable:
-    """A table with its numbers to the right; columns of long texts are wrapped."""
-    laid = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    """A table with its numbers to the right; columns of long texts are wrapped. No text is read as markup."""
+    title = Text(printable(table.title), style="bold")
+    laid = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(table.columns):
         long = any(isinstance(cell := row[index], str) and len(cell) > _LONG for row in table.rows)
         justify: Literal["left", "right"] = "left" if index == 0 or long else "right"
-        laid.add_column(name.replace("[", "\\["), justify=justify, no_wrap=not long, ratio=1 if long else None)
+        laid.add_column(Text(printable(name)), justify=justify, no_wrap=not long, ratio=1 if long else None)
     for row in table.rows:
-        laid.add_row(*(render(cell) for cell in row))
+        laid.add_row(*(Text(render(cell)) for cell in row))
     return laid
 
 
@@ -46,8 +48,7 @@ def render(cell: Cell) -> str:
         return ""
     if isinstance(cell, float):
         return f"{cell:.4f}"
-    text = str(cell)
-    return text.replace("[", "\\[") if isinstance(cell, Estimate) else text
+    return printable(str(cell))
 
 
 def cost_lines(cost: Cost, seconds: float) -> list[str]:

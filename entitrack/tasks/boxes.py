@@ -6,13 +6,15 @@ The document is in Box Q, the bread is in Box X, ... Box Q contains the   ->   d
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import permutations
 from random import Random
 from typing import ClassVar
 
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
 from entitrack.limits import Checked, limited
 from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Pair, Span
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
@@ -23,6 +25,14 @@ QUESTION = ("Box", "label", "contains", "the")
 """Names of the words of a segment of the context, and of the question."""
 SPLITS = ("test", "train")
 COMPATS = ("default", "paper")
+MOST_BOXES = (len(LABELS) - 1) // 2
+"""A counterfactual needs as many other letters, and one more for its question."""
+MOST_PROMPTS = 1_000_000
+"""More are refused: they take longer than a day through any model, and gigabytes before the first is answered."""
+_COUNTED = 50_000
+"""Contexts are counted one by one if there are at most so many."""
+_TRIES = 10_000
+"""A half of all contexts that is not met in so many draws has none of the contexts that are wanted."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +72,14 @@ class BoxesPrompt:
         label: The letter in the question. In a clean prompt it is that box's own; in a path-patching
             counterfactual it is a letter that no box of the context has, so nothing answers it.
         cluster: Number of the context; its questions are not independent.
+        origin: Where it comes from, as errors name it.
     """
 
     context: BoxesContext
     query: int
     label: str
     cluster: int = 0
+    origin: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
@@ -146,16 +158,22 @@ def draw_context(
         split: `test` (held out from the embedded family's training) or `train`.
         avoid: Share no object and no letter with this context.
         objects: What may be in a box.
+
+    Raises:
+        UserError: There are not enough other objects or letters, or no such context is in that half.
     """
     used_objects = {box.object for box in avoid.boxes} if avoid else set()
     used_labels = set(avoid.labels) if avoid else set()
     free = [word for word in objects if word not in used_objects]
     labels = [letter for letter in LABELS if letter not in used_labels]
-    while True:
+    if min(len(free), len(labels)) < boxes:
+        raise UserError("task", f"{len(free)} other objects and {len(labels)} other letters do not fill {boxes} boxes")
+    for _ in range(_TRIES):
         pairs = zip(random.sample(free, boxes), random.sample(labels, boxes), strict=True)
         context = BoxesContext(tuple(Box(word, letter) for word, letter in pairs))
         if held_out(context) == (split == "test"):
             return context
+    raise UserError("task", f"no context of {boxes} boxes is in the {split} half")
 
 
 def check_boxes(boxes: int, place: str) -> None:
@@ -164,9 +182,28 @@ def check_boxes(boxes: int, place: str) -> None:
     Raises:
         UserError: `place` is the config key that named it.
     """
-    most = (len(LABELS) - 1) // 2
-    if not 1 <= boxes <= most:
-        raise UserError(place, f"{boxes} boxes do not leave letters for a counterfactual", [f"1 to {most}"])
+    if not 1 <= boxes <= MOST_BOXES:
+        problem = "are none" if boxes < 1 else "do not leave letters for a counterfactual"
+        raise UserError(place, f"{boxes} boxes {problem}", [f"1 to {MOST_BOXES}"])
+
+
+def count_contexts(boxes: int, split: str, objects: Sequence[str] = OBJECTS) -> int:
+    """How many different contexts a half of all has; of very many, how many it has at least.
+
+    Args:
+        boxes: Boxes of a context.
+        split: Which half, see `held_out`.
+        objects: What may be in a box.
+    """
+    total = math.perm(len(objects), boxes) * math.perm(len(LABELS), boxes)
+    if total > _COUNTED:
+        return total * 49 // 100  # the hash deals so many to one half, but for odds that no one meets
+    contexts = (
+        BoxesContext(tuple(Box(word, letter) for word, letter in zip(words, letters, strict=True)))
+        for words in permutations(objects, boxes)
+        for letters in permutations(LABELS, boxes)
+    )
+    return sum(held_out(context) == (split == "test") for context in contexts)
 
 
 def check_compat(compat: str) -> None:
@@ -176,12 +213,12 @@ def check_compat(compat: str) -> None:
         UserError: Listing those that do.
     """
     if compat not in COMPATS:
-        raise UserError("task.compat", f"unknown mode {compat!r}", COMPATS)
+        raise UserError("task.compat", f"unknown mode {quoted(compat)}", COMPATS)
 
 
 @dataclass(frozen=True)
 class Boxes(Checked):
-    """Seeded generator of box prompts: every box of a context is asked for once.
+    """Seeded generator of box prompts: every box of a context is asked for once, and no context is drawn twice.
 
     Attributes:
         count: Number of prompts; the last context may be asked fewer questions.
@@ -190,6 +227,7 @@ class Boxes(Checked):
         compat: `default`, or `paper`: the counterfactual's question letter is then drawn from the
             whole alphabet and may name a box of its context.
         split: `test` or `train`, see `held_out`.
+        without: Objects that are not drawn: those that a tokenizer begins like others.
     """
 
     count: int = limited(210, least=1)
@@ -197,6 +235,7 @@ class Boxes(Checked):
     seed: int = 0
     compat: str = "default"
     split: str = "test"
+    without: list[str] = field(default_factory=list)
     place: ClassVar[str] = "task"
     name: ClassVar[str] = "boxes"
     roles: ClassVar[tuple[str, ...]] = ROLES
@@ -211,7 +250,29 @@ class Boxes(Checked):
         check_boxes(self.boxes, "task.boxes")
         check_compat(self.compat)
         if self.split not in SPLITS:
-            raise UserError("task.split", f"unknown split {self.split!r}", SPLITS)
+            raise UserError("task.split", f"unknown split {quoted(self.split)}", SPLITS)
+        for index, word in enumerate(self.without):
+            if word not in OBJECTS:
+                raise UserError(f"task.without.{index}", f"there is no object {quoted(word)}", OBJECTS)
+        if len(self.objects) < 2 * self.boxes + 1:
+            problem = f"leaves {len(self.objects)} objects; {self.boxes} boxes, a counterfactual's and a spare one"
+            raise UserError("task.without", f"{problem} need {2 * self.boxes + 1}")
+        self._check_count()
+
+    def _check_count(self) -> None:
+        """Refuse more prompts than there are."""
+        contexts = count_contexts(self.boxes, self.split, self.objects)
+        if self.count > contexts * self.boxes:
+            problem = f"{self.count} prompts cannot be drawn: the {self.split} half has {contexts} contexts"
+            most = f"1 to {contexts * self.boxes}"
+            raise UserError("task.count", f"{problem} of {self.boxes} boxes, each asked once for every box", [most])
+        if self.count > MOST_PROMPTS:
+            raise UserError("task.count", f"{self.count} prompts are too many", [f"1 to {MOST_PROMPTS}"])
+
+    @cached_property
+    def objects(self) -> tuple[str, ...]:
+        """What may be in a box."""
+        return tuple(word for word in OBJECTS if word not in self.without)
 
     @property
     def fingerprint(self) -> Mapping[str, object]:
@@ -223,32 +284,42 @@ class Boxes(Checked):
             "seed": self.seed,
             "compat": self.compat,
             "split": self.split,
+            **({"without": sorted(self.without)} if self.without else {}),
         }
 
     def prompts(self) -> list[BoxesPrompt]:
         """`count` prompts, context by context."""
         random = Random(f"boxes/{self.seed}/{self.boxes}/{self.split}")
-        prompts: list[BoxesPrompt] = []
-        while len(prompts) < self.count:
-            context = draw_context(random, self.boxes, self.split)
-            cluster = len(prompts) // self.boxes
-            prompts += [BoxesPrompt(context, query, box.label, cluster) for query, box in enumerate(context.boxes)]
-        return prompts[: self.count]
+        contexts: dict[BoxesContext, None] = {}
+        while len(contexts) * self.boxes < self.count:
+            contexts[draw_context(random, self.boxes, self.split, objects=self.objects)] = None
+        asked = [
+            BoxesPrompt(context, query, box.label, cluster)
+            for cluster, context in enumerate(contexts)
+            for query, box in enumerate(context.boxes)
+        ][: self.count]
+        return [replace(prompt, origin=f"prompt {number} of the task") for number, prompt in enumerate(asked)]
 
     def pairs(self) -> list[Pair]:
         """The prompts with path-patching counterfactuals."""
-        return counterfactual_pairs(self.prompts(), self.seed, self.compat)
+        return counterfactual_pairs(self.prompts(), self.seed, self.compat, self.objects)
 
     def backgrounds(self, count: int) -> list[BoxesPrompt]:
         """Prompts with random objects, letters and a random letter in the question, one for each context."""
         random = Random(f"background/{self.seed}/{self.boxes}/{self.split}")
-        contexts = (draw_context(random, self.boxes, self.split) for _ in range(count))
+        contexts = (draw_context(random, self.boxes, self.split, objects=self.objects) for _ in range(count))
         return [background(random, context, number) for number, context in enumerate(contexts)]
 
 
 def background(random: Random, context: BoxesContext, cluster: int) -> BoxesPrompt:
     """A context with a random letter in its question, which may or may not be in it."""
-    return BoxesPrompt(context, random.randrange(len(context.boxes)), random.choice(LABELS), cluster)
+    origin = f"prompt {cluster} with random content"
+    return BoxesPrompt(context, random.randrange(len(context.boxes)), random.choice(LABELS), cluster, origin)
+
+
+def counterfactual_origin(clean: BoxesPrompt) -> str:
+    """Where a counterfactual that is drawn for a prompt comes from."""
+    return f"counterfactual of {clean.origin}" if clean.origin else ""
 
 
 def counterfactual_pairs(
@@ -274,6 +345,7 @@ def counterfactual_pairs(
         context = draw_context(random, boxes, avoid=avoid, objects=objects)
         taken = () if compat == "paper" else (*context.labels, *prompt.context.labels)
         label = random.choice([letter for letter in LABELS if letter not in taken])
-        other = BoxesPrompt(context, random.randrange(boxes), label, prompt.cluster)
+        origin = counterfactual_origin(prompt)
+        other = BoxesPrompt(context, random.randrange(boxes), label, prompt.cluster, origin)
         pairs.append(Pair(prompt, other))
     return pairs

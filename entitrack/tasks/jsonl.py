@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from random import Random
 from typing import ClassVar
 
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted
 from entitrack.limits import Checked, limited
+from entitrack.reading import parse_object, read_bytes, take
 from entitrack.tasks.boxes import (
+    MOST_BOXES,
     ROLES,
     Box,
     BoxesContext,
@@ -25,9 +26,11 @@ from entitrack.tasks.boxes import (
 from entitrack.tasks.prompts import Pair
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
-_SEGMENT = re.compile(r"^[Tt]he (?P<object>[\w-]+) is in Box (?P<label>[A-Za-z]+)$")
-_QUESTION = re.compile(r"^Box (?P<label>[A-Za-z]+) contains the(?: (?P<answer>[\w-]+))?$")
+_SEGMENT = re.compile(r"[Tt]he (?P<object>[\w-]+) is in Box (?P<label>[A-Za-z]+)")
+_QUESTION = re.compile(r"Box (?P<label>[A-Za-z]+) contains the(?: (?P<answer>[\w-]+))?")
 _FORM = '"The book is in Box Q, the key is in Box X. Box Q contains the book"'
+_LONGEST_LINE = 1 << 16
+"""Bytes; the longest prompt of a dozen boxes has some hundreds."""
 
 
 def parse_sentence(sentence: str, cluster: int = 0) -> BoxesPrompt:
@@ -46,13 +49,15 @@ def parse_sentence(sentence: str, cluster: int = 0) -> BoxesPrompt:
         raise ValueError("no question after the context")
     boxes = []
     for segment in context_text.split(", "):
-        match = _SEGMENT.match(segment)
+        match = _SEGMENT.fullmatch(segment)
         if not match:
-            raise ValueError(f"segment {segment!r} is not 'the OBJECT is in Box LABEL'")
+            raise ValueError(f"segment {quoted(segment)} is not 'the OBJECT is in Box LABEL'")
         boxes.append(Box(match["object"], match["label"]))
-    question = _QUESTION.match(question_text)
+    if len(boxes) > MOST_BOXES:
+        raise ValueError(f"{len(boxes)} boxes do not leave letters for a counterfactual; at most {MOST_BOXES} do")
+    question = _QUESTION.fullmatch(question_text)
     if not question:
-        raise ValueError(f"question {question_text!r} is not 'Box LABEL contains the'")
+        raise ValueError(f"question {quoted(question_text)} is not 'Box LABEL contains the'")
     context = BoxesContext(tuple(boxes))
     return _resolve(context, question["label"], question["answer"], cluster)
 
@@ -65,10 +70,10 @@ def _resolve(context: BoxesContext, label: str, answer: str | None, cluster: int
     if len(set(objects)) < len(objects):
         raise ValueError("two boxes have the same object")
     if label not in context.labels:
-        raise ValueError(f"no box {label!r} in the context")
+        raise ValueError(f"no box {quoted(label)} in the context")
     prompt = BoxesPrompt(context, context.labels.index(label), label, cluster)
     if answer is not None and answer != prompt.answer:
-        raise ValueError(f"the answer is given as {answer!r}, but box {label} has {prompt.answer!r}")
+        raise ValueError(f"the answer is given as {quoted(answer)}, but box {label} has {quoted(prompt.answer)}")
     return prompt
 
 
@@ -99,28 +104,31 @@ class BoxesFile(Checked):
     @property
     def fingerprint(self) -> Mapping[str, object]:
         """The settings and the content of the file, not its place."""
-        digest = sha256(self._read()).hexdigest()
+        digest = sha256(self._content).hexdigest()
         return {"task": self.name, "content": digest, "count": self.count, "seed": self.seed} | {"compat": self.compat}
 
     def prompts(self) -> list[BoxesPrompt]:
-        """The prompts; consecutive lines with one context form a cluster.
+        """The prompts; those with one context form a cluster, wherever in the file they are.
 
         Raises:
-            UserError: Naming the line that does not parse.
+            UserError: Naming the line that does not parse, or that asks what another one asks.
         """
-        try:
-            lines = self._read().decode().splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError("task.path", f"{self.path!r} is not text in UTF-8 ({error.reason})") from error
-        prompts: list[BoxesPrompt] = []
-        for number, line in enumerate(lines, start=1):
-            if self.count and len(prompts) == self.count:
+        contexts: dict[BoxesContext, int] = {}
+        lines: dict[BoxesPrompt, int] = {}
+        for number, line in enumerate(self._content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+            if self.count and len(lines) == self.count:
                 break
-            if line.strip():
-                prompts.append(self._parse(number, line, prompts))
-        if len(prompts) < max(1, self.count):
-            raise UserError(self.path, f"has {len(prompts)} prompts, {max(1, self.count)} are asked for")
-        return prompts
+            if not line.strip():
+                continue
+            prompt = self._parse(number, line.removesuffix(b"\r"))
+            prompt = replace(prompt, cluster=contexts.setdefault(prompt.context, len(contexts)))
+            if prompt in lines:
+                problem = f"asks what line {lines[prompt]} asks, about the same context"
+                raise UserError(prompt.origin, problem, fix="remove one of them")
+            lines[prompt] = number
+        if len(lines) < max(1, self.count):
+            raise UserError(self.path, f"has {len(lines)} prompts, {max(1, self.count)} are asked for")
+        return list(lines)
 
     def pairs(self) -> list[Pair]:
         """The prompts with path-patching counterfactuals, made of the file's own objects where it has enough."""
@@ -146,22 +154,22 @@ class BoxesFile(Checked):
             drawn.append(background(random, context, number))
         return drawn
 
-    def _parse(self, number: int, line: str, before: list[BoxesPrompt]) -> BoxesPrompt:
+    def _parse(self, number: int, line: bytes) -> BoxesPrompt:
+        place = f"{self.path}, line {number}"
+        fix = f'a line looks like {{"sentence": {_FORM}}}'
+        if len(line) > _LONGEST_LINE:
+            raise UserError(place, f"has {len(line):,} bytes, more than {_LONGEST_LINE:,}", fix=fix)
+        if b"\r" in line:
+            raise UserError(place, "has a carriage return within", fix="end lines with a line feed")
         try:
-            sentence = json.loads(line)["sentence"]
-            prompt = parse_sentence(sentence)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = "no key 'sentence'" if isinstance(error, KeyError) else str(error)
-            fix = f'a line looks like {{"sentence": {_FORM}}}'
-            raise UserError(f"{self.path}, line {number}", reason, fix=fix) from error
-        if not before:
-            return prompt
-        same = before[-1].context == prompt.context
-        cluster = before[-1].cluster + (0 if same else 1)
-        return BoxesPrompt(prompt.context, prompt.query, prompt.label, cluster)
+            prompt = parse_sentence(take(parse_object(line.decode()), "sentence", str))
+        except UnicodeDecodeError as error:
+            raise UserError(place, f"is not text in UTF-8 ({error.reason})") from error
+        except ValueError as error:
+            raise UserError(place, str(error), fix=fix) from error
+        return replace(prompt, origin=place)
 
-    def _read(self) -> bytes:
-        try:
-            return Path(self.path).read_bytes()
-        except OSError as error:
-            raise UserError("task.path", f"cannot read {self.path!r} ({error.strerror})") from error
+    @cached_property
+    def _content(self) -> bytes:
+        """The file, read once: what is recorded of it is what was run."""
+        return read_bytes(self.path, "task.path")

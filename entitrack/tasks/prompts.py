@@ -17,6 +17,8 @@ CORRECT_OBJECT = "correct_object"
 class Prompt(Protocol):
     """A text to continue, with everything a method may ask about it.
 
+    A prompt may also have an `origin`, see `origin_of`.
+
     Attributes:
         text: What the model reads, without special tokens.
         answer: The word that should follow, without the space before it.
@@ -41,6 +43,16 @@ class Prompt(Protocol):
 
     @property
     def cluster(self) -> int: ...  # noqa: D102
+
+
+def origin_of(prompt: Prompt, number: int) -> str:
+    """Where a prompt comes from, as errors name it: a file and its line, or its number in the task.
+
+    Args:
+        prompt: The prompt.
+        number: Its number among the prompts at hand, for one that does not say where it comes from.
+    """
+    return str(getattr(prompt, "origin", "")) or f"prompt {number}"
 
 
 class Question(Prompt, Protocol):

@@ -197,7 +197,7 @@ NAMES = [
     one("unknown method", "method=nope", r"method: there is no method 'nope'; available: .*cmap"),
     one("unknown model", "model=nope", r"model: there is no model 'nope'; available: llama-7b, tiny"),
     one("unknown experiment", "experiment=nope", r"experiment: there is no experiment 'nope'; available: "),
-    one("unknown group of heads", "method.groups=[nope]", r"method\.groups: no group 'nope' in the circuit"),
+    one("unknown group of heads", "method.groups=[nope]", r"method\.groups\.0: no group 'nope' in the circuit"),
     one(
         "unknown donor where none is needed",
         "method=evaluate donor=nope",

@@ -73,9 +73,9 @@ def test_a_session_a_batch_and_model(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (cmap.Settings(groups=["nope"]), r"method\.groups: no group 'nope'.*value_fetcher"),
+        (cmap.Settings(groups=["nope"]), r"method\.groups\.0: no group 'nope'.*value_fetcher"),
         (cmap.Settings(form="sideways"), r"method\.form: unknown form 'sideways'; available: output, input"),
-        (cmap.Settings(form="input", components=["z"]), r"method\.components: unknown component 'z'"),
+        (cmap.Settings(form="input", components=["z"]), r"method\.components\.0: unknown component 'z'"),
     ],
 )
 def test_what_does_not_exist_is_named(

@@ -147,7 +147,7 @@ def test_masks_of_another_circuit_are_refused(experiment: Experiment, tmp_path: 
     with pytest.raises(UserError, match="no file"):
         activation_patching.run(experiment, activation_patching.Settings(masks="nowhere.json"))
     (tmp_path / "bad.json").write_text("[]")
-    with pytest.raises(UserError, match="does not hold masks"):
+    with pytest.raises(UserError, match=r"bad\.json: is not a JSON object"):
         activation_patching.run(experiment, activation_patching.Settings(masks=str(tmp_path / "bad.json")))
     Masks({"value_fetcher": {"object_value": ((0, 5),)}}).write(tmp_path / "other.json")
     settings = activation_patching.Settings(["base"], ["object_value"], masks=str(tmp_path / "other.json"))

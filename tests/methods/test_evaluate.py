@@ -48,7 +48,7 @@ def test_every_member_is_evaluated_by_default(golden_experiment: Experiment) -> 
 
 
 def test_what_does_not_exist_is_named(golden_experiment: Experiment) -> None:
-    with pytest.raises(UserError, match=r"method\.models: family 'golden' has no member 'nope'"):
+    with pytest.raises(UserError, match=r"method\.models\.0: family 'golden' has no member 'nope'"):
         evaluate.run(golden_experiment, evaluate.Settings(models=["nope"]))
     with pytest.raises(UserError, match=r"method\.boxes: task 'golden' has its own prompts"):
         evaluate.run(golden_experiment, evaluate.Settings(boxes=[2]))

@@ -102,14 +102,14 @@ def test_generated_prompts_survive_the_file(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ("not json", "Expecting value"),
-        ('{"text": "x"}', "no key 'sentence'"),
+        ('{"text": "x"}', "has no 'sentence'"),
         ('{"sentence": "The book is in Box Q"}', "no question"),
         ('{"sentence": "The book in Box Q. Box Q contains the"}', "segment 'The book in Box Q'"),
         ('{"sentence": "The book is in Box Q. Is Box Q full"}', "question 'Is Box Q full'"),
         ('{"sentence": "The book is in Box Q. Box X contains the"}', "no box 'X'"),
         ('{"sentence": "The book is in Box Q. Box Q contains the key"}', "given as 'key'"),
         ('{"sentence": "The book is in Box Q, the key is in Box Q. Box Q contains the"}', "same letter"),
-        ("[1]", "list indices"),
+        ("[1]", "is not a JSON object"),
     ],
 )
 def test_a_line_that_does_not_parse_is_named(tmp_path: Path, line: str, reason: str) -> None:

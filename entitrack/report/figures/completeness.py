@@ -7,6 +7,7 @@ from itertools import cycle
 import torch
 from matplotlib.figure import Figure
 
+from entitrack.circuits import is_random
 from entitrack.methods.completeness import NOTHING, CompletenessResult
 from entitrack.report.figures.canvas import ACCENT, BASE, error_bars, new_figure, plot
 from entitrack.stats import estimate
@@ -21,7 +22,7 @@ def _(result: CompletenessResult) -> Figure:
     both = torch.cat([whole, left])
     ends = [min(0.0, float(both.min())), max(1e-3, float(both.max()))]
     axis.plot(ends, ends, "--", color=BASE, linewidth=1, label="y = x: complete")
-    random = [name.startswith("random") for name in result.names]
+    random = [is_random(name) for name in result.names]
     axis.plot(whole[random], left[random], "o", color=BASE, markersize=4, label="random sets")
     groups = [index for index, is_random in enumerate(random) if not is_random]
     for index, marker in zip(groups, cycle("os^Dv<>P*X"), strict=False):

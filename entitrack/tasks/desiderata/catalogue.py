@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from entitrack.errors import UserError
+from entitrack.errors import UserError, quoted, reason
+from entitrack.names import check_name
 from entitrack.tasks.desiderata.pairs import Desideratum
 from entitrack.tasks.desiderata.structure import (
     AddedComma,
@@ -39,6 +41,8 @@ EXTRA: tuple[Desideratum, ...] = (
     AddedComma(),
 )
 DESIDERATA: dict[str, Desideratum] = {rule.name: rule for rule in (*PAPER, *EXTRA)}
+_LISTED = 20
+"""Names of a module that an error lists."""
 _SETS = {"paper": PAPER, "extra": EXTRA, "all": (*PAPER, *EXTRA)}
 
 
@@ -48,16 +52,15 @@ def find_desiderata(names: Sequence[str], place: str = "method.desiderata") -> l
     Raises:
         UserError: See `find_desideratum`; or two have one name.
     """
-    found: list[Desideratum] = []
-    for name in names:
-        found += _SETS[name] if name in _SETS else [find_desideratum(name, place)]
-    taken = [rule.name for rule in found]
-    twice = sorted({name for name in taken if taken.count(name) > 1})
-    if twice:
-        raise UserError(place, f"desiderata are listed twice: {', '.join(twice)}")
+    found: dict[str, Desideratum] = {}
+    for index, name in enumerate(names):
+        for rule in _SETS[name] if name in _SETS else [find_desideratum(name, f"{place}.{index}")]:
+            if rule.name in found:
+                raise UserError(f"{place}.{index}", f"desiderata are listed twice: {rule.name}")
+            found[rule.name] = rule
     if not found:
         raise UserError(place, "no desideratum is listed", [*_SETS, *DESIDERATA])
-    return found
+    return list(found.values())
 
 
 def find_desideratum(name: str, place: str = "method.desiderata") -> Desideratum:
@@ -71,30 +74,41 @@ def find_desideratum(name: str, place: str = "method.desiderata") -> Desideratum
     module, colon, attribute = name.partition(":")
     if not colon:
         fix = "or one's own as 'module:Class'"
-        raise UserError(place, f"there is no desideratum {name!r}", [*_SETS, *DESIDERATA], fix)
+        raise UserError(place, f"there is no desideratum {quoted(name)}", [*_SETS, *DESIDERATA], fix)
     return _import(module, attribute, place)
 
 
 def _import(module: str, attribute: str, place: str) -> Desideratum:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        loaded = import_module(module)
-    except Exception as error:
+        with _importable(Path.cwd()):
+            loaded = import_module(module)
+    except (Exception, SystemExit) as error:
         fix = "run where the module is, or put its folder on PYTHONPATH"
-        raise UserError(place, f"cannot import {module!r} ({type(error).__name__}: {error})", fix=fix) from error
-    finally:
-        sys.path.remove(here)
+        raise UserError(place, f"cannot import {quoted(module)} ({reason(error)})", fix=fix) from error
     made = getattr(loaded, attribute, None)
     if made is None:
         known = [entry for entry in vars(loaded) if not entry.startswith("_")]
-        raise UserError(place, f"module {module!r} has no {attribute!r}", known)
+        more = [f"and {len(known) - _LISTED} more"] if len(known) > _LISTED else []
+        raise UserError(place, f"module {quoted(module)} has no {quoted(attribute)}", [*known[:_LISTED], *more])
     try:
         rule = made() if isinstance(made, type) else made
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(place, f"{module}:{attribute} cannot be made without arguments ({reason})") from error
-    if not isinstance(getattr(rule, "name", None), str) or not callable(getattr(rule, "pairs", None)):
+        name, pairs = getattr(rule, "name", None), getattr(rule, "pairs", None)
+    except (Exception, SystemExit) as error:
+        raise UserError(place, f"{module}:{attribute} cannot be made without arguments ({reason(error)})") from error
+    if not isinstance(name, str) or not callable(pairs):
         fix = "give it a `name` and `pairs(prompts, seed, compat)`"
         raise UserError(place, f"{module}:{attribute} is no desideratum", fix=fix)
+    check_name(name, f"{place}, name of {module}:{attribute}", {*_SETS, *DESIDERATA, "n"})
     return rule
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules in a folder can be imported; what they do to the path themselves stays."""
+    here = str(folder)
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)

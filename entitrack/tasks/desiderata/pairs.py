@@ -9,7 +9,7 @@ from random import Random
 from typing import ClassVar, Protocol
 
 from entitrack.errors import UserError
-from entitrack.tasks.boxes import Box, BoxesPrompt, draw_context
+from entitrack.tasks.boxes import MOST_BOXES, Box, BoxesPrompt, counterfactual_origin, draw_context
 from entitrack.tasks.prompts import Prompt
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
@@ -85,16 +85,15 @@ class Drawn(ABC):
 
     def _check(self, prompts: Sequence[BoxesPrompt]) -> None:
         counts = [len(prompt.context.boxes) for prompt in prompts]
-        most = (len(LABELS) - 1) // 2
-        if min(counts) < self.fewest_boxes or max(counts) > most:
-            problem = f"desideratum {self.name!r} needs {self.fewest_boxes} to {most} boxes"
+        if min(counts) < self.fewest_boxes or max(counts) > MOST_BOXES:
+            problem = f"desideratum {self.name!r} needs {self.fewest_boxes} to {MOST_BOXES} boxes"
             raise UserError("task", f"{problem}, prompts have {min(counts)} to {max(counts)}")
 
     def drawn(self, random: Random, clean: BoxesPrompt, objects: Sequence[str]) -> BoxesPrompt:
         """A counterfactual that differs from the clean prompt in object, letter and position."""
         context = draw_context(random, len(clean.context.boxes), avoid=clean.context, objects=objects)
         query = random.choice(self.positions(clean))
-        return BoxesPrompt(context, query, context.boxes[query].label, clean.cluster)
+        return BoxesPrompt(context, query, context.boxes[query].label, clean.cluster, counterfactual_origin(clean))
 
     def positions(self, clean: BoxesPrompt) -> list[int]:
         """Positions that a drawn counterfactual may ask for."""

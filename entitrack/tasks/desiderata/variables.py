@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from entitrack.tasks.boxes import Box, BoxesContext, BoxesPrompt, draw_context
+from entitrack.tasks.boxes import Box, BoxesContext, BoxesPrompt, counterfactual_origin, draw_context
 from entitrack.tasks.desiderata.pairs import Drawn, same_position
 
 
@@ -39,7 +39,8 @@ class BoxLabelValue(Drawn):
         query = random.choice([box for box in places if box != clean.query] or places)
         boxes = list(draw_context(random, len(labels), avoid=clean.context, objects=objects).boxes)
         boxes[query] = Box(boxes[query].object, labels[named])
-        return BoxesPrompt(BoxesContext(tuple(boxes)), query, labels[named], clean.cluster)
+        origin = counterfactual_origin(clean)
+        return BoxesPrompt(BoxesContext(tuple(boxes)), query, labels[named], clean.cluster, origin)
 
     def published(self, random: Random, clean: BoxesPrompt, prompts: Sequence[BoxesPrompt]) -> BoxesPrompt:
         """Any prompt that asks for another letter of the clean context."""

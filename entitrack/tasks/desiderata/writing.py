@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from entitrack.tasks.boxes import BoxesPrompt
 from entitrack.tasks.prompts import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LABEL, Prompt, Span
@@ -21,11 +21,13 @@ class WrittenPrompt:
     spans: Mapping[str, Span]
     facets: Mapping[str, int]
     cluster: int
+    origin: str = field(default="", compare=False)
 
 
 def aim(prompt: Prompt, target: str) -> WrittenPrompt:
     """The same prompt with another answer counted as right."""
-    return WrittenPrompt(prompt.text, target, prompt.spans, prompt.facets, prompt.cluster)
+    origin = str(getattr(prompt, "origin", ""))
+    return WrittenPrompt(prompt.text, target, prompt.spans, prompt.facets, prompt.cluster, origin)
 
 
 def write(
@@ -58,7 +60,7 @@ def write(
     start = len(text) + len(". Box ")
     spans[QUERY_LABEL] = (start, start + len(prompt.label))
     text = f"{text[:1].upper()}{text[1:]}. Box {prompt.label} contains the"
-    return WrittenPrompt(text, prompt.answer, spans, prompt.facets, prompt.cluster)
+    return WrittenPrompt(text, prompt.answer, spans, prompt.facets, prompt.cluster, prompt.origin)
 
 
 def _fill(form: str, word: str, label: str) -> tuple[str, dict[str, Span]]:

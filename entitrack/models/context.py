@@ -1,0 +1,11 @@
+"""How many tokens a model takes."""
+
+from __future__ import annotations
+
+from entitrack.models.family import Model
+
+
+def context_length(model: Model) -> int | None:
+    """The most tokens that a model was built for; None where its configuration does not say."""
+    length = getattr(model.envoy._module.config, "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else None
