@@ -35,7 +35,7 @@ class Invocation:
 
 def provenance(experiment: Experiment, invocation: Invocation) -> dict[str, Any]:
     """What a finished run used."""
-    models = list(experiment.family.loaded.values())
+    models = experiment.family.loaded.values()
     return {
         "models": {model.name: model.identity.record() for model in models},
         "device": sorted({str(experiment.runner.backend.place(model)) for model in models}),

@@ -62,7 +62,7 @@ class AblationSettings(MethodSettings):
     ablation: str = "mean"
     metric: str = "accuracy"
     compat: str = "default"
-    mean_count: int = limited(504, least=1, most=1000000)
+    mean_count: int = limited(504, least=1, most=100_000)
     circuits_per_session: int = limited(1024, least=1, most=1000000)
     chunk_tokens: int = limited(8192, least=1, most=134217728)
 

@@ -53,7 +53,7 @@ class Settings(MethodSettings):
     desiderata: list[str] = field(default_factory=lambda: ["paper"])
     groups: list[str] = field(default_factory=list)
     masks: str = ""
-    repeats: int = limited(3, least=1, most=10000)
+    repeats: int = limited(3, least=1, most=1000)
     chunk_tokens: int = limited(8192, least=1, most=134217728)
 
 

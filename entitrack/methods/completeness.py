@@ -34,7 +34,7 @@ class Settings(AblationSettings):
     """
 
     model: str = ""
-    random_sets: int = limited(40, least=0, most=100000)
+    random_sets: int = limited(40, least=0, most=100_000)
     share: float = limited(0.5, least=0.01, most=1)
 
 

@@ -30,7 +30,7 @@ class Settings(AblationSettings):
     """
 
     models: list[str] = field(default_factory=list)
-    random_circuits: int = limited(100, least=0, most=100000)
+    random_circuits: int = limited(100, least=0, most=100_000)
 
 
 @dataclass(frozen=True)

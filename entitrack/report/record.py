@@ -8,7 +8,6 @@ which comes last, so that it is there only if everything else is. Numbers that J
 from __future__ import annotations
 
 import errno
-import io
 import json
 import math
 import os
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib import rc_context
 from safetensors.torch import save
 
 from entitrack.backends import Cost
@@ -134,16 +132,10 @@ def plain_record(finished: Finished) -> dict[str, Any]:
 
 def _drawn(result: Result) -> tuple[bytes | None, str | None]:
     """The figure as PNG, None for a method without one, and why it could not be drawn."""
-    stream = io.BytesIO()
     try:
-        with rc_context({"text.parse_math": False}):  # `$` in a name is a dollar
-            figure = figures.plot(result)
-            if figure is None:
-                return None, None
-            figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
+        return figures.draw(result), None
     except Exception as error:  # whatever a plotting library stumbles over, the numbers are not lost for it
         return None, f"{type(error).__name__}: {error}"
-    return stream.getvalue(), None
 
 
 def _bytes(content: bytes) -> Callable[[Path], None]:

@@ -124,8 +124,8 @@ BROKEN = [
 PLACES = [
     place("no such folder", r"model\.members\.float\.path: there is no folder", "model.members.float.path={here}/none"),
     place("a file", r"model\.members\.float\.path: .* is a file", "model.members.float.path={here}/boxes.jsonl"),
-    place("an empty path", r"model\.members\.float\.path: has no value", "model.members.float.path=''"),
-    place("an empty adapter", r"model\.members\.float\.adapter: has no value", "model.members.float.adapter=''"),
+    place("an empty path", r"model\.members\.float\.path: is empty", "model.members.float.path=''"),
+    place("an empty adapter", r"model\.members\.float\.adapter: is empty", "model.members.float.adapter=''"),
     place(
         "no such member of the zoo",
         r"model\.members\.float\.path: the embedded family has no 'nope'; available: zoo://float",

@@ -21,6 +21,13 @@ def rule(name: str, says: str, body: str, called: str = "'mine'") -> Trial:
     return Trial(f"desideratum, {name}", words, says.replace("MODULE", module), {f"{module}.py": source})
 
 
+def member(name: str, called: str, says: str) -> Trial:
+    """A family of one's own with a member of that name."""
+    family = f"name: own\nmembers:\n  llama: {{path: zoo://llama}}\n  '{called}': {{path: zoo://float}}\nbase: llama\n"
+    words = ("--config-dir={here}/mine", "model=own")
+    return Trial(f"member, {name}", words, says, files={"mine/model/own.yaml": family})
+
+
 def module(name: str, says: str, source: str) -> Trial:
     """A module of one's own that cannot be imported."""
     words = ("method=desiderata", f"method.desiderata=['broken_{name}:Mine']")
@@ -228,10 +235,10 @@ DESIDERATA = [
 ]  # fmt: skip
 
 MEMBERS = [
-    Trial("member, markup", ("+model.members={'[x]': {path: x}}",), r"model\.members\.\[x\]: '\[x\]' is no name"),
-    Trial("member, a slash", ("+model.members={'a/b': {path: x}}",), r"model\.members\.a/b: 'a/b' is no name"),
+    member("markup", "[x]", r"model\.members\.\[x\]: '\[x\]' is no name"),
+    member("a slash", "a/b", r"model\.members\.a/b: 'a/b' is no name"),
     Trial("family, markup", ("model.name='[/red]'",), r"model\.name: '\[/red\]' is no name"),
-    Trial("family, empty", ("model.name=''",), r"model\.name: '' is no name"),
+    Trial("family, empty", ("model.name=''",), r"model\.name: is empty"),
 ]
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
+from matplotlib import rc_context
+
 from entitrack.report.figures import (
     activation_patching,
     attention_knockout,
@@ -24,6 +29,7 @@ __all__ = [
     "cmap",
     "completeness",
     "dcm",
+    "draw",
     "evaluate",
     "faithfulness",
     "minimality",
@@ -31,3 +37,17 @@ __all__ = [
     "plot",
     "positions",
 ]
+
+
+def draw(result: Any) -> bytes | None:
+    """A result's figure as PNG; None for a method that has no figure.
+
+    No text is read as mathematics: `$` in a name is a dollar.
+    """
+    with rc_context({"text.parse_math": False}):
+        figure = plot(result)
+        if figure is None:
+            return None
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
+    return stream.getvalue()
