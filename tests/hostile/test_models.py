@@ -16,7 +16,7 @@ from tests.models.altered import Change
 from tests.models.test_pairs import ROTARY, other_words, random_weights
 
 DONOR = "model.members.float.path={here}/broken"
-ADAPTER = ("model.members.float.path={here}/base", "model.members.float.adapter={here}/adapter")
+ADAPTER = ("model.members.float.path={here}/base", "++model.members.float.adapter={here}/adapter")
 INPUT = ("method.form=input", "method.components=[qk]")
 SHARD = "model-2.safetensors"
 ADAPTED = "adapter_model.safetensors"
@@ -125,7 +125,7 @@ PLACES = [
     place("no such folder", r"model\.members\.float\.path: there is no folder", "model.members.float.path={here}/none"),
     place("a file", r"model\.members\.float\.path: .* is a file", "model.members.float.path={here}/boxes.jsonl"),
     place("an empty path", r"model\.members\.float\.path: is empty", "model.members.float.path=''"),
-    place("an empty adapter", r"model\.members\.float\.adapter: is empty", "model.members.float.adapter=''"),
+    place("an empty adapter", r"model\.members\.float\.adapter: is empty", "++model.members.float.adapter=''"),
     place(
         "no such member of the zoo",
         r"model\.members\.float\.path: the embedded family has no 'nope'; available: zoo://float",
@@ -136,7 +136,7 @@ PLACES = [
         r"model\.members\.float\.path: the embedded family has no",
         "model.members.float.path='zoo://../../models'",
     ),
-    place("no such adapter", r"model\.members\.float\.adapter: there is no", "model.members.float.adapter=./none"),
+    place("no such adapter", r"model\.members\.float\.adapter: there is no", "++model.members.float.adapter=./none"),
     place("not on the hub", r"model\.members\.float: cannot load 'no/such'", "model.members.float.path=no/such"),
     place("a path that is too long", r"cannot use 'x+' \(File name too long", f"model.members.float.path={'x' * 300}"),
     place(

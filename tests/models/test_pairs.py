@@ -199,7 +199,7 @@ def test_a_member_with_another_tokenizer_is_refused_before_anything_runs(
     tmp_path: Path,
 ) -> None:
     experiment = written_circuit(experiment_on(family_with(other_words), golden_task), golden_circuit, tmp_path)
-    donor_first = dataclasses.replace(experiment.family, members=dict(reversed(experiment.family.members.items())))
+    donor_first = dataclasses.replace(experiment.family, members=dict(reversed([*experiment.family.members.items()])))
     experiment = dataclasses.replace(experiment, family=donor_first)
     with pytest.raises(UserError, match=r"^(donor|method\.models?): .*'donor'.* the tokenizers disagree: token 5 of "):
         METHODS[method](experiment)
