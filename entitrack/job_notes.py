@@ -57,4 +57,4 @@ def read_note(key: str, content: bytes) -> JobNote:
         raise BadRecord("it does not say what a note says")
     if not all(isinstance(note[name], kind) for name, kind in _NOTE_TYPES.items()):
         raise BadRecord("it does not say what a note says")
-    return JobNote(**note)
+    return JobNote(id=note["id"], host=note["host"], submitted=note["submitted"], damaged=note["damaged"])

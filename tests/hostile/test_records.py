@@ -87,7 +87,10 @@ def change_bit(number: int) -> Callable[[Path], None]:
 
 
 def rewrite(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda record: record.write_bytes(change(record.read_bytes())) and None
+    def replace(record: Path) -> None:
+        record.write_bytes(change(record.read_bytes()))
+
+    return replace
 
 
 def plausible(record: Path) -> None:
