@@ -19,8 +19,10 @@ from entitrack.ndif.hosted import Hosted
 from entitrack.ndif.jobs import Job
 from entitrack.ndif.payload import CorruptResult, TooLarge, envelope, model_key, pack, unpack
 from entitrack.ndif.preflight import check_hosted, check_key, check_versions
+from entitrack.ndif.saying import one_line
 from entitrack.ndif.settings import Settings
 from entitrack.ndif.wire import Wire
+from entitrack.promises import WrongResult, check_result
 from entitrack.store import Store
 
 _RESUME = "run the same command again: what is finished is kept"
@@ -161,7 +163,7 @@ class Ndif:
         raise UserError("backend.timeout_s", problem, fix=f"raise it, or {_RESUME}")
 
     def _fetch(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
-        """The result of a job that has completed; a result that arrives damaged is fetched again.
+        """The result of a job that has completed; one that arrives damaged, or as something else, is fetched again.
 
         If it stays so, another run fetches it once more, and the run after that submits the unit anew.
         """
@@ -175,11 +177,12 @@ class Ndif:
             try:
                 content = self._wire.result(job.last.data if job.last else None, cost)
                 result = unpack(content, self.settings.max_result_bytes)
+                check_result(unit.function, result)
             except TooLarge as error:
                 problem = f"the result of job {job.id} on {self.settings.address} is too large: {error}"
                 raise UserError("backend.max_result_bytes", problem, fix=f"raise it, or {_RESUME}") from error
-            except CorruptResult as error:
-                trouble = str(error)
+            except (CorruptResult, WrongResult) as error:
+                trouble = one_line(error)
                 continue
             cost.transfer_s += time.monotonic() - begun
             return result

@@ -329,6 +329,20 @@ def test_a_state_in_binary_form_that_is_none_is_said_in_a_line(client: Client, c
     refused(client)
 
 
+@pytest.mark.parametrize("part", ["missing", "of another kind", "too much"])
+def test_a_result_that_is_another_one_is_not_kept_and_the_unit_is_submitted_anew(client: Client, part: str) -> None:
+    """First it is fetched once more, by another run; then the job is given up."""
+    values: dict[str, Any] = good_values()
+    changed = {"missing": {"prediction": values["prediction"]}, "of another kind": {**values, "probability": [1.5]}}
+    wrong = changed.get(part, {**values, "\x1b[31m" + "x" * 10_000: torch.ones(1)})
+    client.server.pages[RESULT_PAGE] = answers(compressed(saved({"result": wrong})))
+    for submitted in (1, 1, 2):
+        assert "is damaged" in refused(client)
+        assert sum(request.url.path == "/request" for request in client.server.requests) == submitted
+    client.server.pages = {}
+    assert largest_difference(client.run(), values) == 0
+
+
 def test_a_state_in_binary_form_brings_its_result(client: Client) -> None:
     whole = ResponseModel(**state(data=good_result(), meta={"seconds": 1.5})).pickle()
     client.server.pages[STATE_PAGE] = answers(whole, content_type="application/octet-stream")
