@@ -31,6 +31,13 @@ def stage(name: str, says: str, *changes: str) -> Trial:
     return Trial(f"stage, {name}", ("method=path_patching", *changes), says)
 
 
+def member(name: str, says: str, called: str) -> Trial:
+    """A member of the family with a name that the command line cannot give it."""
+    family = f"# @package _global_\nmodel: {{members: {{'{called}': {{path: x}}}}}}\n"
+    words = ("--config-dir", "own", "experiment=family")
+    return Trial(f"member, {name}", words, says, {"own/experiment/family.yaml": family})
+
+
 def boxes(name: str, says: str, *arguments: str) -> Trial:
     """Generated prompts, of which no model is asked."""
     return Trial(f"boxes, {name}", ("method=desiderata", "~task.path", "task=boxes", *arguments), says)
@@ -228,8 +235,8 @@ DESIDERATA = [
 ]  # fmt: skip
 
 MEMBERS = [
-    Trial("member, markup", ("+model.members={'[x]': {path: x}}",), r"model\.members\.\[x\]: '\[x\]' is no name"),
-    Trial("member, a slash", ("+model.members={'a/b': {path: x}}",), r"model\.members\.a/b: 'a/b' is no name"),
+    member("markup", r"model\.members\.\[x\]: '\[x\]' is no name", "[x]"),
+    member("a slash", r"model\.members\.a/b: 'a/b' is no name", "a/b"),
     Trial("family, markup", ("model.name='[/red]'",), r"model\.name: '\[/red\]' is no name"),
     Trial("family, empty", ("model.name=''",), r"model\.name: '' is no name"),
 ]
@@ -262,7 +269,7 @@ NAMES = ["clusters", "circuit", "scores", "a.b", "a", "b.c", "random", "n"]
         ["cmap", "method.form=input", "method.components=[q,kv]"],
         ["minimality", "method.mean_count=7"],
         ["completeness", "method.mean_count=7", "method.random_sets=2"],
-        ["activation_patching", "method.repeats=1", "method.desiderata=[positional]"],
+        ["activation_patching", "method.models=[llama,float]", "method.repeats=1", "method.desiderata=[positional]"],
     ],
     ids=" ".join,
 )
