@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -287,9 +287,6 @@ def _settings(given: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _family(given: Mapping[str, Any], weights: bool) -> Family:
     """The family of models, nothing of it loaded."""
     model = read(given["model"], ModelConfig, "model")
-    for key, text in _texts(model):
-        if not text.strip():
-            raise UserError(key, "is empty", fix="set it")
     members = {name: Checkpoint(**dataclasses.asdict(entry)) for name, entry in model.members.items()}
     family = Family(
         model.name,
@@ -304,15 +301,6 @@ def _family(given: Mapping[str, Any], weights: bool) -> Family:
     if model.donor is not None:
         family.checkpoint(model.donor, "model.donor")
     return family
-
-
-def _texts(model: ModelConfig) -> Iterator[tuple[str, str]]:
-    """Key and value of everything that a family is called or read from."""
-    yield from (("model.name", model.name), ("model.base", model.base))
-    for name, entry in model.members.items():
-        for key, text in dataclasses.asdict(entry).items():
-            if text is not None:
-                yield f"model.members.{name}.{key}", text
 
 
 def _top_level(given: Mapping[str, Any]) -> TopConfig:

@@ -21,13 +21,6 @@ def rule(name: str, says: str, body: str, called: str = "'mine'") -> Trial:
     return Trial(f"desideratum, {name}", words, says.replace("MODULE", module), {f"{module}.py": source})
 
 
-def member(name: str, called: str, says: str) -> Trial:
-    """A family of one's own with a member of that name."""
-    family = f"name: own\nmembers:\n  llama: {{path: zoo://llama}}\n  '{called}': {{path: zoo://float}}\nbase: llama\n"
-    words = ("--config-dir={here}/mine", "model=own")
-    return Trial(f"member, {name}", words, says, files={"mine/model/own.yaml": family})
-
-
 def module(name: str, says: str, source: str) -> Trial:
     """A module of one's own that cannot be imported."""
     words = ("method=desiderata", f"method.desiderata=['broken_{name}:Mine']")
@@ -36,6 +29,13 @@ def module(name: str, says: str, source: str) -> Trial:
 
 def stage(name: str, says: str, *changes: str) -> Trial:
     return Trial(f"stage, {name}", ("method=path_patching", *changes), says)
+
+
+def member(name: str, says: str, called: str) -> Trial:
+    """A member of the family with a name that the command line cannot give it."""
+    family = f"# @package _global_\nmodel: {{members: {{'{called}': {{path: x}}}}}}\n"
+    words = ("--config-dir", "own", "experiment=family")
+    return Trial(f"member, {name}", words, says, {"own/experiment/family.yaml": family})
 
 
 def boxes(name: str, says: str, *arguments: str) -> Trial:
@@ -235,8 +235,8 @@ DESIDERATA = [
 ]  # fmt: skip
 
 MEMBERS = [
-    member("markup", "[x]", r"model\.members\.\[x\]: '\[x\]' is no name"),
-    member("a slash", "a/b", r"model\.members\.a/b: 'a/b' is no name"),
+    member("markup", r"model\.members\.\[x\]: '\[x\]' is no name", "[x]"),
+    member("a slash", r"model\.members\.a/b: 'a/b' is no name", "a/b"),
     Trial("family, markup", ("model.name='[/red]'",), r"model\.name: '\[/red\]' is no name"),
     Trial("family, empty", ("model.name=''",), r"model\.name: is empty"),
 ]
@@ -269,7 +269,7 @@ NAMES = ["clusters", "circuit", "scores", "a.b", "a", "b.c", "random", "n"]
         ["cmap", "method.form=input", "method.components=[q,kv]"],
         ["minimality", "method.mean_count=7"],
         ["completeness", "method.mean_count=7", "method.random_sets=2"],
-        ["activation_patching", "method.repeats=1", "method.desiderata=[positional]"],
+        ["activation_patching", "method.models=[llama,float]", "method.repeats=1", "method.desiderata=[positional]"],
     ],
     ids=" ".join,
 )

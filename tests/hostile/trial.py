@@ -37,8 +37,9 @@ class Trial:
 
 
 def listing(folder: Path) -> set[Path]:
-    """Everything below a folder but the store's whole records: what a refused run must not add to."""
-    return {path for path in folder.rglob("*") if "store" not in path.relative_to(folder).parts}
+    """Everything below a folder but the store, its whole records and the folder it is in: a refused run adds nothing."""
+    below = (path for path in folder.rglob("*") if "store" not in path.relative_to(folder).parts)
+    return {path for path in below if not (path / "store").is_dir()}
 
 
 def attempt(
