@@ -231,6 +231,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     """
     known = [*SECTIONS, *(entry.name for entry in fields(TopConfig))]
     for key in config:
+        if key == "experiment":
+            raise UserError(
+                key, "its keys are in a section of their own", fix="begin its file with '# @package _global_'"
+            )
         if key not in known:
             raise unknown_key("", key, known)
     for key in known:

@@ -245,13 +245,13 @@ FILES = [
     one(
         "own experiment that is not text",
         "--config-dir my experiment=e",
-        r".*",
+        r"experiment: cannot be composed \(UnicodeDecodeError: ",
         files={"my/experiment/e.yaml": b"\xff\xfe\x00\x01"},
     ),
     one(
         "own experiment that is a list",
         "--config-dir my experiment=e",
-        r".*",
+        r"experiment: its keys are in a section of their own; begin its file with '# @package _global_'",
         files={"my/experiment/e.yaml": "- 1\n- 2\n"},
     ),
     one(
