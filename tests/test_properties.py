@@ -204,6 +204,6 @@ def test_a_sentence_that_is_read_says_the_same(sentence: str, tmp_path: Path) ->
     content = json.dumps({"sentence": sentence}).encode()
     found = read_or_refuse(READERS["prompts"], tmp_path / "p.jsonl", content)
     if found is not None:
-        (prompt,) = found  # type: ignore[misc]
+        prompt = found[0]  # type: ignore[index]
         assert isinstance(prompt, BoxesPrompt)
         assert prompt.text.lower() in sentence.lower()
