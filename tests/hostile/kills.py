@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -135,7 +136,7 @@ def _count(folder: Path) -> int:
 
 
 def torment(method: str, kills: int, seed: int, folder: Path) -> Trial:
-    """Kill a method's runs, then finish it, and compare with a run in peace."""
+    """Kill a method's runs until `kills` of them have died, then finish it, and compare with a run in peace."""
     drawn = random.Random(f"{method}/{seed}")
     peace, war = folder / "peace", folder / "war"
     war.mkdir(parents=True)
@@ -144,22 +145,34 @@ def torment(method: str, kills: int, seed: int, folder: Path) -> Trial:
     seconds = time.monotonic() - begun
     units = cost["units"]
     survived: dict[str, bytes] = {}
-    killed = 0
-    for _ in range(kills):
-        killed += kill_one(method, war, units, seconds, drawn)
-        survived |= records(war)
+    killed = lost = different = 0
+    while killed < kills:
+        if kill_one(method, war, units, seconds, drawn):
+            killed += 1
+            survived |= records(war)
+        else:  # faster than the kill: looked at, and begun again from nothing
+            lost += missing(survived, war)
+            different += differing(result_of(method, peace), result_of(method, war))
+            survived = {}
+            shutil.rmtree(war)
+            war.mkdir()
     before = len(records(war))
     last = finish(method, war)
-    after = records(war)
     return Trial(
         method=method,
         kills=killed,
         units=units,
-        lost=sum(after.get(path) != content for path, content in survived.items()),
+        lost=lost + missing(survived, war),
         twice=last["units"] - (units - before),
-        differing=differing(result_of(method, peace), result_of(method, war)),
+        differing=different + differing(result_of(method, peace), result_of(method, war)),
         litter=litter(war),
     )
+
+
+def missing(survived: dict[str, bytes], folder: Path) -> int:
+    """How many of the records that survived kills are not there, or not the same."""
+    there = records(folder)
+    return sum(there.get(path) != content for path, content in survived.items())
 
 
 def differing(one: Path, other: Path) -> int:
