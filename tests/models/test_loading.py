@@ -217,8 +217,13 @@ OWN_CODE = {
 def test_a_checkpoints_own_code_is_never_run_nor_asked_for(
     name: str, golden_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "n")
+    asked: list[str] = []
+
+    def answer_no(words: str = "") -> str:
+        asked.append(words)
+        return "n"
+
+    monkeypatch.setattr("builtins.input", answer_no)
     folder = altered.copy(golden_folder / "base", tmp_path / "it", *OWN_CODE[name])
     with pytest.raises(UserError, match=r"code of its own.*, which is never run"):
         load(folder)
