@@ -25,6 +25,16 @@ from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.encoding import encode
 from tests.golden_prompts import GoldenTask
 
+SLOW = (
+    "remote/",
+    "hostile/test_recording",
+    "hostile/test_keys",
+    "hostile/test_kills",
+    "hostile/test_ndif",
+    "test_claims",
+)
+"""Tests that start processes and servers; `pytest -m slow` runs them."""
+
 Launch = Callable[..., int]
 """Runs the command line; gives its exit code."""
 
@@ -45,6 +55,13 @@ def patched_circuit(folder: Path) -> Circuit:
     """The circuit that golden's patching ran on."""
     found = json.loads((folder / "golden.json").read_text())["patch.circuit"]
     return Circuit(tuple(Group(name, role, tuple((la, he) for la, he in found[name])) for name, role in ROLES.items()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if str(item.path.relative_to(here)).startswith(SLOW):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
