@@ -48,7 +48,7 @@ def resolve(path: str, place: str) -> str:
             )
         return str(ZOO / name)
     if not path.strip():
-        raise UserError(place, "has no value", fix="name a folder or a model of the hub")
+        raise UserError(place, "is empty", fix="name a folder or a model of the hub")
     if Path(path).is_dir():
         return path
     if Path(path).exists():
