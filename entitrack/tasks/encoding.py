@@ -220,7 +220,10 @@ def template_positions(
     found: dict[str, list[list[int]]] = {}
     for number, prompt in enumerate(prompts):
         offsets = tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
-        covered: dict[str, list[int]] = {name: [] for name in ("start", *prompt.template)}
+        covered: dict[str, list[int]] = {name: [] for name in ("start", *prompts[0].template)}
+        if prompt.template.keys() != prompts[0].template.keys():
+            problem = f"does not have the places that {origin_of(prompts[0], 0)} has"
+            raise UserError(origin_of(prompt, number), problem, fix="use one number of boxes")
         for index, (start, end) in enumerate(offsets):
             at = [name for name, spans in prompt.template.items() if any(start < b and end > a for a, b in spans)]
             covered[at[-1] if at else "start"].append(index)

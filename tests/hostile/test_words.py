@@ -238,7 +238,7 @@ MEMBERS = [
     member("markup", r"model\.members\.\[x\]: '\[x\]' is no name", "[x]"),
     member("a slash", r"model\.members\.a/b: 'a/b' is no name", "a/b"),
     Trial("family, markup", ("model.name='[/red]'",), r"model\.name: '\[/red\]' is no name"),
-    Trial("family, empty", ("model.name=''",), r"model\.name: is empty"),
+    Trial("family, empty", ("model.name=''",), r"model\.name: '' is no name"),
 ]
 
 

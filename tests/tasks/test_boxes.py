@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from entitrack.errors import UserError
-from entitrack.tasks.boxes import Boxes, BoxesContext, held_out
+from entitrack.tasks.boxes import SPLITS, Box, Boxes, BoxesContext, draw_context, held_out
 from entitrack.tasks.jsonl import BoxesFile, parse_sentence
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -155,3 +157,43 @@ def test_backgrounds_are_random_and_seeded() -> None:
     asked = [prompt.label in prompt.context.labels for prompt in drawn]
     assert any(asked)
     assert not all(asked)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("without", [[], list(OBJECTS[3:])])
+def test_as_many_contexts_are_drawn_as_there_are_and_none_twice(split: str, without: list[str]) -> None:
+    """All of a small half can be drawn, in one way each; one more is refused, with the number that there is."""
+    there = sum(
+        held_out(BoxesContext((Box(word, letter),))) == (split == "test")
+        for word in OBJECTS
+        if word not in without
+        for letter in LABELS
+    )
+    prompts = Boxes(count=there, boxes=1, split=split, without=without).prompts()
+    assert len({prompt.context for prompt in prompts}) == len({prompt.cluster for prompt in prompts}) == there
+    with pytest.raises(UserError, match=rf"^task\.count: {there + 1} .* {there} contexts .*1 to {there}$"):
+        Boxes(count=there + 1, boxes=1, split=split, without=without)
+
+
+def test_small_contexts_are_not_drawn_twice() -> None:
+    """Two boxes filled from five objects: chance would draw many a context again."""
+    task = Boxes(count=4000, boxes=2, without=list(OBJECTS[5:]))
+    prompts = task.prompts()
+    assert len({prompt.context for prompt in prompts}) == 1 + max(prompt.cluster for prompt in prompts) == 2000
+
+
+def test_objects_that_are_left_out_are_nowhere() -> None:
+    task = Boxes(count=70, boxes=7, without=list(OBJECTS[::2]))
+    contexts = [prompt.context for prompt in task.prompts()]
+    contexts += [pair.counterfactual.context for pair in task.pairs()]  # type: ignore[attr-defined]
+    contexts += [prompt.context for prompt in task.backgrounds(50)]
+    assert not {box.object for context in contexts for box in context.boxes} & set(OBJECTS[::2])
+    assert task.fingerprint != Boxes(count=70, boxes=7).fingerprint
+    with pytest.raises(UserError, match=r"^task\.without: leaves 14 objects; 7 boxes.* need 15"):
+        Boxes(boxes=7, without=list(OBJECTS[14:]))
+
+
+def test_a_context_that_no_half_has_is_not_drawn_for_ever() -> None:
+    only = BoxesContext(())
+    with pytest.raises(UserError, match="no context of 0 boxes is in the"):
+        draw_context(Random(0), 0, "train" if held_out(only) else "test")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from entitrack.errors import UserError
 from entitrack.tasks.boxes import Boxes
-from entitrack.tasks.encoding import encode
-from entitrack.tasks.jsonl import parse_sentence
+from entitrack.tasks.encoding import alternative_tokens, check_first_tokens, encode, template_positions
+from entitrack.tasks.jsonl import BoxesFile, parse_sentence
 from entitrack.tasks.prompts import Span
+from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
 
 def characters() -> PreTrainedTokenizerFast:
@@ -83,3 +87,82 @@ def test_an_unknown_answer_is_named() -> None:
 def test_an_answer_glued_to_the_prompt_is_refused() -> None:
     with pytest.raises(UserError, match="glues"):
         encode([Plain("a,b", "c")], words("a b , c", glue=True))
+
+
+def initials(known: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that splits every word after its first letter, so that `book` and `bread` begin alike."""
+    pieces = {piece for word in known.split() for piece in (word[0], word[1:]) if piece}
+    vocabulary = {piece: number for number, piece in enumerate(["<unk>", *sorted(pieces)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Split(Regex(r"^\w"), "isolated")]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<unk>")
+
+
+ALIKE = "The book is in Box Q, the key is in Box X, the bread is in Box Y. Box X contains the key"
+WORDS = "The the book key bread is in Box Q X Y , . contains"
+
+
+def test_answers_that_begin_with_one_token_are_refused_and_all_of_them_named() -> None:
+    prompts = [parse_sentence(SENTENCE), parse_sentence(ALIKE)]
+    message = r"^prompt 1: 'book' and 'bread' begin with one token.*task\.without=\[bread\]"
+    with pytest.raises(UserError, match=message):
+        check_first_tokens(prompts, initials(WORDS))
+    check_first_tokens(prompts, words(WORDS))
+    check_first_tokens(prompts[:1], initials(WORDS))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prompts_without_the_words_that_are_named_pass(seed: int) -> None:
+    """What the message says mends it, for the prompts that it was said of."""
+    vocabulary = " ".join([*OBJECTS, "The the is in Box , . contains", *LABELS])
+    tokenizer = initials(vocabulary)
+    prompts = Boxes(count=8, boxes=2, seed=seed).prompts()
+    clashing = [p for p in prompts if len({box.object[0] for box in p.context.boxes}) < 2]
+    fine = [p for p in prompts if p not in clashing]
+    check_first_tokens(fine, tokenizer)
+    for prompt in clashing:
+        with pytest.raises(UserError, match=rf"^{prompt.origin}: .* begin with one token"):
+            check_first_tokens([*fine, prompt], tokenizer)
+
+
+def test_errors_name_the_file_and_the_line(tmp_path: Path) -> None:
+    sentences = [SENTENCE, "The book is in Box Q. Box Q contains the", SENTENCE.replace("key", "zyxw")]
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n\n".join(json.dumps({"sentence": text}) for text in sentences))
+    first, alone, strange = BoxesFile(str(path)).prompts()
+    tokenizer = words("The the book key is in Box Q X , . contains")
+    for prompts, line, reason in (
+        ([strange], 5, "does not know"),
+        ([strange, first], 5, "does not know"),
+    ):
+        with pytest.raises(UserError, match=rf"p\.jsonl, line {line}: .*{reason}"):
+            encode(prompts, tokenizer)
+    with pytest.raises(UserError, match=r"p\.jsonl, line 3: its context offers no other answer"):
+        alternative_tokens([first, alone], tokenizer)
+    with pytest.raises(UserError, match=r"p\.jsonl, line 3: does not have the places that .*p\.jsonl, line 1 has"):
+        template_positions([first, alone], tokenizer)
+    three = parse_sentence(ALIKE)
+    with pytest.raises(UserError, match=r"^prompt 1: 'other the' has 2 tokens, and 1 in .*p\.jsonl, line 1"):
+        template_positions([first, three], words(WORDS))
+
+
+def test_a_tokenizer_without_offsets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = words("The the book key is in Box Q X , . contains")
+    monkeypatch.setattr(PreTrainedTokenizerFast, "is_fast", property(lambda self: False))
+    for call in (encode, template_positions):
+        with pytest.raises(UserError, match=r"^model: \w+ gives no offsets; use a fast tokenizer"):
+            call([parse_sentence(SENTENCE)], tokenizer)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_tokenizer_without_padding_reads_the_same(side: str) -> None:
+    prompts = [parse_sentence(SENTENCE), parse_sentence("The book is in Box Q. Box Q contains the")]
+    tokenizer = words("The the book key is in Box Q X , . contains")
+    padded = encode(prompts, tokenizer, side)
+    tokenizer.pad_token = None
+    bare = encode(prompts, tokenizer, side)
+    assert torch.equal(bare.mask, padded.mask)
+    assert torch.equal(bare.tokens * bare.mask, padded.tokens * padded.mask)
+    assert all(torch.equal(bare.positions[role], padded.positions[role]) for role in padded.positions)
