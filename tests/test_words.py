@@ -12,6 +12,7 @@ from rich.console import Console
 
 from entitrack.errors import UserError, printable
 from entitrack.methods.ablation import Metric
+from entitrack.methods.activation_patching import ActivationPatchingResult, Patched
 from entitrack.methods.cmap import CmapResult
 from entitrack.methods.completeness import CompletenessResult
 from entitrack.methods.experiment import Experiment, Table
@@ -145,3 +146,12 @@ def test_a_model_says_how_much_it_takes(golden_experiment: Experiment, monkeypat
     monkeypatch.setattr(config, "max_position_embeddings", length - 1)
     with pytest.raises(UserError, match=rf"^prompt \d+: has {length} tokens, and base takes {length - 1} at most"):
         golden_experiment.encode(prompts)
+
+
+def test_no_model_and_group_join_to_another_ones_key() -> None:
+    """Names may have dots; what is joined by dots would be one array for (a, b.c) and (a.b, c)."""
+    correct = {group: torch.ones(1, 4, dtype=torch.bool) for group in ("nothing", "c", "b.c", "clusters")}
+    patched = tuple(Patched(model, "d", {}, correct) for model in ("a", "a.b", "clusters"))
+    result = ActivationPatchingResult(patched, torch.arange(4), "")
+    assert len(result.arrays) == 3 * 4 + 1
+    assert torch.equal(result.arrays["clusters"], torch.arange(4))
