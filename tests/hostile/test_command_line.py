@@ -54,7 +54,7 @@ NOTHING = [
     one("method=", "method=", r"method: "),
     Trial("a store of spaces", ("store='  '",), r"store: is empty; store=null keeps nothing"),
     one("model.name=", "model.name=", r"model\.name: '' is no name"),
-    one("a path that is empty", "model.members.llama.path=", r"model\.members\.llama\.path: has no value"),
+    one("a path that is empty", "model.members.llama.path=", r"model\.members\.llama\.path: is empty"),
     one("member without path", "model.members.new.adapter=x", r"model\.members\.new\.path: has no value"),
     one("setting null", "method.form=null", r"method\.form: has no value"),
     one("null in a list", "method.groups=[null]", r"method\.groups\.0: has no value"),
