@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -18,21 +20,24 @@ from entitrack.methods import (
     activation_patching,
     attention_knockout,
     attribution,
-    cmap,
     completeness,
     dcm,
     desiderata,
     evaluate,
     faithfulness,
+    method_names,
     minimality,
     path_patching,
     positions,
+    run_method,
+    settings_of,
 )
-from entitrack.methods.experiment import Experiment, Result
+from entitrack.methods.experiment import Experiment, Found
 from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif
 from entitrack.ndif import Settings as NdifSettings
+from entitrack.settings import Settings, defaults
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.jsonl import BoxesFile
 from entitrack.tasks.prompts import Task
@@ -50,7 +55,7 @@ PADDINGS = ("right", "left")
 class Method:
     """A method: how it is run and what may be set."""
 
-    run: Callable[[Experiment, Any], Result]
+    run: Callable[[Experiment, Any], Found]
     settings: type
 
 
@@ -63,11 +68,21 @@ METHODS: dict[str, Method] = {
     "faithfulness": Method(faithfulness.run, faithfulness.Settings),
     "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
     "positions": Method(positions.run, positions.Settings),
-    "cmap": Method(cmap.run, cmap.Settings),
+    **{name: Method(partial(run_method, name), settings_of(name)) for name in method_names()},
     "desiderata": Method(desiderata.run, desiderata.Settings),
     "dcm": Method(dcm.run, dcm.Settings),
     "activation_patching": Method(activation_patching.run, activation_patching.Settings),
 }
+
+
+def offer_methods() -> None:
+    """Tell Hydra what `method=NAME` composes: the defaults of the method's settings."""
+    for name in method_names():
+        node = {"name": name, **defaults(settings_of(name))}
+        ConfigStore.instance().store(name=name, node=node, group="method", provider="entitrack")
+
+
+offer_methods()
 
 
 @dataclass
@@ -268,6 +283,8 @@ def _as_schema(given: Any, key: str, schema: type) -> Any:
     def place(error: OmegaConfBaseException) -> str:
         return f"{key}.{error.full_key or error.key or ''}".strip(".")
 
+    if issubclass(schema, Settings):
+        return schema(**given)
     try:
         empty = OmegaConf.structured(schema)
         OmegaConf.set_readonly(empty, None)

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from entitrack.backends import Runner
 from entitrack.config import CONF, METHODS, RunConfig, check
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Experiment, Result
+from entitrack.methods.experiment import Experiment, Found
 from entitrack.progress import track
 from entitrack.report import figures, record, terminal
 from entitrack.store import Store
@@ -34,7 +34,7 @@ _INTERRUPTED = 130
 _KEY = "backend.key="
 
 
-def execute(config: RunConfig) -> tuple[Result, Runner]:
+def execute(config: RunConfig) -> tuple[Found, Runner]:
     """Run the configured method."""
     runner = Runner(config.backend, Store(Path(config.store)) if config.store else None)
     experiment = Experiment(

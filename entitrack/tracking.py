@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from entitrack.config import RunConfig
+from entitrack.core.table import Table
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Result, Table
+from entitrack.methods.experiment import Found
 from entitrack.stats import Estimate
 
 MODES = ("offline", "online", "disabled")
@@ -30,7 +31,7 @@ def check_tracking(mode: str) -> None:
         raise UserError("tracking", "online recording needs an account and none is logged in", fix=fix)
 
 
-def record(config: RunConfig, result: Result, figure: Path | None, folder: Path) -> None:
+def record(config: RunConfig, result: Found, figure: Path | None, folder: Path) -> None:
     """Log configuration, metrics, tables and figure of a finished run."""
     if config.tracking.mode == "disabled":
         return

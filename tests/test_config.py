@@ -13,7 +13,9 @@ from omegaconf import DictConfig
 
 from entitrack.config import BACKENDS, CONF, METHODS, TASKS, check
 from entitrack.errors import UserError
+from entitrack.methods import method_names
 from entitrack.methods.selection import Choice
+from entitrack.settings import Settings
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -25,18 +27,23 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
+def setting_names(settings: type) -> list[str]:
+    if issubclass(settings, Settings):
+        return list(settings.model_fields)
+    return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_has_a_configuration(method: str) -> None:
     composed = compose(f"method={method}")
-    written = {"name", *(field.name for field in dataclasses.fields(METHODS[method].settings))}
-    assert set(composed.method) == written
+    assert set(composed.method) == {"name", *setting_names(METHODS[method].settings)}
     config = check(composed)
     assert config.method == method
     assert isinstance(config.settings, METHODS[method].settings)
 
 
 def test_every_configured_method_exists() -> None:
-    assert options("method") == sorted(METHODS)
+    assert sorted([*options("method"), *method_names()]) == sorted(METHODS)
 
 
 @pytest.mark.parametrize("group", ["model", "donor", "task", "backend", "tracking"])

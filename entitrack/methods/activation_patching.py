@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
+from entitrack.core.table import Cell, Table
 from entitrack.interventions.masking import masked_answers
 from entitrack.limits import MethodSettings, limited
 from entitrack.masks import read_masks
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters
+from entitrack.methods.experiment import Experiment, clusters
 from entitrack.methods.pairs import (
     EncodedPairs,
     box_prompts,

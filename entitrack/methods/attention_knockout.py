@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from entitrack.core.table import Cell, Table
 from entitrack.errors import UserError
 from entitrack.interventions.knockout import knockout_answers
 from entitrack.limits import MethodSettings, limited
 from entitrack.methods.ablated import questions
 from entitrack.methods.ablation import Metric, Outcomes, pick
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs, role_positions
+from entitrack.methods.experiment import Experiment, clusters, prompt_inputs, role_positions
 from entitrack.stats import Estimate, estimate
 from entitrack.tasks.encoding import EncodedBatch, alternative_tokens
 from entitrack.tasks.prompts import Prompt

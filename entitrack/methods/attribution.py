@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from entitrack.core.table import Table
 from entitrack.interventions.attribution import attribution_effects
 from entitrack.limits import MethodSettings, limited
 from entitrack.methods import path_patching
-from entitrack.methods.experiment import Experiment, Table
+from entitrack.methods.experiment import Experiment
 from entitrack.methods.selection import Choice
 from entitrack.methods.stages import Stage, stage_batches
 

@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, count_heads
+from entitrack.core.table import Cell, Table
 from entitrack.limits import limited
 from entitrack.methods.ablated import prepare
 from entitrack.methods.ablation import AblationSettings, Metric, pick
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters
+from entitrack.methods.experiment import Experiment, clusters
 from entitrack.stats import difference, estimate
 
 NOTHING = "nothing"

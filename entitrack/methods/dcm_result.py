@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from entitrack.circuits import Group
+from entitrack.core.table import Cell, Table
 from entitrack.masks import Masks
-from entitrack.methods.experiment import Cell, Table
 from entitrack.models.anatomy import Head
 from entitrack.stats import Estimate, difference, estimate
 

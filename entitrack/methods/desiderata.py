@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from entitrack.core.table import Cell, Table
 from entitrack.errors import UserError
 from entitrack.limits import MethodSettings, limited
-from entitrack.methods.experiment import Cell, Experiment, Table
+from entitrack.methods.experiment import Experiment
 from entitrack.methods.pairs import box_prompts, draw_pairs, task_compat
 from entitrack.tasks.desiderata import Desideratum, DesideratumPair, find_desiderata
 

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from entitrack.core.table import Cell, Table
 from entitrack.errors import UserError
 from entitrack.interventions.evaluation import answer
 from entitrack.limits import MethodSettings
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs
+from entitrack.methods.experiment import Experiment, clusters, prompt_inputs
 from entitrack.models.family import Model
 from entitrack.stats import Estimate, estimate
 from entitrack.tasks.boxes import Boxes, check_boxes

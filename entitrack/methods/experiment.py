@@ -12,32 +12,16 @@ from torch import Tensor
 
 from entitrack.backends import Intervention, Runner
 from entitrack.circuits import Circuit, read_circuit
+from entitrack.core.measurement import PromptSet
+from entitrack.core.table import Table
 from entitrack.errors import UserError
 from entitrack.models.family import Family, Model
-from entitrack.stats import Estimate
 from entitrack.tasks.encoding import EncodedBatch, encode
 from entitrack.tasks.prompts import LAST, Prompt, Task
 
-Cell = str | int | float | Estimate | None
 
-
-@dataclass(frozen=True)
-class Table:
-    """A table of results, the same whether it is printed, written as JSON or logged.
-
-    Attributes:
-        title: What it shows.
-        columns: Names of the columns.
-        rows: Cells, row by row.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-class Result(Protocol):
-    """What every method returns: a frozen dataclass that can lay itself out."""
+class Found(Protocol):
+    """What a method returns that has not yet become a `Result`."""
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -102,6 +86,10 @@ class Experiment:
             encode(prompts[start : start + self.batch_size], self.family.tokenizer, self.padding) for start in starts
         ]
 
+    def words(self, tokens: Int[Tensor, "..."]) -> dict[int, str]:
+        """Token id -> its text, of all that occur."""
+        return {token: str(self.family.tokenizer.decode([token])) for token in tokens.unique().tolist()}
+
     def sessions(
         self,
         model: Model,
@@ -125,6 +113,13 @@ def prompt_inputs(batch: EncodedBatch) -> dict[str, Tensor]:
         "last": batch.positions[LAST],
         "answers": batch.answers,
     }
+
+
+def prompt_set(prompts: Sequence[Prompt]) -> PromptSet:
+    """The prompts as they are kept with what is measured on them."""
+    facets = {name: torch.tensor([prompt.facets[name] for prompt in prompts]) for name in prompts[0].facets}
+    texts, answers = tuple(prompt.text for prompt in prompts), tuple(prompt.answer for prompt in prompts)
+    return PromptSet(texts, answers, clusters(prompts), facets)
 
 
 def clusters(prompts: Sequence[Prompt]) -> Int[Tensor, " prompt"]:

@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit
+from entitrack.core.table import Cell, Table
 from entitrack.limits import limited
 from entitrack.methods.ablated import Ablated, prepare
 from entitrack.methods.ablation import AblationSettings, Compat, Metric, pick
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters
+from entitrack.methods.experiment import Experiment, clusters
 from entitrack.stats import Estimate, estimate, ratio
 
 _QUANTILES = (0.05, 0.5, 0.95, 1.0)

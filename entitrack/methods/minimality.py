@@ -15,10 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
+from entitrack.core.table import Cell, Table
 from entitrack.limits import limited
 from entitrack.methods.ablated import prepare
 from entitrack.methods.ablation import AblationSettings, Compat, Metric, pick
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters
+from entitrack.methods.experiment import Experiment, clusters
 from entitrack.methods.head_removal import HeadScore, Trial, choose_removed
 from entitrack.stats import Estimate, difference
 

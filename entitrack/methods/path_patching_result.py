@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.circuits import Circuit
-from entitrack.methods.experiment import Table
+from entitrack.core.table import Table
 from entitrack.methods.selection import Selection
 from entitrack.methods.stages import Stage
 from entitrack.models.anatomy import Head

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from entitrack.core.table import Cell, Table
 from entitrack.interventions.live_positions import live_position_answers
 from entitrack.limits import limited
 from entitrack.methods.ablated import Ablated, prepare, questions
 from entitrack.methods.ablation import AblationSettings, Metric, Outcomes, pick
-from entitrack.methods.experiment import Cell, Experiment, Table, clusters
+from entitrack.methods.experiment import Experiment, clusters
 from entitrack.stats import Estimate, estimate, ratio
 from entitrack.tasks.encoding import template_positions
 

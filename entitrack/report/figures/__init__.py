@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from entitrack.core.result import Result
 from entitrack.report.figures import (
     activation_patching,
     attention_knockout,
     attribution,
-    cmap,
     completeness,
     dcm,
     evaluate,
@@ -24,7 +24,6 @@ __all__ = [
     "activation_patching",
     "attention_knockout",
     "attribution",
-    "cmap",
     "completeness",
     "dcm",
     "draw",
@@ -39,7 +38,7 @@ __all__ = [
 
 def draw(result: Any, folder: Path) -> Path | None:
     """Draw a result into `figure.png`; None for a method that has no figure."""
-    figure = plot(result)
+    figure = result.figure() if isinstance(result, Result) else plot(result)
     if figure is None:
         return None
     path = folder / "figure.png"

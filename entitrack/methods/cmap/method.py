@@ -9,107 +9,34 @@ the last token is held at the base's own value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, count_heads
-from entitrack.errors import UserError
+from entitrack.core.measurement import stacked
+from entitrack.core.result import Result
 from entitrack.interventions.evaluation import answer, answer_patched, read_heads
 from entitrack.interventions.head_inputs import answer_with_inputs, read_head_inputs
-from entitrack.limits import MethodSettings
-from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs, role_positions
+from entitrack.methods.cmap.settings import Settings
+from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set, role_positions
 from entitrack.models.anatomy import kv_groups
 from entitrack.models.family import Model
-from entitrack.stats import difference, estimate
 from entitrack.tasks.encoding import EncodedBatch
 
 FULL = "full circuit"
-WHAT_MOVES = {
-    "output": "z of the circuit's heads at their roles",
-    "input": "q at the heads' roles, k and v before them",
-}
-"""Form -> what it transplants."""
-
-STAYS = {
-    "output": "MLPs, embeddings, other heads and other positions are the base's own",
-    "input": "every other z outside the last token is held at the base's own; MLPs and embeddings are the base's",
-}
-COMPONENTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
 
 
-@dataclass
-class Settings(MethodSettings):
-    """Settings of `method=cmap`.
+def run(experiment: Experiment, settings: Settings) -> Result:
+    """Transplant the donor's heads into the base, group by group and all together.
 
-    Attributes:
-        groups: Groups to transplant one by one; empty takes all of the circuit's.
-        form: `output` moves z; `input` moves q, k or v.
-        components: What the input form moves: any of `q`, `k`, `v` and their combinations, one by one.
+    Returns:
+        `correct` and `prediction` `[model, prompt]`: the base, the donor, and the base with each transplant.
     """
-
-    groups: list[str] = field(default_factory=list)
-    form: str = "output"
-    components: list[str] = field(default_factory=lambda: ["qkv"])
-
-
-@dataclass(frozen=True)
-class CmapResult:
-    """Right answers of base, donor, and base with parts of the donor.
-
-    Attributes:
-        base: Name of the base.
-        donor: Name of the donor.
-        form: Form of the transplant, see `Settings`.
-        heads: Heads moved, by what was transplanted.
-        correct: Right or wrong per prompt: `base`, `donor`, and by what was transplanted.
-        clusters: Context of each prompt.
-    """
-
-    base: str
-    donor: str
-    form: str
-    heads: Mapping[str, int]
-    correct: Mapping[str, Bool[Tensor, " prompt"]]
-    clusters: Int[Tensor, " prompt"]
-
-    @property
-    def tables(self) -> Sequence[Table]:
-        """Accuracy of the base, of the donor, and of the base with each transplant."""
-        rows = [self._row(f"{self.base} (base)", "base", None), self._row(f"{self.donor} (donor)", "donor", None)]
-        rows += [self._row(f"base with donor's {name}", name, heads) for name, heads in self.heads.items()]
-        columns = ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "n")
-        title = f"CMAP: {self.donor} -> {self.base}, {WHAT_MOVES[self.form]}"
-        return (Table(title, columns, tuple(rows)),)
-
-    def _row(self, label: str, key: str, heads: int | None) -> tuple[Any, ...]:
-        right = self.correct[key].float()
-        gain = None if key == "base" else difference(right, self.correct["base"].float(), self.clusters)
-        return (label, heads, estimate(right, self.clusters), gain, len(right))
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What moves, and how intervals are made; a group without heads is named."""
-        empty = [f"group {name} has no heads: its row is the base" for name, heads in self.heads.items() if not heads]
-        return (
-            STAYS[self.form],
-            "95 % intervals: bootstrap over contexts, paired for differences",
-            *empty,
-        )
-
-    @property
-    def arrays(self) -> dict[str, Tensor]:
-        """Right or wrong, per prompt."""
-        return {**self.correct, "clusters": self.clusters}
-
-
-def run(experiment: Experiment, settings: Settings) -> CmapResult:
-    """Transplant the donor's heads into the base, group by group and all together."""
-    check_settings(settings)
     base = experiment.base()
     donor = experiment.family.load(experiment.donor, "donor")
     circuit = experiment.circuit(base)
@@ -122,25 +49,20 @@ def run(experiment: Experiment, settings: Settings) -> CmapResult:
     prompts = experiment.task.prompts()
     batches = experiment.encoded(prompts)
     predictions = transplant(experiment, base, donor, circuit, list(named.values()), batches)
-    right = predictions == torch.cat([batch.answers for batch in batches])
-    correct = dict(zip(("donor", "base", *named), right, strict=True))
-    heads = {name: count_heads(groups) for name, (groups, _) in named.items()}
-    return CmapResult(base.name, donor.name, settings.form, heads, correct, clusters(prompts))
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuse forms and components that do not exist.
-
-    Raises:
-        UserError: Naming the key.
-    """
-    if settings.form not in WHAT_MOVES:
-        raise UserError("method.form", f"unknown form {settings.form!r}", WHAT_MOVES)
-    if not settings.components:
-        raise UserError("method.components", "there are none", COMPONENTS)
-    for moved in settings.components:
-        if moved not in COMPONENTS:
-            raise UserError("method.components", f"unknown component {moved!r}", COMPONENTS)
+    by_model = dict(zip(("donor", "base", *named), predictions, strict=True))
+    prediction = stacked({"base": by_model["base"], **by_model}, "model", prompt_set(prompts))
+    answers = torch.cat([batch.answers for batch in batches])
+    return Result(
+        method="cmap",
+        facts={
+            "base": base.name,
+            "donor": donor.name,
+            "form": settings.form,
+            "heads": {name: count_heads(groups) for name, (groups, _) in named.items()},
+        },
+        measurements={"correct": replace(prediction, values=prediction.values == answers), "prediction": prediction},
+        words=experiment.words(predictions),
+    )
 
 
 Transplant = tuple[Sequence[Group], str]
