@@ -23,7 +23,6 @@ from entitrack.methods import (
     completeness,
     dcm,
     desiderata,
-    evaluate,
     faithfulness,
     method_names,
     minimality,
@@ -60,7 +59,6 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "evaluate": Method(evaluate.run, evaluate.Settings),
     "path_patching": Method(path_patching.run, path_patching.Settings),
     "attribution": Method(attribution.run, attribution.Settings),
     "minimality": Method(minimality.run, minimality.Settings),
