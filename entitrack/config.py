@@ -18,16 +18,11 @@ from entitrack.errors import UserError
 from entitrack.limits import Checked, limited
 from entitrack.methods import (
     activation_patching,
-    attention_knockout,
     attribution,
-    completeness,
     dcm,
     desiderata,
-    faithfulness,
     method_names,
-    minimality,
     path_patching,
-    positions,
     run_method,
     settings_of,
 )
@@ -61,11 +56,6 @@ class Method:
 METHODS: dict[str, Method] = {
     "path_patching": Method(path_patching.run, path_patching.Settings),
     "attribution": Method(attribution.run, attribution.Settings),
-    "minimality": Method(minimality.run, minimality.Settings),
-    "completeness": Method(completeness.run, completeness.Settings),
-    "faithfulness": Method(faithfulness.run, faithfulness.Settings),
-    "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
-    "positions": Method(positions.run, positions.Settings),
     **{name: Method(partial(run_method, name), settings_of(name)) for name in method_names()},
     "desiderata": Method(desiderata.run, desiderata.Settings),
     "dcm": Method(dcm.run, dcm.Settings),

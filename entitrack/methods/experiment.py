@@ -96,9 +96,10 @@ class Experiment:
         """The prompts, tokenized, `batch_size` at a time."""
         return [encode(part, self.family.tokenizer, self.padding) for part in self.by_batch(prompts)]
 
-    def words(self, tokens: Int[Tensor, "..."]) -> dict[int, str]:
+    def words(self, *tokens: Int[Tensor, "..."]) -> dict[int, str]:
         """Token id -> its text, of all that occur."""
-        return {token: str(self.family.tokenizer.decode([token])) for token in tokens.unique().tolist()}
+        occurring = torch.cat([part.flatten() for part in tokens]).unique().tolist()
+        return {token: str(self.family.tokenizer.decode([token])) for token in occurring}
 
     def sessions(
         self,

@@ -23,7 +23,7 @@ def write(config: RunConfig, result: Found, cost: Cost, seconds: float, folder: 
     arrays = {name: array.contiguous().clone() for name, array in result.arrays.items()}
     save_file(arrays, str(folder / "arrays.safetensors"))
     for name in ("circuit", "masks"):
-        found = getattr(result, name, None)
+        found = getattr(result, "artefacts", {}).get(name) or getattr(result, name, None)
         if found is not None:
             found.write(folder / f"{name}.json")
     record = {

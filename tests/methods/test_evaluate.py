@@ -120,12 +120,10 @@ QUERIES = [0, 0, 0, 1, 1, 1]
 def test_the_figure_draws_a_curve_a_model(
     boxes: list[int], label: str, places: list[int], heights: tuple[list[float], list[float]]
 ) -> None:
-    drawn = result({"boxes": boxes, "query": QUERIES}).figure()
-    assert drawn is not None
-    (axis,) = drawn.axes
+    (axis,) = hand_made.drawn_axes(result({"boxes": boxes, "query": QUERIES}))
     assert axis.get_xlabel() == label
     for container, expected, name in zip(axis.containers, heights, "ab", strict=True):
         line = container[0]
         assert container.get_label() == name
-        assert line.get_xdata().tolist() == places
-        assert line.get_ydata().tolist() == pytest.approx(expected)
+        assert hand_made.across(line) == places
+        assert hand_made.heights(line) == pytest.approx(expected)

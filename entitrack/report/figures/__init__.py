@@ -8,29 +8,19 @@ from typing import Any
 from entitrack.core.result import Result
 from entitrack.report.figures import (
     activation_patching,
-    attention_knockout,
     attribution,
-    completeness,
     dcm,
-    faithfulness,
-    minimality,
     path_patching,
-    positions,
 )
 from entitrack.report.figures.canvas import plot
 
 __all__ = [
     "activation_patching",
-    "attention_knockout",
     "attribution",
-    "completeness",
     "dcm",
     "draw",
-    "faithfulness",
-    "minimality",
     "path_patching",
     "plot",
-    "positions",
 ]
 
 
