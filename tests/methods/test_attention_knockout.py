@@ -71,6 +71,32 @@ def test_the_size_of_batches_does_not_matter(golden_experiment: Experiment) -> N
     torch.testing.assert_close(one.values, other.values, atol=1e-5, rtol=0)
 
 
+def test_random_positions_are_drawn_by_seed(golden_experiment: Experiment) -> None:
+    settings = Settings(edges=edges(("last", "query_label")), metric="probability")
+    one, same, other = (
+        measured(knockout(dataclasses.replace(golden_experiment, seed=seed), settings)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.values, same.values)
+    assert torch.equal(one.at(edge=0).values, other.at(edge=0).values)
+    assert not torch.equal(one.at(edge=1).values, other.at(edge=1).values)
+
+
+def test_prompts_are_padded_on_the_right_whatever_is_set(
+    golden_experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = []
+    encode = Experiment.encoded
+
+    def noted(self: Experiment, prompts: Any) -> Any:
+        sides.append(self.padding)
+        return encode(self, prompts)
+
+    monkeypatch.setattr(Experiment, "encoded", noted)
+    settings = Settings(edges=edges(("last", "query_label")))
+    knockout(dataclasses.replace(golden_experiment, padding="left"), settings)
+    assert sides == ["right"]
+
+
 def test_random_positions_are_before_the_source_and_not_taken() -> None:
     source = torch.tensor([3, 10, 6])
     taken = torch.tensor([[1, 4, 2], [0, 9, 5]])
@@ -86,6 +112,7 @@ def test_random_positions_are_before_the_source_and_not_taken() -> None:
     ("pairs", "problem"),
     [
         ([("query_label", "last")], "'last' is not before 'query_label'"),
+        ([("last", "last")], "'last' is not before 'last'"),
         ([("last", "query_label")] * 2, "'last' to 'query_label' is there twice"),
         ([("query_label", "nowhere")], "the task has no role 'nowhere'"),
     ],

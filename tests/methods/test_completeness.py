@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from entitrack.circuits import Circuit
+from entitrack.circuits import Circuit, Group
 from entitrack.core.result import Result
 from entitrack.errors import UserError
 from entitrack.methods import run_method
@@ -38,6 +38,21 @@ def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: P
     assert set(result.words) == set(result["prediction"].values.unique().tolist())
     assert [len(table.rows) for table in result.tables] == [5, 3]
     assert hand_made.retold(result).tables == result.tables
+
+
+def test_removing_a_group_leaves_the_circuit_of_the_others(
+    golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path
+) -> None:
+    first, *others = golden_circuit.groups
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = run_method("completeness", experiment, Settings(random_sets=0, mean_count=42))
+    smaller = Circuit((Group(first.name, first.role, ()), *others))
+    settings = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42)
+    alone = run_method("faithfulness", with_circuit(golden_experiment, smaller, tmp_path), settings)
+    left = result["recovered"].at(rest_of="circuit", set=first.name).values
+    expected = alone["recovered"].at(model="base", circuit="circuit").values
+    torch.testing.assert_close(left, expected, atol=1e-3, rtol=1e-4)
+    assert not torch.allclose(left, result["recovered"].at(rest_of="circuit", set="nothing").values, atol=1e-2)
 
 
 def test_there_is_no_published_procedure() -> None:

@@ -16,7 +16,8 @@ from entitrack.core.result import Result
 from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import mean_z, prepare
-from entitrack.methods.ablation_settings import Ablation, AblationSettings, Metric
+from entitrack.methods.ablation_settings import Ablation, AblationSettings, Compat, Metric
+from entitrack.methods.evaluate.settings import Settings as EvaluateSettings
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.faithfulness.method import CIRCUITS, random_circuits
 from entitrack.methods.faithfulness.settings import Settings
@@ -72,6 +73,31 @@ def test_quantities_of_an_answer_agree(golden_experiment: Experiment, golden_cir
     margin = result["logit_difference"]
     expected = margin.at(circuit="circuit").values - margin.at(circuit="empty").values
     assert torch.equal(result["recovered"].at(circuit="circuit").values, expected)
+
+
+def test_the_whole_model_is_the_model(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = faithfulness(experiment, Settings(random_circuits=0, ablation="zero"))
+    plain = run_method("evaluate", experiment, EvaluateSettings())
+    assert result["correct"].names("model") == plain["correct"].names("model")
+    assert torch.equal(result["prediction"].at(circuit="model").values, plain["prediction"].values)
+    torch.testing.assert_close(result["probability"].at(circuit="model").values, plain["probability"].values)
+
+
+@pytest.mark.parametrize("compat", get_args(Compat))
+def test_random_circuits_of_all_heads_are_the_circuit_unless_drawn_as_published(
+    golden_experiment: Experiment, tmp_path: Path, compat: Compat
+) -> None:
+    """There is one circuit of all heads; with replacement, some are drawn twice and others not at all."""
+    heads = tuple((layer, head) for layer in range(4) for head in range(6))
+    everything = Circuit(tuple(Group(role, role, heads) for role in ROLES))
+    settings = Settings(models=["base"], random_circuits=3, mean_count=42, metric="probability", compat=compat)
+    result = faithfulness(with_circuit(golden_experiment, everything, tmp_path), settings)
+    random = result["random"].at(model="base")
+    for metric, name in MEASURED_AS.items():
+        mean = result[name].means(model="base", circuit="circuit")
+        equal = (random.at(metric=metric).values - mean).abs() < 1e-9
+        assert bool(equal.all()) == (compat == "default")
 
 
 def test_the_base_and_its_twin_are_equally_faithful(

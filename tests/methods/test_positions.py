@@ -12,7 +12,8 @@ from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import prepare
 from entitrack.methods.experiment import Experiment, questions
-from entitrack.methods.outcomes import measured
+from entitrack.methods.outcomes import Outcomes, measured
+from entitrack.methods.positions import growth
 from entitrack.methods.positions.live_places import answers_with
 from entitrack.methods.positions.settings import Settings
 from entitrack.tasks.encoding import encode, template_positions
@@ -63,6 +64,45 @@ def test_growth(golden_experiment: Experiment) -> None:
     assert hand_made.retold(result).tables == result.tables
     enough = positions(golden_experiment, settings.model_copy(update={"enough": 0.0}))
     assert [step["places"] for step in enough.facts["steps"]] == [["question the"]]
+
+
+def test_steps_add_to_what_is_live(golden_experiment: Experiment) -> None:
+    """F of a step is that of all places up to it, alone; its tokens are theirs."""
+    settings = Settings(ablation="zero", most=4, enough=9.0, metric="logit_difference")
+    result = positions(golden_experiment, settings)
+    prompts = golden_experiment.task.prompts()
+    ablated = prepare(golden_experiment, golden_experiment.base(), (), settings, prompts)
+    places = template_positions(questions(prompts), golden_experiment.family.tokenizer)
+    live: tuple[str, ...] = ()
+    for number, step in enumerate(result.facts["steps"]):
+        live = (*live, *step["places"])
+        assert step["tokens"] == sum(places[name].shape[1] for name in live)
+        alone = answers_with(ablated, places, [live])[0].logit_difference
+        of_step = result["logit_difference"].at(live=number + 1).values
+        torch.testing.assert_close(of_step, alone, atol=1e-4, rtol=1e-4)
+    assert len(result.facts["steps"]) > 1
+
+
+def test_sets_of_unlike_sizes_are_answered_in_order(golden_experiment: Experiment) -> None:
+    prompts = golden_experiment.task.prompts()
+    ablated = prepare(golden_experiment, golden_experiment.base(), (), Settings(ablation="zero"), prompts)
+    places = template_positions(questions(prompts), golden_experiment.family.tokenizer)
+    sets = [("question the", "queried label"), ("other label", "question the"), ("question the",)]
+    together = answers_with(ablated, places, sets)
+    for number, names in enumerate(sets):
+        alone = answers_with(ablated, places, [names])[0]
+        torch.testing.assert_close(together[number].probability, alone.probability, atol=1e-6, rtol=1e-4)
+
+
+def test_the_best_has_the_highest_f_and_among_equals_the_largest_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    correct = torch.tensor([[True, False], [True, True], [True, True], [False, False]])
+    margin = torch.tensor([[9.0, 9.0], [0.1, 0.3], [0.2, 0.4], [5.0, 5.0]])
+    outcomes = Outcomes(torch.zeros(4, 2, dtype=torch.long), correct, torch.zeros(4, 2), margin)
+    monkeypatch.setattr(growth, "answers_with", lambda *arguments: outcomes)
+    places = {name: torch.zeros(2, 1, dtype=torch.long) for name in "abcde"}
+    step = growth.Growth(None, places, "accuracy", torch.zeros(2)).best(("e",), [("a",), ("b",), ("c",), ("d",)])  # type: ignore[arg-type]
+    assert (step.places, step.tokens, step.mean) == (("c",), 2, 1.0)
+    assert step.candidates == {"a": 0.5, "b": 1.0, "c": 1.0, "d": 0.0}
 
 
 def test_sessions_of_few_sets_change_nothing(golden_experiment: Experiment) -> None:
