@@ -16,6 +16,7 @@ from entitrack.methods import run_method
 from entitrack.methods.ablated_model import AblatedModel
 from entitrack.methods.ablation_settings import AblationSettings, Compat
 from entitrack.methods.experiment import Experiment
+from entitrack.methods.faithfulness.settings import Settings as FaithfulnessSettings
 from entitrack.methods.minimality import head_removal
 from entitrack.methods.minimality.settings import Settings
 from entitrack.methods.outcomes import measured
@@ -158,6 +159,19 @@ def test_what_is_kept_of_heads_agrees(golden_experiment: Experiment, golden_circ
         assert alone == pytest.approx(float(result[f"pairs.{head['group']}"].values[index, index]), abs=1e-6)
         score = float(result["score"].values[number])
         assert score == pytest.approx(float(circuit.double().mean()) / alone - 1)
+
+
+def test_what_is_recovered_is_counted_from_the_empty_circuit(
+    golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path
+) -> None:
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = minimality(experiment, Settings(mean_count=42, metric="recovered"))
+    settings = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42)
+    alone = run_method("faithfulness", experiment, settings)
+    empty = alone["logit_difference"].at(model="base", circuit="empty").values
+    for prefix in ("", "removal."):
+        counted = result[f"{prefix}logit_difference"].values - result[f"{prefix}recovered"].values
+        torch.testing.assert_close(counted, empty.expand_as(counted), atol=1e-3, rtol=1e-4)
 
 
 def test_a_circuit_without_heads_has_no_scores(golden_experiment: Experiment, tmp_path: Path) -> None:
