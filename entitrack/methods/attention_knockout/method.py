@@ -53,9 +53,9 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         See `Outcomes`, `[edge, first_blocked, prompt]`; the last of the `n_layers + 1` first blocked layers blocks
         none. An edge to a position drawn at random follows the others of its source.
     """
-    model = experiment.member(settings.model)
+    sources = by_source(settings.edges, experiment.task.roles, settings.control)
+    model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
-    sources = by_source(settings.edges, settings.control)
     unpadded = replace(experiment, padding="right")
     outcomes = Outcomes.joined([answers(unpadded, model, prompts, one, settings.chunk_tokens) for one in sources])
     edges = [edge for one in sources for edge in one.record()]
@@ -72,17 +72,23 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     )
 
 
-def by_source(edges: Sequence[Edge], control: bool) -> list[Blocked]:
+def by_source(edges: Sequence[Edge], roles: Sequence[str], control: bool) -> list[Blocked]:
     """The edges, put together by their source.
 
     Raises:
-        UserError: An edge is there twice.
+        UserError: An edge is there twice, or the task does not have a role: the edge's key is named.
     """
     targets: dict[str, list[str]] = {}
-    for edge in edges:
+    for number, edge in enumerate(edges):
+        place = f"method.edges.{number}"
+        for end, role in (("source", edge.source), ("target", edge.target)):
+            if role not in roles:
+                raise UserError(f"{place}.{end}", f"the task has no role {role!r}", roles)
+        if edge.source == edge.target:
+            raise UserError(place, f"{edge.source!r} is not before itself")
         hidden = targets.setdefault(edge.source, [])
         if edge.target in hidden:
-            raise UserError("method.edges", f"{edge.source!r} to {edge.target!r} is there twice")
+            raise UserError(place, f"{edge.source!r} to {edge.target!r} is there twice")
         hidden.append(edge.target)
     return [Blocked(source, tuple(hidden), control) for source, hidden in targets.items()]
 

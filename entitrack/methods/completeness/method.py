@@ -37,7 +37,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     Returns:
         See `Outcomes`, `[rest_of, set, prompt]`: what is left of the model and of the circuit without each set K.
     """
-    model = experiment.member(settings.model)
+    model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)

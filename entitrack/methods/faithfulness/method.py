@@ -44,10 +44,11 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     circuit = experiment.circuit(experiment.base())
     prompts = experiment.task.prompts()
     by_model = {}
-    for model in experiment.members(settings.models):
+    for name in experiment.members(settings.models, "method.models"):
+        model = experiment.member(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
         ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
-        by_model[model.name] = measure(ablated, circuit, settings.compat, settings.random_circuits)
+        by_model[name] = measure(ablated, circuit, settings.compat, settings.random_circuits)
     outcomes = Outcomes.stacked([answers.circuits for answers in by_model.values()])
     labels = {"model": tuple(by_model), "circuit": CIRCUITS}
     measurements = outcomes.measurements(("model", "circuit"), labels, prompt_set(prompts))

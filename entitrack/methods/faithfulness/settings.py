@@ -11,5 +11,5 @@ class Settings(AblationSettings):
     """Does the circuit alone do what the model does, in every member of the family? (sections 4.2 and 5)."""
 
     models: list[str] = Field([], description="members of the family to run the circuit on; empty: all")
-    random_circuits: int = Field(100, ge=0, description="random circuits of the same shape to compare with")
+    random_circuits: int = Field(100, ge=0, le=100_000, description="random circuits of the same shape to compare with")
     compat: Compat = Field("default", description="paper: reproduce the published procedure's quirks")

@@ -23,7 +23,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         prompt]` of the circuit without each head's K, and without the head too. `score` `[head]`; `pairs.GROUP`
         `[first, second]`, mean F without each pair of a group. The artefact `circuit` is the pruned one.
     """
-    model = experiment.member(settings.model)
+    model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)

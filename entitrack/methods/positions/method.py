@@ -27,7 +27,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         See `Outcomes`, `[live, prompt]`: with no place live, after each step, and with all of them, which is the
         model. `candidates` `[step, candidate]`: mean F with each candidate of a step, not a number for the others.
     """
-    model = experiment.member(settings.model)
+    model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, (), settings, prompts)
     places = template_positions(questions(prompts), experiment.family.tokenizer)
