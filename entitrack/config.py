@@ -19,7 +19,6 @@ from entitrack.limits import Checked, limited
 from entitrack.methods import (
     activation_patching,
     attention_knockout,
-    attribution,
     completeness,
     dcm,
     desiderata,
@@ -27,7 +26,6 @@ from entitrack.methods import (
     faithfulness,
     method_names,
     minimality,
-    path_patching,
     positions,
     run_method,
     settings_of,
@@ -61,8 +59,6 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "evaluate": Method(evaluate.run, evaluate.Settings),
-    "path_patching": Method(path_patching.run, path_patching.Settings),
-    "attribution": Method(attribution.run, attribution.Settings),
     "minimality": Method(minimality.run, minimality.Settings),
     "completeness": Method(completeness.run, completeness.Settings),
     "faithfulness": Method(faithfulness.run, faithfulness.Settings),

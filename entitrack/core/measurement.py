@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.errors import UserError
@@ -36,6 +37,20 @@ class PromptSet:
         """Number of prompts."""
         return len(self.texts)
 
+    @staticmethod
+    def joined(sets: Sequence[PromptSet]) -> PromptSet:
+        """The prompts of several sets in order; contexts of one set are never those of another."""
+        clusters, taken = [], 0
+        for prompts in sets:
+            clusters.append(prompts.clusters + taken)
+            taken += int(prompts.clusters.max()) + 1
+        return PromptSet(
+            tuple(text for prompts in sets for text in prompts.texts),
+            tuple(answer for prompts in sets for answer in prompts.answers),
+            torch.cat(clusters),
+            {name: torch.cat([prompts.facets[name] for prompts in sets]) for name in sets[0].facets},
+        )
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -52,6 +67,7 @@ class Measurement:
     axes: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prompts: PromptSet | None = field(default=None, repr=False)
+    _estimated: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse axes that are not those of the values, and labels or prompts that do not fit them.
@@ -111,6 +127,9 @@ class Measurement:
 
     def where(self, facet: str, value: int) -> Measurement:
         """Only the prompts of which a facet has a value."""
+        return self._once(("where", facet, value), lambda: self._where(facet, value))
+
+    def _where(self, facet: str, value: int) -> Measurement:
         assert self.prompts is not None
         rows = self.prompts.facets[facet] == value
         chosen = rows.nonzero().flatten().tolist()
@@ -122,17 +141,37 @@ class Measurement:
         )
         return Measurement(self.values[..., rows], self.axes, self.labels, prompts)
 
+    def means(self, **where: str | int) -> Float[Tensor, "..."]:
+        """Means over prompts, along the axes that are left."""
+        return self.at(**where).values.double().mean(-1)
+
+    def number(self, **where: str | int) -> float:
+        """The one value of these names or numbers."""
+        return float(self.at(**where).values)
+
     def estimate(self, **where: str | int) -> Estimate:
         """Mean over prompts, with its interval over contexts."""
-        return estimate(self._by_prompt(where), self.clusters)
+        key = ("estimate", _key(where))
+        return self._once(key, lambda: estimate(self._by_prompt(where), self.clusters))
 
     def difference(self, first: Mapping[str, str | int], second: Mapping[str, str | int]) -> Estimate:
         """Mean of one entry minus another on the same prompts, with its paired interval."""
-        return difference(self._by_prompt(first), self._by_prompt(second), self.clusters)
+        key = ("difference", _key(first), _key(second))
+        return self._once(key, lambda: difference(self._by_prompt(first), self._by_prompt(second), self.clusters))
 
-    def ratio(self, first: Mapping[str, str | int], second: Mapping[str, str | int]) -> Estimate:
-        """Mean of one entry over the mean of another on the same prompts, with its paired interval."""
-        return ratio(self._by_prompt(first), self._by_prompt(second), self.clusters)
+    def ratio(
+        self, first: Mapping[str, str | int], second: Mapping[str, str | int], decimals: int | None = None
+    ) -> Estimate:
+        """Mean of one entry over that of another on the same prompts, with its paired interval; see `stats.ratio`."""
+        key = ("ratio", _key(first), _key(second), decimals)
+        ends = (first, second)
+        return self._once(key, lambda: ratio(*(self._by_prompt(end) for end in ends), self.clusters, decimals=decimals))
+
+    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """What was computed under a key, so that tables and figures share it."""
+        if key not in self._estimated:
+            self._estimated[key] = compute()
+        return self._estimated[key]
 
     def _by_prompt(self, where: Mapping[str, str | int]) -> Tensor:
         chosen = self.at(**where)
@@ -141,9 +180,18 @@ class Measurement:
         return chosen.values.double()
 
 
+def _key(where: Mapping[str, str | int]) -> Hashable:
+    return tuple(sorted(where.items()))
+
+
 def stacked(rows: Mapping[str, Tensor], axis: str, prompts: PromptSet) -> Measurement:
     """Values by prompt under names, as one measurement with an axis of these names."""
     return Measurement(torch.stack(list(rows.values())), (axis, PROMPT), {axis: tuple(rows)}, prompts)
+
+
+def numbers(values: Mapping[str, float], axis: str) -> Measurement:
+    """One number under each name."""
+    return Measurement(torch.tensor(list(values.values()), dtype=torch.float64), (axis,), {axis: tuple(values)})
 
 
 def heads_axes(values: Tensor, before: Sequence[str] = (), **labels: tuple[str, ...]) -> Measurement:

@@ -73,6 +73,15 @@ class Experiment:
         """The base model."""
         return self.family.load(self.family.base, "model.base")
 
+    def member(self, name: str | None, place: str = "method.model") -> Model:
+        """A member of the family; None takes the base."""
+        return self.base() if name is None else self.family.load(name, place)
+
+    def members(self, names: Sequence[str]) -> Iterator[Model]:
+        """The members of these names, each once and in order; all of them if none is named."""
+        for name in dict.fromkeys(names or self.family.members):
+            yield self.family.load(name, "method.models")
+
     def circuit(self, model: Model) -> Circuit:
         """The circuit that the run is about, checked against a model and the task."""
         circuit = read_circuit(self.circuit_name or self.family.base, self.family.name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import pytest
 import torch
 from torch import Tensor
 
-from entitrack.methods.selection import Choice, overlap, select
+from entitrack.methods.path_patching.selection import overlap, select
+from entitrack.methods.path_patching.settings import Choice
 
 CONTEXTS = torch.arange(40).repeat_interleave(7)
 
@@ -18,33 +21,33 @@ def effects(means: Tensor, spread: float, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("by", ["count", "threshold", "fdr"])
-def test_clear_heads_are_found_in_order(by: str) -> None:
+def test_clear_heads_are_found_in_order(by: Any) -> None:
     means = torch.tensor([[-0.5, 0.0], [-0.2, 0.3]])
-    found = select(effects(means, 0.1), CONTEXTS, 1e-6, 4, Choice(by))
+    found = select(effects(means, 0.1), CONTEXTS, 1e-6, 4, Choice(by=by))
     assert found.heads == ((0, 0), (1, 0))
     assert found.overlap == 1.0
 
 
 @pytest.mark.parametrize("by", ["count", "threshold", "fdr"])
-def test_heads_that_do_nothing_are_not_chosen(by: str) -> None:
+def test_heads_that_do_nothing_are_not_chosen(by: Any) -> None:
     exactly = torch.zeros(280, 4, 6)
-    assert select(exactly, CONTEXTS, 0.0, 4, Choice(by)).heads == ()
+    assert select(exactly, CONTEXTS, 0.0, 4, Choice(by=by)).heads == ()
     rounding = -1e-7 * torch.ones(280, 4, 6)
-    assert select(rounding, CONTEXTS, 1e-6, 4, Choice(by)).heads == ()
-    assert select(effects(torch.full((4, 6), 0.2), 0.1), CONTEXTS, 0.0, 4, Choice(by)).heads == ()
+    assert select(rounding, CONTEXTS, 1e-6, 4, Choice(by=by)).heads == ()
+    assert select(effects(torch.full((4, 6), 0.2), 0.1), CONTEXTS, 0.0, 4, Choice(by=by)).heads == ()
 
 
-def test_the_size_bounds_and_zero_does_not() -> None:
+def test_the_size_bounds_and_none_does_not() -> None:
     strong = effects(torch.linspace(-0.9, -0.3, 12).view(3, 4), 0.05)
     assert len(select(strong, CONTEXTS, 0.0, 5, Choice()).heads) == 5
-    assert len(select(strong, CONTEXTS, 0.0, 0, Choice()).heads) == 12
-    assert len(select(strong, CONTEXTS, 0.0, 0, Choice("threshold", threshold=0.6)).heads) == 6
+    assert len(select(strong, CONTEXTS, 0.0, None, Choice()).heads) == 12
+    assert len(select(strong, CONTEXTS, 0.0, None, Choice(by="threshold", threshold=0.6)).heads) == 6
 
 
 def test_false_discoveries_are_rarer_than_the_rate() -> None:
     """Over many families of heads without any effect, at most the rate's share finds one."""
     any_found = sum(
-        bool(select(effects(torch.zeros(4, 8), 1.0, seed), CONTEXTS, 0.0, 0, Choice("fdr", rate=0.1)).heads)
+        bool(select(effects(torch.zeros(4, 8), 1.0, seed), CONTEXTS, 0.0, None, Choice(by="fdr", rate=0.1)).heads)
         for seed in range(40)
     )
     assert any_found <= 10
@@ -53,8 +56,8 @@ def test_false_discoveries_are_rarer_than_the_rate() -> None:
 def test_heads_that_were_not_scored_are_not_chosen() -> None:
     strong = effects(torch.full((2, 3), -0.5), 0.1)
     strong[:, 0] = torch.nan
-    for by in ("count", "threshold", "fdr"):
-        assert {layer for layer, _ in select(strong, CONTEXTS, 0.0, 0, Choice(by)).heads} == {1}
+    for by in get_args(Choice.model_fields["by"].annotation):
+        assert {layer for layer, _ in select(strong, CONTEXTS, 0.0, None, Choice(by=by)).heads} == {1}
 
 
 def test_overlap_tells_firm_ranks_from_chance() -> None:

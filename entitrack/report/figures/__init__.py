@@ -9,13 +9,11 @@ from entitrack.core.result import Result
 from entitrack.report.figures import (
     activation_patching,
     attention_knockout,
-    attribution,
     completeness,
     dcm,
     evaluate,
     faithfulness,
     minimality,
-    path_patching,
     positions,
 )
 from entitrack.report.figures.canvas import plot
@@ -23,14 +21,12 @@ from entitrack.report.figures.canvas import plot
 __all__ = [
     "activation_patching",
     "attention_knockout",
-    "attribution",
     "completeness",
     "dcm",
     "draw",
     "evaluate",
     "faithfulness",
     "minimality",
-    "path_patching",
     "plot",
     "positions",
 ]
