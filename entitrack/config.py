@@ -22,7 +22,6 @@ from entitrack.methods import (
     completeness,
     dcm,
     desiderata,
-    evaluate,
     faithfulness,
     method_names,
     minimality,
@@ -58,7 +57,6 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "evaluate": Method(evaluate.run, evaluate.Settings),
     "minimality": Method(minimality.run, minimality.Settings),
     "completeness": Method(completeness.run, completeness.Settings),
     "faithfulness": Method(faithfulness.run, faithfulness.Settings),

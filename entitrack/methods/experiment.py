@@ -16,8 +16,8 @@ from entitrack.core.measurement import PromptSet
 from entitrack.core.table import Table
 from entitrack.errors import UserError
 from entitrack.models.family import Family, Model
-from entitrack.tasks.encoding import EncodedBatch, encode
-from entitrack.tasks.prompts import LAST, Prompt, Task
+from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, encode
+from entitrack.tasks.prompts import LAST, Prompt, Question, Task
 
 
 class Found(Protocol):
@@ -88,12 +88,13 @@ class Experiment:
         circuit.check(model.anatomy, self.task.roles)
         return circuit
 
+    def by_batch(self, prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
+        """The prompts, `batch_size` at a time."""
+        return [prompts[start : start + self.batch_size] for start in range(0, len(prompts), self.batch_size)]
+
     def encoded(self, prompts: Sequence[Prompt]) -> list[EncodedBatch]:
         """The prompts, tokenized, `batch_size` at a time."""
-        starts = range(0, len(prompts), self.batch_size)
-        return [
-            encode(prompts[start : start + self.batch_size], self.family.tokenizer, self.padding) for start in starts
-        ]
+        return [encode(part, self.family.tokenizer, self.padding) for part in self.by_batch(prompts)]
 
     def words(self, tokens: Int[Tensor, "..."]) -> dict[int, str]:
         """Token id -> its text, of all that occur."""
@@ -122,6 +123,27 @@ def prompt_inputs(batch: EncodedBatch) -> dict[str, Tensor]:
         "last": batch.positions[LAST],
         "answers": batch.answers,
     }
+
+
+def question_inputs(experiment: Experiment, prompts: Sequence[Prompt], batch: EncodedBatch) -> dict[str, Tensor]:
+    """A batch of prompts as interventions take it that also weigh the other answers which the contexts offer.
+
+    Raises:
+        UserError: The contexts do not offer several answers.
+    """
+    return {**prompt_inputs(batch), "rivals": alternative_tokens(questions(prompts), experiment.family.tokenizer)}
+
+
+def questions(prompts: Sequence[Prompt]) -> list[Question]:
+    """The prompts, as what offers several answers and has a template.
+
+    Raises:
+        UserError: They are not of that kind.
+    """
+    for number, prompt in enumerate(prompts):
+        if not (hasattr(prompt, "alternatives") and hasattr(prompt, "template")):
+            raise UserError(f"prompt {number}", "its context does not offer several answers in a fixed template")
+    return list(prompts)  # type: ignore[arg-type]
 
 
 def prompt_set(prompts: Sequence[Prompt]) -> PromptSet:

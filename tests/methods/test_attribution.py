@@ -16,7 +16,7 @@ from entitrack.methods.attribution.method import overlap, rank_correlation, rank
 from entitrack.methods.attribution.settings import Settings
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.settings import Stage
-from tests.methods.handmade import line, prompt_set, reloaded
+from tests.methods import drawn, hand_made
 
 
 def row(*values: float) -> Tensor:
@@ -59,13 +59,13 @@ def test_every_stage_is_compared_on_the_same_prompts(golden_experiment: Experime
         assert result["seconds"].number(stage=stage) > 0
 
 
-def handmade() -> Result:
+def two_stages() -> Result:
     stages = ("fetch", "bring")
     axes, labels = ("kind", "stage", "layer", "head"), {"kind": ("first order", "exact"), "stage": stages}
     first_order = [[[-0.5, 0.25], [-0.125, 0.0]], [[0.0, 0.0], [-1.0, 0.0]]]
     exact = [[[-0.25, 0.5], [-0.375, 0.0625]], [[-0.5, 0.0], [-2.0, 1.0]]]
     scores = torch.tensor([first_order, exact])
-    prompts = prompt_set(count=3, contexts=2)
+    prompts = hand_made.prompts(3)
     return Result(
         method="attribution",
         facts={"model": "base", "top": 2},
@@ -80,7 +80,7 @@ def handmade() -> Result:
 
 
 def test_tables_say_what_was_measured() -> None:
-    result = reloaded(handmade())
+    result = hand_made.retold(two_stages())
     agreement, lowest = result.tables
     assert agreement.title == "Path patching of base to first order, against exact scores"
     assert agreement.columns == ("stage", "rank correlation", "overlap of top 2", "seconds")
@@ -104,15 +104,15 @@ def test_tables_say_what_was_measured() -> None:
 
 
 def test_the_figure_draws_exact_against_first_order() -> None:
-    result = reloaded(handmade())
+    result = hand_made.retold(two_stages())
     figure = result.figure()
     assert figure is not None
     for panel, stage in zip(figure.axes, ("fetch", "bring"), strict=True):
         scores = result["score"].at(stage=stage)
-        points = torch.from_numpy(np.asarray(panel.collections[0].get_offsets())).float()
-        assert torch.equal(points[:, 0], scores.at(kind="exact").values.flatten())
-        assert torch.equal(points[:, 1], scores.at(kind="first order").values.flatten())
+        dots = torch.from_numpy(np.asarray(panel.collections[0].get_offsets())).float()
+        assert torch.equal(dots[:, 0], scores.at(kind="exact").values.flatten())
+        assert torch.equal(dots[:, 1], scores.at(kind="first order").values.flatten())
         assert (panel.get_xlabel(), panel.get_ylabel()) == ("exact score", "first order")
         ends = [float(scores.values.min()), float(scores.values.max())]
-        assert line(panel.lines[0]) == list(zip(ends, ends, strict=True))
+        assert drawn.points(panel.lines[0]) == list(zip(ends, ends, strict=True))
     assert figure.axes[0].get_title() == "fetch\nrank correlation 0.75"

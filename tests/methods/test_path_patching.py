@@ -22,7 +22,7 @@ from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.tasks.prompts import Pair
 from tests.golden_prompts import GoldenTask
-from tests.methods.handmade import image, line, prompt_set, reloaded
+from tests.methods import drawn, hand_made
 
 STAGES = [
     Stage(name="value_fetcher", role="last", size=4),
@@ -239,12 +239,12 @@ def test_a_killed_run_resumes(golden_experiment: Experiment, tmp_path: Any) -> N
     assert_same_scores(again, patch_paths(golden_experiment))
 
 
-def handmade() -> Result:
+def two_stages() -> Result:
     """Two stages that ran and one that did not, on two layers of two heads and three prompts."""
     stages = ("fetch", "bring")
     axes, labels = ("stage", "layer", "head"), {"stage": stages}
     scores = torch.tensor([[[-0.5, 0.25], [-0.125, torch.nan]], [[0.0, 0.0], [0.0625, 0.0]]])
-    prompts = prompt_set(count=3, contexts=2)
+    prompts = hand_made.prompts(3)
     return Result(
         method="path_patching",
         facts={
@@ -272,7 +272,7 @@ def handmade() -> Result:
 
 
 def test_tables_say_what_was_measured() -> None:
-    result = reloaded(handmade())
+    result = hand_made.retold(two_stages())
     heads, stages = result.tables
     assert heads.title == "Circuit of base by path patching"
     assert heads.columns == ("group", "role", "rank", "layer.head", "score", "standard error")
@@ -289,13 +289,13 @@ def test_tables_say_what_was_measured() -> None:
 
 
 def test_the_figure_draws_the_scores_and_rings_the_group() -> None:
-    result = reloaded(handmade())
+    result = hand_made.retold(two_stages())
     figure = result.figure()
     assert figure is not None
     panels = [axis for axis in figure.axes if axis.images]
     for panel, stage in zip(panels, ("fetch", "bring"), strict=True):
-        torch.testing.assert_close(image(panel).float(), result["score"].at(stage=stage).values, equal_nan=True)
+        torch.testing.assert_close(drawn.image(panel).float(), result["score"].at(stage=stage).values, equal_nan=True)
         assert panel.images[0].get_clim()[0] == -panel.images[0].get_clim()[1]
-        rings = [[layer, head] for ring in panel.lines for head, layer in line(ring)]
+        rings = [[layer, head] for ring in panel.lines for head, layer in drawn.points(ring)]
         assert rings == result.facts["stages"][stage]["heads"]
         assert panel.get_title() == f"{stage}\nat {result.facts['stages'][stage]['role']}"
