@@ -164,8 +164,11 @@ class Measurement:
     ) -> Estimate:
         """Mean of one entry over that of another on the same prompts, with its paired interval; see `stats.ratio`."""
         key = ("ratio", _key(first), _key(second), decimals)
-        ends = (first, second)
-        return self._once(key, lambda: ratio(*(self._by_prompt(end) for end in ends), self.clusters, decimals=decimals))
+
+        def compute() -> Estimate:
+            return ratio(self._by_prompt(first), self._by_prompt(second), self.clusters, decimals=decimals)
+
+        return self._once(key, compute)
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """What was computed under a key, so that tables and figures share it."""
