@@ -17,11 +17,8 @@ from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
 from entitrack.limits import Checked, limited
 from entitrack.methods import (
-    activation_patching,
     attention_knockout,
     completeness,
-    dcm,
-    desiderata,
     faithfulness,
     method_names,
     minimality,
@@ -63,9 +60,6 @@ METHODS: dict[str, Method] = {
     "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
     "positions": Method(positions.run, positions.Settings),
     **{name: Method(partial(run_method, name), settings_of(name)) for name in method_names()},
-    "desiderata": Method(desiderata.run, desiderata.Settings),
-    "dcm": Method(dcm.run, dcm.Settings),
-    "activation_patching": Method(activation_patching.run, activation_patching.Settings),
 }
 
 

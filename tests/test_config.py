@@ -92,7 +92,7 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("method=completeness method.share=0", "^method.share: 0.0 is not 0.01 or more and 1 or less"),
         ("method=faithfulness method.random_circuits=-1", "^method.random_circuits: -1 is not 0 or more"),
         ("method=dcm method.draws=0", "^method.draws: 0 is not 1 or more"),
-        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1.0 is not 0 or more"),
+        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1 is not 0 or more"),
         ("method=dcm method.learning_rate=inf", "^method.learning_rate: inf is not a finite number"),
         ("~batch_size", "^batch_size: has no value"),
         ("seed=99999999999999999999", "^seed: 99999999999999999999 is not 0 or more and below 9.2"),

@@ -15,6 +15,8 @@ from entitrack.stats import Estimate, difference, estimate, ratio
 
 PROMPT = "prompt"
 """Name of the axis over prompts; it is the last where there is one."""
+STEP = "step"
+"""Name of the axis over steps of training; values along it as the last are a learning curve."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,23 @@ class Measurement:
             {name: values[rows] for name, values in self.prompts.facets.items()},
         )
         return Measurement(self.values[..., rows], self.axes, self.labels, prompts)
+
+    def pooled(self, axis: str) -> Measurement:
+        """The entries along an axis as further prompts of the same contexts: each prompt is there once for each."""
+        return self._once(("pooled", axis), lambda: self._pooled(axis))
+
+    def _pooled(self, axis: str) -> Measurement:
+        assert self.prompts is not None
+        times = self.size(axis)
+        values = self.values.movedim(self.axes.index(axis), -2).flatten(-2)
+        labels = {name: names for name, names in self.labels.items() if name != axis}
+        prompts = PromptSet(
+            self.prompts.texts * times,
+            self.prompts.answers * times,
+            self.prompts.clusters.repeat(times),
+            {name: facet.repeat(times) for name, facet in self.prompts.facets.items()},
+        )
+        return Measurement(values, tuple(name for name in self.axes if name != axis), labels, prompts)
 
     def means(self, **where: str | int) -> Float[Tensor, "..."]:
         """Means over prompts, along the axes that are left."""

@@ -7,10 +7,8 @@ from typing import Any
 
 from entitrack.core.result import Result
 from entitrack.report.figures import (
-    activation_patching,
     attention_knockout,
     completeness,
-    dcm,
     faithfulness,
     minimality,
     positions,
@@ -18,10 +16,8 @@ from entitrack.report.figures import (
 from entitrack.report.figures.canvas import plot
 
 __all__ = [
-    "activation_patching",
     "attention_knockout",
     "completeness",
-    "dcm",
     "draw",
     "faithfulness",
     "minimality",
