@@ -208,14 +208,18 @@ def describe(settings: type[Settings]) -> list[Setting]:
     listed = []
     values: Mapping[str, Any] = defaults(settings)
     for name, field in settings.model_fields.items():
-        choices = [str(choice) for choice in _choices(field.annotation)]
-        listed.append(Setting(name, values[name], " | ".join(choices) or interval(field), field.description or ""))
+        listed.append(Setting(name, values[name], _taken(field), field.description or ""))
         for nested in _classes_in(field.annotation):
             inner = nested.model_fields
             for key, entry in inner.items():
-                taken = " | ".join(map(str, _choices(entry.annotation))) or interval(entry)
-                listed.append(Setting(f"{name}.{key}", "", taken, entry.description or ""))
+                listed.append(Setting(f"{name}.{key}", "", _taken(entry), entry.description or ""))
     return listed
+
+
+def _taken(field: FieldInfo) -> str:
+    """What a field takes, in words: its choices, and the limits of its numbers."""
+    alternatives = [*map(str, _choices(field.annotation)), interval(field)]
+    return " | ".join(words for words in alternatives if words)
 
 
 def _choices(annotation: Any) -> Iterator[Any]:

@@ -122,7 +122,8 @@ def test_what_is_measured_fits_together(experiment: Experiment, golden_circuit: 
     assert torch.equal(result["correct"].values, result["prediction"].values == targets)
     assert set(result["prediction"].values.unique().tolist()) <= set(result.words)
     mask, loss, validation = (result[name] for name in ("mask", "loss", "validation"))
-    assert [int(step) for step in validation.names("step")] == [4, 8]
+    assert validation.names("step") == ("4", "8")
+    assert loss.names("step") == tuple(str(step) for step in range(1, 1 + loss.size("step")))
     assert mask.labels["step"] == loss.labels["step"]
     for group in golden_circuit.groups:
         own = [f"{layer}.{head}" in {f"{la}.{he}" for la, he in group.heads} for layer, head in _heads(mask)]
@@ -321,3 +322,9 @@ def test_the_figure_draws_chosen_masks_and_how_they_came() -> None:
         assert points[:, 0].tolist() == [4, 8]
         torch.testing.assert_close(points[:, 1], curve, equal_nan=True)
     assert [line.get_alpha() for line in lines] == [1, 0.3, 0.3, 1]
+    assert curves.get_ylim() == (-0.02, 1.02)
+    (legend,) = figure.subfigs[1].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["position", "value"]
+    colors = [line.get_color() for line in lines]
+    assert colors == [line.get_color() for line in legend.get_lines() for _ in range(2)]
+    assert len(set(colors)) == 2

@@ -16,8 +16,11 @@ from entitrack.core.result import Result
 from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.experiment import Experiment
+from entitrack.methods.path_patching.method import begin_search
+from entitrack.methods.path_patching.scoring import score_stage
 from entitrack.methods.path_patching.selection import select
 from entitrack.methods.path_patching.settings import Settings, Stage
+from entitrack.methods.path_patching.stages import stage_batches
 from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.tasks.prompts import Pair
@@ -187,6 +190,31 @@ def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment,
     reached = sum(stage["peak_bytes"] > 0 for stage in alone.facts["stages"].values())
     assert len(runs) - batches == batches * reached > batches
     assert_same_scores(shared, alone, atol=1e-6, rtol=1e-5)
+
+
+def test_passes_that_do_not_fit_are_not_kept(golden_experiment: Experiment) -> None:
+    """Of three batches, a budget for one and a half keeps the first."""
+    from entitrack.interventions.passes import passes_bytes
+
+    on = dataclasses.replace(golden_experiment, batch_size=14)
+    roomy = begin_search(on, Settings(prompts="all", stages=STAGES[:1]))
+    score_stage(roomy, STAGES[0], ())
+    sizes = [passes_bytes(passes) for passes in roomy.passes if passes]
+    assert len(sizes) == 3
+    tight = begin_search(on, Settings(prompts="all", stages=STAGES[:1], memory=1.5 * sizes[0] / 2**30))
+    score_stage(tight, STAGES[0], ())
+    assert [passes is None for passes in tight.passes] == [False, True, True]
+
+
+def test_queries_are_received_by_heads_and_values_by_their_groups(golden_experiment: Experiment) -> None:
+    """Where two heads share keys and values."""
+    model = golden_experiment.base()
+    grouped = dataclasses.replace(model, anatomy={**model.anatomy, "n_kv_heads": 3})  # type: ignore[arg-type]
+    pairs, heads = golden_experiment.task.pairs()[:3], [(0, 0), (0, 1), (1, 5)]
+    for component, expected in (("q", [[0, 0], [0, 1], [1, 5]]), ("v", [[0, 0], [1, 2]])):
+        stage = Stage(name="s", role="last", component=component, receivers="r")  # type: ignore[arg-type]
+        (batch,) = stage_batches(golden_experiment, grouped, pairs, stage, heads)
+        assert batch["receivers"] == {"component": component, "heads": expected}
 
 
 def test_screening_scores_its_share_exactly(golden_experiment: Experiment) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.methods.path_patching.settings import Choice
@@ -67,17 +67,27 @@ def select(
 def _discoveries(
     effects: Float[Tensor, "prompt layer head"], clusters: Int[Tensor, " prompt"], noise: float, rate: float
 ) -> Tensor:
-    """Heads whose score is below zero by a one-sided bootstrap test, by the procedure of Benjamini and Hochberg."""
+    """Heads whose score is below zero by a one-sided bootstrap test, with false discoveries controlled."""
     flat = effects.flatten(1)
     scored = ~flat.isnan().any(0)
     means = bootstrap_means(flat[:, scored].T, clusters, resamples=_RESAMPLES)
     p_values = ((means >= -noise).sum(0) + 1) / (_RESAMPLES + 1)
-    order = np.argsort(p_values)
-    passing = p_values[order] <= rate * np.arange(1, len(order) + 1) / len(order)
-    count = int(np.flatnonzero(passing).max()) + 1 if passing.any() else 0
     discovered = torch.zeros(flat.shape[1], dtype=torch.bool)
-    discovered[scored.nonzero().flatten()[torch.from_numpy(order[:count].copy())]] = True
+    discovered[scored] = torch.from_numpy(false_discovery_control(p_values, rate))
     return discovered.view(effects.shape[1:])
+
+
+def false_discovery_control(p_values: Float[np.ndarray, " test"], rate: float) -> Bool[np.ndarray, " test"]:
+    """The tests that are significant by the procedure of Benjamini and Hochberg.
+
+    Of n tests, the k lowest p-values are for the largest k of which the k-th is at most `rate * k / n`.
+    """
+    order = np.argsort(p_values)
+    ranks = np.arange(1, len(order) + 1)
+    passing = ranks[p_values[order] <= rate * ranks / len(order)]
+    significant = np.zeros(len(order), dtype=bool)
+    significant[order[: passing.max(initial=0)]] = True
+    return significant
 
 
 def overlap(effects: Float[Tensor, "prompt layer head"], clusters: Int[Tensor, " prompt"], count: int) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from entitrack.methods.path_patching.selection import overlap, select
+from entitrack.methods.path_patching.selection import false_discovery_control, overlap, select
 from entitrack.methods.path_patching.settings import Choice
 
 CONTEXTS = torch.arange(40).repeat_interleave(7)
@@ -65,3 +66,26 @@ def test_overlap_tells_firm_ranks_from_chance() -> None:
     chance = effects(torch.zeros(1, 6), 1.0)
     assert overlap(firm, CONTEXTS, 2) == 1.0
     assert overlap(chance, CONTEXTS, 2) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("p_values", "rate", "significant"),
+    [
+        ([0.03, 0.045, 0.04], 0.05, [True, True, True]),
+        ([0.03, 0.055, 0.04], 0.05, [False, False, False]),
+        ([0.9, 0.001, 0.012, 0.3], 0.05, [False, True, True, False]),
+        ([0.9, 0.001, 0.03, 0.3], 0.05, [False, True, False, False]),
+        ([0.0125], 0.0125, [True]),
+        ([], 0.05, []),
+    ],
+)
+def test_the_step_up_procedure(p_values: list[float], rate: float, significant: list[bool]) -> None:
+    """Worked out by hand: the k-th lowest of n against rate k / n, and all below the last that passes."""
+    assert false_discovery_control(np.array(p_values), rate).tolist() == significant
+
+
+def test_heads_that_were_not_scored_are_not_tested() -> None:
+    """A head with no score for some prompts has none: neither the others' ranks nor its own are moved by it."""
+    strong = effects(torch.tensor([[-0.5, -0.4], [0.3, 0.2]]), 0.1)
+    strong[:100, 0, 0] = torch.nan
+    assert select(strong, CONTEXTS, 0.0, None, Choice(by="fdr")).heads == ((0, 1),)
