@@ -17,12 +17,6 @@ from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
 from entitrack.limits import Checked, limited
 from entitrack.methods import (
-    activation_patching,
-    attribution,
-    dcm,
-    desiderata,
-    method_names,
-    path_patching,
     run_method,
     settings_of,
 )
@@ -54,12 +48,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "path_patching": Method(path_patching.run, path_patching.Settings),
-    "attribution": Method(attribution.run, attribution.Settings),
     **{name: Method(partial(run_method, name), settings_of(name)) for name in method_names()},
-    "desiderata": Method(desiderata.run, desiderata.Settings),
-    "dcm": Method(dcm.run, dcm.Settings),
-    "activation_patching": Method(activation_patching.run, activation_patching.Settings),
 }
 
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -56,7 +56,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             if not outermost:
                 raise  # the settings that this is a part of know the whole key
-            raise _explain(type(self), error.errors(include_url=False)[0]) from None
+            raise _explain(type(self), error.errors(include_url=False)) from None
         finally:
             _making.reset(token)
 
@@ -67,9 +67,9 @@ class MethodSettings(Settings):
     place: ClassVar[str] = "method"
 
 
-def _explain(settings: type[Settings], error: ErrorDetails) -> UserError:
-    """What is wrong with a value, and what its key takes."""
-    location = [part for part in error["loc"] if isinstance(part, int) or not _is_branch(part)]
+def _explain(settings: type[Settings], errors: Sequence[ErrorDetails]) -> UserError:
+    """What is wrong with the first value that is wrong, and what its key takes."""
+    error, location = errors[0], _location(errors[0])
     key = ".".join(str(part) for part in (settings.place, *location) if part != "")
     kind, given = error["type"], error["input"]
     if isinstance(error.get("ctx", {}).get("error"), UserError):
@@ -79,21 +79,40 @@ def _explain(settings: type[Settings], error: ErrorDetails) -> UserError:
         return UserError(key, "unknown key", holder.model_fields if holder else ())
     if kind == "missing":
         return UserError(key, "has no value", fix="set it")
+    alternatives = [other for other in errors if _location(other) == location]
+    if len(alternatives) > 1:
+        wanted = " nor ".join(_alternative(other, _field_at(settings, other["loc"])) for other in alternatives)
+        return UserError(key, f"{given!r} is neither {wanted}")
     if kind == "literal_error":
         known = str(error["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
         return UserError(key, f"unknown {_thing(location)} {given!r}", known)
     field = _field_at(settings, error["loc"])
     if kind in _BOUNDS and field is not None:
         return UserError(key, f"{given} is not {interval(field)}")
+    if kind == "too_short":
+        return UserError(key, "there are none")
     if kind == "value_error":
         return UserError(key, str(error["ctx"]["error"]))
     wanted = next((words for name, words in _KINDS.items() if kind.startswith(name)), "")
     return UserError(key, f"{given!r} is not {wanted}" if wanted else f"{given!r}: {error['msg']}")
 
 
+def _location(error: ErrorDetails) -> list[str | int]:
+    """Keys and numbers that lead to a wrong value, without the types that were tried."""
+    return [part for part in error["loc"] if isinstance(part, int) or not _is_branch(part)]
+
+
+def _alternative(error: ErrorDetails, field: FieldInfo | None) -> str:
+    """One of several things that a value could have been, in words: `'auto'`, `a number above 0`."""
+    if error["type"] == "literal_error":
+        return str(error["ctx"]["expected"])
+    kind = str(error["loc"][-1]).removeprefix("constrained-")
+    return f"{_KINDS.get(kind, kind)} {interval(field) if field else ''}".strip()
+
+
 def _is_branch(part: str | int) -> bool:
     """Whether a part of an error's location is the name of a type that was tried, not a key."""
-    return isinstance(part, str) and (part in {"int", "float", "str", "bool", "none"} or "[" in part)
+    return isinstance(part, str) and (part in {"int", "float", "str", "bool", "none"} or "[" in part or "-" in part)
 
 
 def _thing(location: list[str | int]) -> str:
@@ -189,14 +208,18 @@ def describe(settings: type[Settings]) -> list[Setting]:
     listed = []
     values: Mapping[str, Any] = defaults(settings)
     for name, field in settings.model_fields.items():
-        choices = [str(choice) for choice in _choices(field.annotation)]
-        listed.append(Setting(name, values[name], " | ".join(choices) or interval(field), field.description or ""))
+        listed.append(Setting(name, values[name], _taken(field), field.description or ""))
         for nested in _classes_in(field.annotation):
             inner = nested.model_fields
             for key, entry in inner.items():
-                taken = " | ".join(map(str, _choices(entry.annotation))) or interval(entry)
-                listed.append(Setting(f"{name}.{key}", "", taken, entry.description or ""))
+                listed.append(Setting(f"{name}.{key}", "", _taken(entry), entry.description or ""))
     return listed
+
+
+def _taken(field: FieldInfo) -> str:
+    """What a field takes, in words: its choices, and the limits of its numbers."""
+    alternatives = [*map(str, _choices(field.annotation)), interval(field)]
+    return " | ".join(words for words in alternatives if words)
 
 
 def _choices(annotation: Any) -> Iterator[Any]:

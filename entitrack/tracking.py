@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from entitrack.config import RunConfig
+from entitrack.core.measurement import STEP
+from entitrack.core.result import Result
 from entitrack.core.table import Table
 from entitrack.errors import UserError
 from entitrack.methods.experiment import Found
@@ -53,10 +57,24 @@ def record(config: RunConfig, result: Found, figure: Path | None, folder: Path) 
         values[f"table_{number}"] = wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
     if figure:
         values["figure"] = wandb.Image(str(figure))
-    for step, points in enumerate(curve_points(getattr(result, "curves", {}))):
+    for step, points in enumerate(curve_points(learning_curves(result))):
         run.log(points, step=step)
     run.log(values)
     run.finish()
+
+
+def learning_curves(result: Found) -> dict[str, tuple[Tensor, Tensor]]:
+    """Measurements along steps of training: name and entries of the other axes -> steps and values that are there."""
+    curves = {}
+    for name, measurement in result.measurements.items() if isinstance(result, Result) else ():
+        if measurement.axes[-1:] != (STEP,):
+            continue
+        steps = torch.tensor([int(step) for step in measurement.names(STEP)])
+        for entries in product(*(measurement.names(axis) for axis in measurement.axes[:-1])):
+            values = measurement.at(**dict(zip(measurement.axes, entries, strict=False))).values
+            there = ~values.isnan()
+            curves["/".join((name, *entries))] = (steps[there], values[there])
+    return curves
 
 
 def curve_points(curves: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, float]]:

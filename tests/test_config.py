@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from entitrack.config import BACKENDS, CONF, METHODS, TASKS, check
 from entitrack.errors import UserError
 from entitrack.methods import method_names
-from entitrack.methods.selection import Choice
 from entitrack.settings import Settings
 
 
@@ -82,9 +81,9 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("backend=ndif backend.max_jobs=-1", "^backend.max_jobs: -1 is not 0 or more"),
         ("task=boxes_file task.path=x task.count=-3", "^task.count: -3 is not 0 or more"),
         ("method=path_patching method.verify=-3", "^method.verify: -3 is not 0 or more"),
-        ("method=path_patching method.stages.0.size=-2", "^method.stages.0.size: -2 is not 0 or more"),
-        ("method=path_patching method.choose.threshold=-1", "^method.choose.threshold: -1.0 is not 0 or more"),
-        ("method=path_patching method.choose.rate=1", "^method.choose.rate: 1.0 is not above 0 and below 1"),
+        ("method=path_patching method.stages.0.size=-2", "^method.stages.0.size: -2 is not 1 or more"),
+        ("method=path_patching method.choose.threshold=-1", "^method.choose.threshold: -1 is not 0 or more"),
+        ("method=path_patching method.choose.rate=1", "^method.choose.rate: 1 is not above 0 and below 1"),
         ("method=attribution method.top=0", "^method.top: 0 is not 1 or more"),
         ("method=positions method.enough=-1", "^method.enough: -1 is not 0 or more"),
         ("method=desiderata method.prompt=-1", "^method.prompt: -1 is not 0 or more"),
@@ -93,7 +92,7 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("method=completeness method.share=0", "^method.share: 0 is not 0.01 or more and 1 or less"),
         ("method=faithfulness method.random_circuits=-1", "^method.random_circuits: -1 is not 0 or more"),
         ("method=dcm method.draws=0", "^method.draws: 0 is not 1 or more"),
-        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1.0 is not 0 or more"),
+        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1 is not 0 or more"),
         ("method=dcm method.learning_rate=inf", "^method.learning_rate: inf is not a finite number"),
         ("~batch_size", "^batch_size: has no value"),
         ("seed=99999999999999999999", "^seed: 99999999999999999999 is not 0 or more and below 9.2"),
@@ -125,7 +124,7 @@ def test_top_level_keys_may_point_into_sections() -> None:
     [
         (lambda: METHODS["dcm"].settings(draws=0), "^method.draws: 0 is not 1 or more"),
         (lambda: METHODS["completeness"].settings(share=np.float32(0)), "^method.share: 0.0 is not 0.01 or more"),
-        (lambda: METHODS["path_patching"].settings(choose=Choice(rate=2)), "^method.choose.rate: 2 is not above 0"),
+        (lambda: METHODS["path_patching"].settings(choose={"rate": 2}), "^method.choose.rate: 2 is not above 0"),
         (lambda: TASKS["boxes"](count=-3), "^task.count: -3 is not 1 or more"),
         (lambda: BACKENDS["ndif"].settings(in_flight=0), "^backend.in_flight: 0 is not 1 or more"),
     ],

@@ -15,6 +15,8 @@ from entitrack.stats import Estimate, difference, estimate, ratio
 
 PROMPT = "prompt"
 """Name of the axis over prompts; it is the last where there is one."""
+STEP = "step"
+"""Name of the axis over steps of training; values along it as the last are a learning curve."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,30 @@ class Measurement:
         )
         return Measurement(self.values[..., rows], self.axes, self.labels, prompts)
 
+    def pooled(self, axis: str) -> Measurement:
+        """The entries along an axis as further prompts of the same contexts: each prompt is there once for each."""
+        return self._once(("pooled", axis), lambda: self._pooled(axis))
+
+    def _pooled(self, axis: str) -> Measurement:
+        assert self.prompts is not None
+        times = self.size(axis)
+        values = self.values.movedim(self.axes.index(axis), -2).flatten(-2)
+        labels = {name: names for name, names in self.labels.items() if name != axis}
+        prompts = PromptSet(
+            self.prompts.texts * times,
+            self.prompts.answers * times,
+            self.prompts.clusters.repeat(times),
+            {name: facet.repeat(times) for name, facet in self.prompts.facets.items()},
+        )
+        return Measurement(values, tuple(name for name in self.axes if name != axis), labels, prompts)
+
     def means(self, **where: str | int) -> Float[Tensor, "..."]:
         """Means over prompts, along the axes that are left."""
         return self.at(**where).values.double().mean(-1)
+
+    def number(self, **where: str | int) -> float:
+        """The one value of these names or numbers."""
+        return float(self.at(**where).values)
 
     def estimate(self, **where: str | int) -> Estimate:
         """Mean over prompts, with its interval over contexts."""
@@ -186,6 +209,11 @@ def _key(where: Mapping[str, str | int]) -> Hashable:
 def stacked(rows: Mapping[str, Tensor], axis: str, prompts: PromptSet) -> Measurement:
     """Values by prompt under names, as one measurement with an axis of these names."""
     return Measurement(torch.stack(list(rows.values())), (axis, PROMPT), {axis: tuple(rows)}, prompts)
+
+
+def numbers(values: Mapping[str, float], axis: str) -> Measurement:
+    """One number under each name."""
+    return Measurement(torch.tensor(list(values.values()), dtype=torch.float64), (axis,), {axis: tuple(values)})
 
 
 def heads_axes(values: Tensor, before: Sequence[str] = (), **labels: tuple[str, ...]) -> Measurement:

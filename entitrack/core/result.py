@@ -97,7 +97,7 @@ class Result:
         Args:
             name: Name of the measurement; None takes the first.
         """
-        return measurement_frame(self[name or next(iter(self.measurements))], self.words)
+        return measurement_frame(self[name or next(iter(self.measurements), "frame")], self.words)
 
     def _repr_html_(self) -> str:
         """Tables and notes, as a notebook shows them."""

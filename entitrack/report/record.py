@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from entitrack.backends import Cost
 from entitrack.config import RunConfig
+from entitrack.core.result import Result
 from entitrack.methods.experiment import Found
 
 LIBRARIES = ("entitrack", "torch", "transformers", "nnsight")
@@ -23,9 +24,9 @@ def write(config: RunConfig, result: Found, cost: Cost, seconds: float, folder: 
     arrays = {name: array.contiguous().clone() for name, array in result.arrays.items()}
     save_file(arrays, str(folder / "arrays.safetensors"))
     for name in ("circuit", "masks"):
-        found = getattr(result, "artefacts", {}).get(name) or getattr(result, name, None)
-        if found is not None:
-            found.write(folder / f"{name}.json")
+        artefact = result.artefacts.get(name) if isinstance(result, Result) else getattr(result, name, None)
+        if artefact is not None:
+            artefact.write(folder / f"{name}.json")
     record = {
         "method": config.method,
         "tables": [asdict(table) for table in result.tables],

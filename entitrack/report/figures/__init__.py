@@ -7,19 +7,10 @@ from typing import Any
 
 from entitrack.core.result import Result
 from entitrack.report.figures import (
-    activation_patching,
-    attribution,
-    dcm,
-    path_patching,
 )
 from entitrack.report.figures.canvas import plot
 
 __all__ = [
-    "activation_patching",
-    "attribution",
-    "dcm",
-    "draw",
-    "path_patching",
     "plot",
 ]
 

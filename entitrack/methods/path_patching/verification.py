@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -19,6 +20,19 @@ _FLOAT32_FLOOR = 1e-5
 _ROUNDINGS = 8
 
 
+@dataclass(frozen=True)
+class Verified:
+    """How far the fast way is from the naive one.
+
+    Attributes:
+        difference: The largest difference of scores.
+        heads: How many senders were compared.
+    """
+
+    difference: float
+    heads: int
+
+
 def verify(
     experiment: Experiment,
     count: int,
@@ -27,7 +41,7 @@ def verify(
     batch: dict[str, Any],
     output: Mapping[str, Tensor],
     scored: Sequence[Head],
-) -> tuple[float, int] | None:
+) -> Verified | None:
     """Compare some senders with the naive way on one batch; the sender that is left alone is always among them.
 
     The allowance is what arithmetic may do: the naive way's own noise, and a few roundings of the model's dtype.
@@ -42,7 +56,7 @@ def verify(
         scored: The heads it scored.
 
     Returns:
-        The largest difference of scores, and the number of senders; None if none was compared.
+        The largest difference; None if none was compared.
 
     Raises:
         UserError: They differ by more: the model is not built as its anatomy says.
@@ -62,4 +76,4 @@ def verify(
             "the model is not built as its architecture is described; score it with model.architecture.factorised=false"
         )
         raise UserError("method.verify", problem, fix=fix)
-    return worst, len(heads)
+    return Verified(worst, len(heads))

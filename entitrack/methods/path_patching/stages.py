@@ -1,10 +1,9 @@
-"""The stages of path patching: what sends, what receives, and where; as configuration, the paper's four by default."""
+"""Stages as interventions take them: clean and counterfactual prompts, the stage's positions, and the receivers."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -13,8 +12,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from entitrack.errors import UserError
-from entitrack.limits import limited
 from entitrack.methods.experiment import Experiment, prompt_inputs, role_positions
+from entitrack.methods.path_patching.settings import Stage
 from entitrack.models.anatomy import Head, kv_groups
 from entitrack.models.family import Model
 from entitrack.tasks.boxes import BoxesPrompt
@@ -22,26 +21,6 @@ from entitrack.tasks.encoding import encode
 from entitrack.tasks.prompts import PREV_QUERY_LABEL, Pair
 
 LOGITS = "logits"
-COMPONENTS = (LOGITS, "q", "k", "v")
-
-
-@dataclass
-class Stage:
-    """One stage of path patching.
-
-    Attributes:
-        name: Name of the group it finds.
-        role: Position of the senders, and of what they send through.
-        component: What of the receivers is replaced: `q`, `k` or `v`; or `logits`, and there are no receivers.
-        receivers: Name of the earlier stage whose heads receive; empty for `logits`.
-        size: Most heads the group may have; 0 sets no bound.
-    """
-
-    name: str = "???"
-    role: str = "???"
-    component: str = LOGITS
-    receivers: str = ""
-    size: int = limited(4, least=0)
 
 
 def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:
@@ -50,23 +29,20 @@ def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:
     Raises:
         UserError: Naming the stage's key.
     """
-    if not stages:
-        raise UserError("method.stages", "there are none")
     before: dict[str, Stage] = {}
     for number, stage in enumerate(stages):
         place = f"method.stages.{number}"
-        if stage.component not in COMPONENTS:
-            raise UserError(f"{place}.component", f"unknown component {stage.component!r}", COMPONENTS)
         if stage.role not in roles:
             raise UserError(f"{place}.role", f"the task has no role {stage.role!r}", roles)
         if stage.name in before:
             raise UserError(f"{place}.name", f"two stages are called {stage.name!r}")
-        if (stage.component == LOGITS) != (not stage.receivers):
+        if (stage.component == LOGITS) != (stage.receivers is None):
             raise UserError(f"{place}.receivers", "logits have no receivers, q, k and v need them")
-        if stage.receivers and stage.receivers not in before:
+        if stage.receivers is not None and stage.receivers not in before:
             raise UserError(f"{place}.receivers", f"no earlier stage {stage.receivers!r}", before)
-        if stage.component == "q" and before[stage.receivers].role != stage.role:
-            raise UserError(f"{place}.role", f"q is read where the receivers are, at {before[stage.receivers].role!r}")
+        receivers = before[stage.receivers] if stage.receivers is not None else None
+        if stage.component == "q" and receivers and receivers.role != stage.role:
+            raise UserError(f"{place}.role", f"q is read where the receivers are, at {receivers.role!r}")
         before[stage.name] = stage
 
 

@@ -27,12 +27,12 @@ class EncodedPairs:
         clean: The clean prompts; their answers are the targets.
         source: The counterfactuals.
         shared_positions: Role at which the published procedure reads the counterfactual at the clean prompt's
-            position; empty when every prompt has its own.
+            position; None when every prompt has its own.
     """
 
     clean: EncodedBatch
     source: EncodedBatch
-    shared_positions: str = ""
+    shared_positions: str | None = None
 
     def __getitem__(self, rows: slice) -> EncodedPairs:
         """Some of the pairs, with the same padding."""
@@ -75,7 +75,9 @@ def draw_pairs(
     return pairs
 
 
-def encode_pairs(experiment: Experiment, pairs: Sequence[DesideratumPair], shared_positions: str = "") -> EncodedPairs:
+def encode_pairs(
+    experiment: Experiment, pairs: Sequence[DesideratumPair], shared_positions: str | None = None
+) -> EncodedPairs:
     """Tokenize pairs."""
     tokenizer, side = experiment.family.tokenizer, experiment.padding
     clean = encode([aim(pair.clean, pair.target) for pair in pairs], tokenizer, side)
@@ -104,6 +106,6 @@ def head_positions(group: Group, encoded: Sequence[EncodedPairs]) -> dict[str, T
     return {"positions": patched.repeat(count, 1), "source_positions": read[:, None].repeat(1, count, 1)}
 
 
-def published_quirk(compat: str) -> str:
+def published_quirk(compat: str) -> str | None:
     """The role whose position the published activation patching takes from the clean prompt for both."""
-    return PREV_QUERY_LABEL if compat == "paper" else ""
+    return PREV_QUERY_LABEL if compat == "paper" else None

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Int
-from torch import Tensor
-
 from entitrack.circuits import Group
+from entitrack.core.measurement import PromptSet
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Experiment, clusters
-from entitrack.methods.pairs import encode_pairs, head_positions, pair_inputs
+from entitrack.methods.desideratum_pairs import encode_pairs, head_positions, pair_inputs
+from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.tasks.desiderata import DesideratumPair
 
 Draws = Sequence[Sequence[DesideratumPair]]
@@ -34,9 +32,9 @@ class Splits:
     test: Draws
 
     @property
-    def test_clusters(self) -> Int[Tensor, " prompt"]:
-        """Context of each test prompt."""
-        return clusters([pair.clean for pair in self.test[0]])
+    def test_prompts(self) -> PromptSet:
+        """The clean prompts of the test."""
+        return prompt_set([pair.clean for pair in self.test[0]])
 
 
 def split(drawn: Draws) -> Splits:
