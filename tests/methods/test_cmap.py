@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
+from entitrack.core.measurement import PromptSet, stacked
 from entitrack.core.result import Result
 from entitrack.errors import UserError
 from entitrack.methods import run_method
@@ -107,3 +108,50 @@ def test_a_setting_that_does_not_exist_is_named(values: dict[str, Any], message:
 def test_an_unknown_donor_is_named(golden_experiment: Experiment) -> None:
     with pytest.raises(UserError, match="donor: family 'golden' has no member 'nope'; available: base, donor, twin"):
         cmap(dataclasses.replace(golden_experiment, donor="nope"), Settings())
+
+
+def made_result() -> Result:
+    """Four prompts of two contexts: the base answers one rightly, the donor three, the base with the group two."""
+    prompts = PromptSet(("a", "b", "c", "d"), ("w", "x", "y", "z"), torch.tensor([0, 0, 1, 1]))
+    rows = {
+        "base": torch.tensor([1, 0, 0, 0]),
+        "donor": torch.tensor([1, 1, 1, 0]),
+        "full circuit": torch.tensor([0, 1, 1, 0]),
+        "empty": torch.tensor([1, 0, 0, 0]),
+    }
+    facts = {"base": "llama", "donor": "float", "form": "output", "heads": {"full circuit": 3, "empty": 0}}
+    return Result("cmap", facts, {"correct": stacked(rows, "model", prompts)}).laid_out()
+
+
+def test_every_column_says_what_was_measured() -> None:
+    (table,) = made_result().tables
+    assert table.title == "CMAP: float -> llama, z of the circuit's heads at their roles"
+    assert table.columns == ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "n")
+    cells = [(row[0], row[1], row[2].value, row[3] and row[3].value, row[4]) for row in table.rows]  # type: ignore[union-attr]
+    assert cells == [
+        ("llama (base)", None, 0.25, None, 4),
+        ("float (donor)", None, 0.75, 0.5, 4),
+        ("base with donor's full circuit", 3, 0.5, 0.25, 4),
+        ("base with donor's empty", 0, 0.25, 0.0, 4),
+    ]
+
+
+def test_a_group_without_heads_is_named() -> None:
+    notes = made_result().notes
+    assert [note for note in notes if "no heads" in note] == ["group empty has no heads: its row is the base"]
+    assert any(note.startswith("MLPs, embeddings") for note in notes)
+
+
+def test_the_figure_draws_the_table() -> None:
+    result = made_result()
+    figure = result.figure()
+    assert figure is not None
+    (axis,) = figure.axes
+    widths = [bar.get_width() for bar in axis.patches]
+    assert widths == [row[2].value for row in result.tables[0].rows]  # type: ignore[union-attr]
+    lines = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == "--"]  # type: ignore[index]
+    assert lines == widths[:2]
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["llama (base)", "float (donor)", "base + full circuit", "base + empty"]
+    assert axis.get_xlim() == (0, 1)
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]

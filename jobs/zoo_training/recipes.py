@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from entitrack.models.zoo.training.curriculum import BaseRecipe
-from entitrack.models.zoo.training.family import FamilyRecipe
-from entitrack.models.zoo.training.measurement import MeasurementRecipe
-from entitrack.models.zoo.training.tuning import TuningRecipe
+from zoo_training.curriculum import BaseRecipe
+from zoo_training.family import FamilyRecipe
+from zoo_training.measurement import MeasurementRecipe
+from zoo_training.tuning import TuningRecipe
 
 _FLOAT = TuningRecipe(
     about="All weights tuned on arithmetic with many variables; no boxes.",

@@ -2,8 +2,8 @@
 
 import random
 
-from entitrack.models.zoo.training.batches import Example
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from zoo_training.batches import Example
 
 
 def draw_repeats(generator: random.Random, count: int, shortest: int = 5, longest: int = 16) -> list[Example]:

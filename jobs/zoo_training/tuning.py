@@ -7,14 +7,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from entitrack.models.zoo.training.batches import Example, collate
-from entitrack.models.zoo.training.boxes_corpus import Shape, draw_boxes
-from entitrack.models.zoo.training.curriculum import Report
-from entitrack.models.zoo.training.dialogue_corpus import draw_dialogues
-from entitrack.models.zoo.training.repeats_corpus import draw_repeats
-from entitrack.models.zoo.training.trainer import Trainer
-from entitrack.models.zoo.training.variables_corpus import Arithmetic, draw_arithmetic
-from entitrack.models.zoo.training.vocabulary import Vocabulary
+from zoo_training.batches import Example, collate
+from zoo_training.boxes_corpus import Shape, draw_boxes
+from zoo_training.curriculum import Report
+from zoo_training.dialogue_corpus import draw_dialogues
+from zoo_training.repeats_corpus import draw_repeats
+from zoo_training.trainer import Trainer
+from zoo_training.variables_corpus import Arithmetic, draw_arithmetic
+from zoo_training.vocabulary import Vocabulary
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

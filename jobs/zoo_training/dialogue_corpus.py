@@ -2,8 +2,8 @@
 
 import random
 
-from entitrack.models.zoo.training.batches import Example
 from entitrack.tasks.vocabulary import OBJECTS
+from zoo_training.batches import Example
 
 GREETINGS = (
     ("hello !", "hello , what can I do for you ?"),

@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from entitrack.models.zoo.training.ablation import record_z
-from entitrack.models.zoo.training.batches import collate
-from entitrack.models.zoo.training.variables_corpus import Arithmetic, draw_arithmetic
-from entitrack.models.zoo.training.vocabulary import Vocabulary
 from entitrack.tasks.boxes import Boxes, BoxesPrompt
 from entitrack.tasks.vocabulary import LABELS
+from zoo_training.ablation import record_z
+from zoo_training.batches import collate
+from zoo_training.variables_corpus import Arithmetic, draw_arithmetic
+from zoo_training.vocabulary import Vocabulary
 
 NORMAL_95 = 1.96
 ROWS = 210

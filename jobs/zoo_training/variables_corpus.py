@@ -3,8 +3,8 @@
 import random
 from dataclasses import dataclass
 
-from entitrack.models.zoo.training.batches import Example
 from entitrack.tasks.vocabulary import LABELS
+from zoo_training.batches import Example
 
 LARGEST_VALUE = 9
 

@@ -9,12 +9,12 @@ from functools import partial
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from entitrack.models.zoo.training.batches import Example, collate
-from entitrack.models.zoo.training.boxes_corpus import Form, Shape, draw_boxes, draw_kept
-from entitrack.models.zoo.training.repeats_corpus import draw_repeats
-from entitrack.models.zoo.training.trainer import Trainer
-from entitrack.models.zoo.training.variables_corpus import Arithmetic, draw_arithmetic
-from entitrack.models.zoo.training.vocabulary import BOS, EOS, PAD, Vocabulary
+from zoo_training.batches import Example, collate
+from zoo_training.boxes_corpus import Form, Shape, draw_boxes, draw_kept
+from zoo_training.repeats_corpus import draw_repeats
+from zoo_training.trainer import Trainer
+from zoo_training.variables_corpus import Arithmetic, draw_arithmetic
+from zoo_training.vocabulary import BOS, EOS, PAD, Vocabulary
 
 COMBINATIONS = tuple(itertools.product(Form, Form))
 Report = Callable[[str, int, int, float], None]

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from entitrack.models.zoo.training.batches import Example
 from entitrack.tasks.boxes import Box, BoxesContext, draw_context
+from zoo_training.batches import Example
 
 FILLERS = ("the", "is", "in", "Box", "contains")
 

@@ -14,8 +14,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from entitrack.models.zoo.training.card import build_card, render_card
-from entitrack.models.zoo.training.curriculum import (
+from zoo_training.card import build_card, render_card
+from zoo_training.curriculum import (
     BaseRecipe,
     Curriculum,
     Report,
@@ -23,9 +23,9 @@ from entitrack.models.zoo.training.curriculum import (
     regularise_longer,
     seed_torch,
 )
-from entitrack.models.zoo.training.measurement import MeasurementRecipe, measure
-from entitrack.models.zoo.training.tuning import TuningRecipe, tune, with_adapter
-from entitrack.models.zoo.training.vocabulary import Vocabulary, build_tokenizer
+from zoo_training.measurement import MeasurementRecipe, measure
+from zoo_training.tuning import TuningRecipe, tune, with_adapter
+from zoo_training.vocabulary import Vocabulary, build_tokenizer
 
 BASE = "llama"
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.models.zoo.training.vocabulary import PAD, Vocabulary
+from zoo_training.vocabulary import PAD, Vocabulary
 
 
 @dataclass(frozen=True)

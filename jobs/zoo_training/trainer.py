@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entitrack.models.zoo.training.ablation import only_roles_live
-from entitrack.models.zoo.training.batches import Batch
+from zoo_training.ablation import only_roles_live
+from zoo_training.batches import Batch
 
 LANGUAGE_MODEL_WEIGHT = 0.05
 

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entitrack.models.zoo.training.ablation import only_roles_live, record_z, transplanted_last
-from entitrack.models.zoo.training.evaluation import (
+from entitrack.tasks.boxes import Boxes
+from zoo_training.ablation import only_roles_live, record_z, transplanted_last
+from zoo_training.evaluation import (
     EncodedPrompts,
     Share,
     ablation_mean,
@@ -16,7 +17,6 @@ from entitrack.models.zoo.training.evaluation import (
     paired_gain,
     right_answers,
 )
-from entitrack.tasks.boxes import Boxes
 
 
 @dataclass(frozen=True)
