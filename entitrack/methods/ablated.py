@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Group
+from entitrack.engine.ablation import model_without, total_z
+from entitrack.engine.vital import circuit_answers
 from entitrack.errors import UserError
-from entitrack.interventions.ablation import model_without, total_z
-from entitrack.interventions.vital import circuit_answers
 from entitrack.methods.ablation import Ablation, AblationSettings, Compat, Outcomes, pick
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs, role_positions
 from entitrack.models.family import Model, pick_dtype

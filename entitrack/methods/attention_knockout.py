@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from entitrack.engine.knockout import knockout_answers
 from entitrack.errors import UserError
-from entitrack.interventions.knockout import knockout_answers
 from entitrack.limits import MethodSettings, limited
 from entitrack.methods.ablated import questions
 from entitrack.methods.ablation import Metric, Outcomes, pick

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.attribution import attribution_effects
+from entitrack.engine.attribution import attribution_effects
 from entitrack.limits import MethodSettings, limited
 from entitrack.methods import path_patching
 from entitrack.methods.experiment import Experiment, Table

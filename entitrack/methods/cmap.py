@@ -18,9 +18,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, count_heads
+from entitrack.engine.evaluation import answer, answer_patched, read_heads
+from entitrack.engine.head_inputs import answer_with_inputs, read_head_inputs
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer, answer_patched, read_heads
-from entitrack.interventions.head_inputs import answer_with_inputs, read_head_inputs
 from entitrack.limits import MethodSettings
 from entitrack.methods.experiment import Experiment, Table, clusters, prompt_inputs, role_positions
 from entitrack.models.anatomy import kv_groups

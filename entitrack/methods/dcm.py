@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from entitrack.circuits import Group
+from entitrack.engine.dcm import train_masks
+from entitrack.engine.masking import masked_answers
 from entitrack.errors import UserError
-from entitrack.interventions.dcm import train_masks
-from entitrack.interventions.masking import masked_answers
 from entitrack.limits import MethodSettings, limited, limits
 from entitrack.methods.dcm_data import Splits, batch_inputs, split
 from entitrack.methods.dcm_result import DcmResult, Trained

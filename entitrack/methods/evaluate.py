@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from entitrack.engine.evaluation import answer
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer
 from entitrack.limits import MethodSettings
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs
 from entitrack.models.family import Model

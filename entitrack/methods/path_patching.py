@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
+from entitrack.engine.attribution import attribution_effects
+from entitrack.engine.evaluation import answer
+from entitrack.engine.memory import budget_bytes
+from entitrack.engine.naive import naive_effects
+from entitrack.engine.passes import passes_bytes
+from entitrack.engine.path_patching import path_effects
 from entitrack.errors import UserError
-from entitrack.interventions.attribution import attribution_effects
-from entitrack.interventions.evaluation import answer
-from entitrack.interventions.memory import budget_bytes
-from entitrack.interventions.naive import naive_effects
-from entitrack.interventions.passes import passes_bytes
-from entitrack.interventions.path_patching import path_effects
 from entitrack.limits import MethodSettings, limited
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs
 from entitrack.methods.path_patching_result import PathPatchingResult, StageResult

@@ -17,7 +17,7 @@ from entitrack.methods.ablation import AblationSettings, Compat, Metric
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Model
 from tests.conftest import ROLES
-from tests.interventions.test_ablation import golden_prompts
+from tests.engine.test_ablation import golden_prompts
 from tests.methods.test_faithfulness import with_circuit
 
 

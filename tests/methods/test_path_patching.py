@@ -139,7 +139,7 @@ def test_an_architecture_that_is_not_described_in_full_is_scored_the_naive_way(
 
 def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment, monkeypatch: Any) -> None:
     """Each batch has its passes run once, unless there is no memory to keep them; the scores are the same."""
-    from entitrack.interventions import passes
+    from entitrack.engine import passes
 
     runs: list[int] = []
     clean_pass = passes.clean_pass

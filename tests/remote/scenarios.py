@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from entitrack.backends import Local, Runner
+from entitrack.engine.evaluation import answer, answer_patched
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer, answer_patched
 from entitrack.methods.experiment import prompt_inputs
 from entitrack.models.family import Family
 from entitrack.store import Store

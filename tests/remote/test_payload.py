@@ -15,10 +15,10 @@ import torch
 import yaml
 import zstandard
 
-import entitrack.interventions
+import entitrack.engine
 from entitrack.backends import Runner, Unit
 from entitrack.circuits import Circuit
-from entitrack.interventions.evaluation import answer
+from entitrack.engine.evaluation import answer
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import payload
 from entitrack.store import Store
@@ -34,8 +34,8 @@ MOST_OVERHEAD = 1.5
 def interventions() -> list[tuple[str, Callable[..., Any]]]:
     """Every function that may travel."""
     found: list[tuple[str, Callable[..., Any]]] = []
-    for module in pkgutil.iter_modules(entitrack.interventions.__path__):
-        loaded = import_module(f"entitrack.interventions.{module.name}")
+    for module in pkgutil.iter_modules(entitrack.engine.__path__):
+        loaded = import_module(f"entitrack.engine.{module.name}")
         members = inspect.getmembers(loaded, inspect.isfunction)
         found += [(name, member) for name, member in members if member.__module__ == loaded.__name__]
     return found

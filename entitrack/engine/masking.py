@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.evaluation import filled_cache
-from entitrack.interventions.packing import finish_heads
-from entitrack.interventions.preparation import prepare
-from entitrack.interventions.sites import Anatomy, head_columns, layer_at, part, unembed
-from entitrack.interventions.suffix import use_mask
+from entitrack.engine.evaluation import filled_cache
+from entitrack.engine.packing import finish_heads
+from entitrack.engine.preparation import prepare
+from entitrack.engine.sites import Anatomy, head_columns, layer_at, part, unembed
+from entitrack.engine.suffix import use_mask
 
 
 def masked_answers(

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, empty_cache, forward_inputs
-from entitrack.interventions.sites import (
+from entitrack.engine.evaluation import answer_probability, empty_cache, forward_inputs
+from entitrack.engine.sites import (
     Anatomy,
     at,
     finish_layer,

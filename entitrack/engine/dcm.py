@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.masking import answers_under, piece_logits, target_logits
-from entitrack.interventions.preparation import prepare
-from entitrack.interventions.sites import Anatomy
+from entitrack.engine.masking import answers_under, piece_logits, target_logits
+from entitrack.engine.preparation import prepare
+from entitrack.engine.sites import Anatomy
 
 HALF = 0.5
 """Masks below round to 0."""

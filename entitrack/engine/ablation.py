@@ -2,7 +2,7 @@
 
 Heads outside the circuit take a value that does not depend on the prompt's content, and at positions without a role
 every head does. What happens at those positions then depends on no circuit: their keys and values are computed once
-a prompt, and a circuit costs a run over the few tokens that have a role (`interventions.vital`).
+a prompt, and a circuit costs a run over the few tokens that have a role (`engine.vital`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, forward_inputs, full_cache
-from entitrack.interventions.packing import select_z
-from entitrack.interventions.sites import Anatomy, at, layer_at, part, unembed
+from entitrack.engine.evaluation import answer_probability, forward_inputs, full_cache
+from entitrack.engine.packing import select_z
+from entitrack.engine.sites import Anatomy, at, layer_at, part, unembed
 
 
 def total_z(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer, answer_probability
-from entitrack.interventions.memory import in_pieces
-from entitrack.interventions.passes import both_passes, sent_z
-from entitrack.interventions.sites import (
+from entitrack.engine.evaluation import answer, answer_probability
+from entitrack.engine.memory import in_pieces
+from entitrack.engine.passes import both_passes, sent_z
+from entitrack.engine.sites import (
     Anatomy,
     at,
     finish_layer,
@@ -28,7 +28,7 @@ from entitrack.interventions.sites import (
     through,
     unembed,
 )
-from entitrack.interventions.suffix import rerun_suffixes
+from entitrack.engine.suffix import rerun_suffixes
 
 
 def path_effects(

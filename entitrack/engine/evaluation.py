@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.sites import (
+from entitrack.engine.sites import (
     Anatomy,
     at,
     head_columns,

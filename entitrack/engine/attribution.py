@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, forward_inputs
-from entitrack.interventions.passes import read_source
-from entitrack.interventions.path_patching import receive
-from entitrack.interventions.sites import (
+from entitrack.engine.evaluation import answer_probability, forward_inputs
+from entitrack.engine.passes import read_source
+from entitrack.engine.path_patching import receive
+from entitrack.engine.sites import (
     Anatomy,
     at,
     finish_layer,

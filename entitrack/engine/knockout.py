@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.interventions.ablation import final_outcomes
-from entitrack.interventions.evaluation import forward_inputs, full_cache
-from entitrack.interventions.packing import finish_heads, mask_layer, pack_inputs
-from entitrack.interventions.sites import Anatomy, layer_at, part
+from entitrack.engine.ablation import final_outcomes
+from entitrack.engine.evaluation import forward_inputs, full_cache
+from entitrack.engine.packing import finish_heads, mask_layer, pack_inputs
+from entitrack.engine.sites import Anatomy, layer_at, part
 
 
 def knockout_answers(

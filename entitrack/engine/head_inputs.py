@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import forward_inputs, verdict
-from entitrack.interventions.sites import Anatomy, at, head_columns, part, projection, split_heads
+from entitrack.engine.evaluation import forward_inputs, verdict
+from entitrack.engine.sites import Anatomy, at, head_columns, part, projection, split_heads
 
 
 def read_head_inputs(
@@ -25,7 +25,7 @@ def read_head_inputs(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        prompts: See `entitrack.interventions.evaluation.answer`.
+        prompts: See `entitrack.engine.evaluation.answer`.
         sites: Each `{"layer", "heads": {"q": [...], "k": [...], "v": [...]}, "position" [batch]}`, layers ascending;
             heads of k and v are KV groups.
 
@@ -71,7 +71,7 @@ def answer_with_inputs(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        prompts: See `entitrack.interventions.evaluation.answer`.
+        prompts: See `entitrack.engine.evaluation.answer`.
         sites: As `read_head_inputs` takes them, with `values` `{"q", "k", "v"}` as it returns them.
         variants: Each `{"sites": numbers of the sites, "components": some of "q", "k", "v"}`.
 

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import forward_inputs, full_cache
-from entitrack.interventions.sites import Anatomy, at, layer_at, part, position_ids, split_heads
-from entitrack.interventions.suffix import lanes_and_pack, prefix_entries, suffix_masks
+from entitrack.engine.evaluation import forward_inputs, full_cache
+from entitrack.engine.sites import Anatomy, at, layer_at, part, position_ids, split_heads
+from entitrack.engine.suffix import lanes_and_pack, prefix_entries, suffix_masks
 
 PASS = 3e8
 """What a pass through the model costs besides its tokens, in multiply-adds."""

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import filled_cache
-from entitrack.interventions.sites import Anatomy, finish_layer, layer_at, part, through
-from entitrack.interventions.suffix import lanes_and_pack, use_mask
+from entitrack.engine.evaluation import filled_cache
+from entitrack.engine.sites import Anatomy, finish_layer, layer_at, part, through
+from entitrack.engine.suffix import lanes_and_pack, use_mask
 
 
 def pack_inputs(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from entitrack.backends import Local
 from entitrack.circuits import Circuit
-from entitrack.interventions.evaluation import answer, answer_patched, logits_patched, read_heads
-from entitrack.interventions.head_inputs import logits_with_inputs, read_head_inputs, read_z
+from entitrack.engine.evaluation import answer, answer_patched, logits_patched, read_heads
+from entitrack.engine.head_inputs import logits_with_inputs, read_head_inputs, read_z
 from entitrack.models.family import Model
 
 GROUPS = ["value_fetcher", "pos_transmitter", "pos_detector", "struct_reader"]

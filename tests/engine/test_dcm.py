@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local
-from entitrack.interventions import preparation
-from entitrack.interventions.dcm import choose, start_choice, train_masks
-from entitrack.interventions.evaluation import read_heads
-from entitrack.interventions.masking import masked_answers, piece_logits
+from entitrack.engine import preparation
+from entitrack.engine.dcm import choose, start_choice, train_masks
+from entitrack.engine.evaluation import read_heads
+from entitrack.engine.masking import masked_answers, piece_logits
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
-from tests.interventions.test_architectures import ragged, wrapped
-from tests.interventions.test_patching import patched
+from tests.engine.test_architectures import ragged, wrapped
+from tests.engine.test_patching import patched
 from tests.naive import dcm as naive
 from tests.naive import layouts, tiny
 from tests.naive.prompts import Group, Prompts

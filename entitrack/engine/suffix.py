@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, filled_cache
-from entitrack.interventions.memory import in_pieces
-from entitrack.interventions.sites import (
+from entitrack.engine.evaluation import answer_probability, filled_cache
+from entitrack.engine.memory import in_pieces
+from entitrack.engine.sites import (
     Anatomy,
     finish_layer,
     head_columns,

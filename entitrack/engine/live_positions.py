@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes, put_outcomes
-from entitrack.interventions.packing import pack_inputs, run_layers
-from entitrack.interventions.sites import Anatomy
+from entitrack.engine.ablation import ablate_everything, fill_values, final_outcomes, put_outcomes
+from entitrack.engine.packing import pack_inputs, run_layers
+from entitrack.engine.sites import Anatomy
 
 
 def live_position_answers(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local, dry_run
-from entitrack.interventions.path_patching import path_effects
+from entitrack.engine.path_patching import path_effects
 from entitrack.models.family import Model
 
 SENDER_ROLE = {
