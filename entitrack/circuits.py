@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entitrack.engine.sites import Anatomy
+from entitrack.engine.anatomy import Anatomy
 from entitrack.errors import UserError
 from entitrack.models.anatomy import Head, check_heads
 from entitrack.models.family import ZOO

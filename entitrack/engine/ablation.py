@@ -1,21 +1,27 @@
-"""Mean ablation: what a model answers when only a circuit's heads do their work (paper, section 4.2).
-
-Heads outside the circuit take a value that does not depend on the prompt's content, and at positions without a role
-every head does. What happens at those positions then depends on no circuit: their keys and values are computed once
-a prompt, and a circuit costs a run over the few tokens that have a role (`engine.vital`).
-"""
+"""Ablation: what a model answers when heads give what does not depend on the prompt's content (paper, section 4.2)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.engine.evaluation import answer_probability, forward_inputs, full_cache
-from entitrack.engine.packing import select_z
-from entitrack.engine.sites import Anatomy, at, layer_at, part, unembed
+from entitrack.engine.anatomy import Anatomy
+from entitrack.engine.answers import Outcomes, Prompts, join, outcomes
+from entitrack.engine.layout import Layout, fill_lanes
+from entitrack.engine.runs import at_places, logits_with, read_z, show
+from entitrack.engine.sites import Visit
+
+
+class Fill(TypedDict, total=False):
+    """What ablated heads give: `values`, the same for every prompt; or the z of other prompts, `tokens` and `mask`."""
+
+    values: Float[Tensor, "layer token width"]
+    tokens: Int[Tensor, "batch token"]
+    mask: Int[Tensor, "batch token"]
 
 
 def total_z(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -29,79 +35,27 @@ def total_z(model: Any, anatomy: Anatomy, prompts: dict[str, Tensor]) -> dict[st
     Returns:
         `total` `[layer, token, width]`, float32, with all heads side by side.
     """
-    totals = []
-    with torch.no_grad(), model.trace(forward_inputs(prompts), use_cache=False) as tracer:
-        for layer in range(anatomy["n_layers"]):
-            totals.append(part(model, anatomy, layer, "o_proj").input.float().sum(0))
-        tracer.stop()
-    return {"total": torch.stack(totals)}
+    totals: list[Tensor] = []
+    add = {"z": lambda z: totals.append(z.float().sum(0))}
+    show(model, anatomy, prompts, dict.fromkeys(range(anatomy["n_layers"]), add))
+    return {"total": torch.stack([total.to(totals[0].device) for total in totals])}
 
 
-def fill_values(model: Any, anatomy: Anatomy, fill: dict[str, Tensor]) -> list[Float[Tensor, "batch token width"]]:
-    """What ablated heads take, by layer, with all heads side by side.
-
-    Args:
-        model: The model.
-        anatomy: Its anatomy.
-        fill: `values` `[layer, token, width]`, the same for every prompt; or `tokens` and `mask` `[batch, token]` of
-            other prompts, whose own z is then taken.
-    """
+def fill_values(model: Any, anatomy: Anatomy, fill: Fill) -> list[Float[Tensor, "#batch token width"]]:
+    """What ablated heads take, by layer, with all heads side by side."""
     if "values" in fill:
         return list(fill["values"][:, None].unbind(0))
-    found = []
-    with torch.no_grad(), model.trace(forward_inputs(fill), use_cache=False) as tracer:
-        for layer in range(anatomy["n_layers"]):
-            found.append(part(model, anatomy, layer, "o_proj").input)
-        tracer.stop()
-    return found
-
-
-def ablate_everything(
-    model: Any,
-    anatomy: Anatomy,
-    prompts: dict[str, Tensor],
-    fills: list[Tensor],
-    positions: Int[Tensor, "batch role"],
-) -> dict[str, Any]:
-    """The run of the empty circuit: every head of every position takes its fill. Recomputed: embeddings and MLPs.
-
-    Args:
-        model: The model.
-        anatomy: Its anatomy.
-        prompts: `tokens` and `mask` `[batch, token]`.
-        fills: See `fill_values`.
-        positions: Tokens whose states are kept.
-
-    Returns:
-        By layer: `streams`, its input, and `z`, what attention computes before it is replaced, both
-        `[batch, role, ...]`; `keys` and `values` `[batch, kv_head, token, d_head]`. And `cache`, the class of caches.
-    """
-    state: dict[str, Any] = {"streams": [], "z": []}
-    rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
-    with torch.no_grad():
-        with model.trace({**forward_inputs(prompts), **full_cache(model, anatomy, prompts["tokens"])}):
-            for layer in range(anatomy["n_layers"]):
-                stream = layer_at(model, anatomy, layer).input
-                state["streams"].append(stream[rows.to(stream.device), positions.to(stream.device)])
-                o_proj = part(model, anatomy, layer, "o_proj")
-                z = o_proj.input
-                state["z"].append(z[rows.to(z.device), positions.to(z.device)])
-                o_proj.input = fills[layer].to(z).expand_as(z).clone()
-            cache = model.output.past_key_values
-    state["keys"] = [entry.keys for entry in cache.layers]
-    state["values"] = [entry.values for entry in cache.layers]
-    state["cache"] = type(cache)
-    return state
+    return list(read_z(model, anatomy, fill, range(anatomy["n_layers"])).values())
 
 
 def model_without(
     model: Any,
     anatomy: Anatomy,
-    prompts: dict[str, Tensor],
-    fill: dict[str, Tensor],
+    prompts: Prompts,
+    fill: Fill,
     positions: Int[Tensor, "batch role"],
     removed: Bool[Tensor, "circuit role layer head"],
-) -> dict[str, Tensor]:
+) -> Outcomes:
     """What the whole model answers when sets of heads are ablated, each at its role only (paper, section 4.2).
 
     Replaced: z of the removed heads at their role. Recomputed: everything after them. Frozen: nothing.
@@ -109,72 +63,76 @@ def model_without(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        prompts: See `outcomes`, and `mask` `[batch, token]`.
-        fill: See `fill_values`.
+        prompts: The prompts, with `rivals`.
+        fill: What ablated heads take.
         positions: Position of each role.
         removed: The heads of each set; a set without heads leaves the model as it is.
 
     Returns:
-        See `outcomes`, `[circuit, batch]`.
+        Outcomes `[circuit, batch]`.
     """
     fills = fill_values(model, anatomy, fill)
-    found = []
+    answered = []
     for heads in removed.unbind(0):
-        with torch.no_grad(), model.trace(forward_inputs(prompts), use_cache=False):
-            for layer in range(anatomy["n_layers"]):
-                if bool(heads[:, layer].any()):
-                    o_proj = part(model, anatomy, layer, "o_proj")
-                    o_proj.input = _without(o_proj.input, fills[layer], positions, ~heads[:, layer])
-            found.append(outcomes(at(model.output.logits, prompts["last"])[:, None], prompts))
-    return {name: torch.cat([entry[name] for entry in found], 1).T for name in found[0]}
+        visits: dict[int, dict[str, Visit]] = {}
+        for layer in range(anatomy["n_layers"]):
+            if bool(heads[:, layer].any()):
+                live = ~heads[:, layer]
+                visits[layer] = {
+                    "z": lambda z, fill=fills[layer], live=live: without(z, fill, positions, live)  # type: ignore[misc]
+                }
+        answered.append(outcomes(logits_with(model, anatomy, prompts, visits)[:, None], prompts))
+    joined = join(answered, 1)
+    return {
+        "prediction": joined["prediction"].T,
+        "probability": joined["probability"].T,
+        "margin": joined["margin"].T,
+    }
 
 
-def _without(z: Tensor, fill: Tensor, positions: Tensor, live: Tensor) -> Tensor:
-    """A copy of `o_proj`'s input with the heads that are not live at each role replaced."""
-    index = positions.to(z.device)
-    rows = torch.arange(z.shape[0], device=z.device)[:, None]
+def without(
+    z: Float[Tensor, "batch token width"],
+    fill: Float[Tensor, "#batch token width"],
+    positions: Int[Tensor, "batch role"],
+    live: Bool[Tensor, "role head"],
+) -> Float[Tensor, "batch token width"]:
+    """A copy of z with the heads that are not live at each role replaced."""
     replaced = z.clone()
-    replaced[rows, index] = select_z(z[rows, index], live, fill.to(z).expand_as(z)[rows, index])
+    rows = torch.arange(z.shape[0], device=z.device)[:, None]
+    fills = at_places(fill.to(z).expand_as(z), positions)
+    replaced[rows, positions.to(z.device)] = select_z(at_places(z, positions), live, fills)
     return replaced
 
 
-def outcomes(logits: Float[Tensor, "batch circuit vocab"], prompts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """How logits stand to the right answers.
-
-    Args:
-        logits: At the last token.
-        prompts: `answers` `[batch]`, and `rivals` `[batch, rival]`, the other answers that the context offers.
-
-    Returns:
-        `prediction`, the most likely token; `probability` of the right answer; `margin`, its logit minus the best
-        rival's. All `[batch, circuit]`, float32.
-    """
-    logits = logits.float()
-    answers, rivals = prompts["answers"].to(logits.device), prompts["rivals"].to(logits.device)
-    width = logits.shape[1]
-    right = logits.gather(2, answers[:, None, None].expand(-1, width, 1)).squeeze(2)
-    best = logits.gather(2, rivals[:, None].expand(-1, width, -1)).amax(2)
-    probability = answer_probability(logits, answers)
-    return {"prediction": logits.argmax(-1), "probability": probability, "margin": right - best}
+def select_z(
+    z: Float[Tensor, "... width"], live: Bool[Tensor, "... head"], fill: Float[Tensor, "... width"]
+) -> Float[Tensor, "... width"]:
+    """Z with the heads that are not live replaced; leading axes broadcast."""
+    keep = live.to(z.device)[..., None].expand(*live.shape, z.shape[-1] // live.shape[-1]).flatten(-2)
+    return torch.where(keep, z, fill.to(z))
 
 
-def put_outcomes(
-    results: dict[str, Tensor],
-    shape: tuple[int, int],
-    circuits: Int[Tensor, " circuit"],
-    rows: Int[Tensor, " row"],
-    found: dict[str, Tensor],
-) -> None:
-    """Write `outcomes` of some circuits and prompts, `[row, circuit]`, into those of all, `shape`."""
-    for name, values in found.items():
-        whole = results.setdefault(name, torch.empty(shape, dtype=values.dtype, device=values.device))
-        whole[circuits[:, None].to(values.device), rows[None].to(values.device)] = values.T
+def ablated_visits(
+    fills: Sequence[Float[Tensor, "#batch token width"]],
+    layout: Layout,
+    live: Bool[Tensor, "variant place layer head"],
+    first: int,
+) -> dict[int, dict[str, Visit]]:
+    """Visits of a rerun, from a layer on, that replace the heads that are not live at each slot."""
+    _, lanes, pack, _ = layout["shape"]
+    by_lane = fill_lanes(live, lanes, pack)
+
+    def ablate(z: Tensor, layer: int) -> Tensor:
+        laid = z.reshape(*layout["shape"], -1)
+        return select_z(laid, by_lane[..., layer, :], fill_at_slots(fills[layer], layout)).reshape(z.shape)
+
+    return {layer: {"z": lambda z, layer=layer: ablate(z, layer)} for layer in range(first, len(fills))}  # type: ignore[misc]
 
 
-def final_outcomes(
-    model: Any, anatomy: Anatomy, hidden: Float[Tensor, "batch circuit d_model"], prompts: dict[str, Tensor], most: int
-) -> dict[str, Tensor]:
-    """`outcomes` of streams at the end of the last layer, at most about `most` of them unembedded at once."""
-    width = max(1, most // hidden.shape[0])
-    pieces = [outcomes(unembed(model, anatomy, piece), prompts) for piece in hidden.split(width, 1)]
-    return {name: torch.cat([piece[name] for piece in pieces], 1) for name in pieces[0]}
+def fill_at_slots(
+    fill: Float[Tensor, "#batch token width"], layout: Layout
+) -> Float[Tensor, "row lane pack place width"]:
+    """What ablated heads take at each slot."""
+    slots, rows = layout["slots"].to(fill.device), layout["rows"].to(fill.device)
+    index = rows if fill.shape[0] > 1 else torch.zeros_like(rows)
+    return fill[index[:, None, None, None], slots]

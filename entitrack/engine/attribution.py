@@ -16,10 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.engine.evaluation import answer_probability, forward_inputs
-from entitrack.engine.passes import read_source
-from entitrack.engine.path_patching import receive
-from entitrack.engine.sites import (
+from entitrack.engine.anatomy import (
     Anatomy,
     at,
     finish_layer,
@@ -31,6 +28,9 @@ from entitrack.engine.sites import (
     through,
     unembed,
 )
+from entitrack.engine.answers import answer_probability, forward_inputs
+from entitrack.engine.passes import read_source
+from entitrack.engine.path_patching import receive
 
 
 def attribution_effects(

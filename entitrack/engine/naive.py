@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from entitrack.engine.evaluation import answer_probability, forward_inputs
+from entitrack.engine.anatomy import Anatomy, at, head_columns, part, projection
+from entitrack.engine.answers import answer_probability, forward_inputs
 from entitrack.engine.passes import read_source
-from entitrack.engine.sites import Anatomy, at, head_columns, part, projection
 
 NULL = -1
 """The layer of a sender that is left alone."""

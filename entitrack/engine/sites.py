@@ -1,128 +1,160 @@
-"""Where things are in a model, and how to read and write them.
+"""What is read and replaced in a model, said as data.
 
-Shapes: `batch` prompts, `token` positions, `head` query heads, `d_head` their width, `d_model` the residual stream.
+A *component* is something that a layer computes, in this order: `resid_pre`, the stream at its start; `q`, `k`, `v`, as
+their projections give them; `z`, what `o_proj` takes; `resid_mid`, the stream after attention; `mlp_out`, what the MLP
+adds to it. `q`, `k`, `v` and `z` have heads, side by side in columns; the others have none. A *site* is a component of
+a layer at one position a prompt; a *patch* is a site and what it becomes. *Visits* are functions that are shown a
+component while a model runs, and may say what it becomes.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from entitrack.engine.anatomy import Anatomy, head_columns, layer_at, part, projection
 
-class Anatomy(TypedDict):
-    """How a decoder is built, as plain values: `entitrack.models.anatomy` writes it, interventions read it.
+WITH_HEADS = ("q", "k", "v", "z")
+COMPONENTS = ("resid_pre", *WITH_HEADS, "resid_mid", "mlp_out")
+"""In the order in which a layer computes them, which is the order in which a trace must reach for them."""
 
-    Paths of parts are relative to a layer; a part that an architecture lacks is an empty string.
-    """
+Visit = Callable[[Tensor], Any]
+"""Takes a component `[row, token, width]`, all heads side by side, and gives what it becomes, None to leave it. It does
+not write to what it is given."""
 
-    layers: str
-    final_norm: str
-    unembed: str
-    projections: dict[str, str]
-    """Component (`q`, `k`, `v`) -> path of the module that computes it; one path for all when fused."""
-    slots: dict[str, list[int]]
-    """Component -> `[offset, stride, heads]`: head h starts at column `offset + h * stride` of that module's output."""
-    o_proj: str
-    pre_attention_norm: str
-    post_attention_norm: str
-    pre_mlp_norm: str
-    mlp: str
-    post_mlp_norm: str
-    parallel: bool
-    """The MLP reads the layer's input, not the stream after attention."""
-    factorised: bool
-    """The parts above are all there is in a layer, so that its end can be computed one token at a time."""
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    softcap: float
-    """Logits are `softcap * tanh(logits / softcap)`; 0 when they are not capped."""
-    windows: list[int]
-    """Attention window of each layer in tokens; 0 where a layer sees everything before it."""
+Visits = Mapping[int, Mapping[str, Visit]]
+"""Layer -> component -> its visit."""
 
 
-def find(root: Any, path: str) -> Any:
-    """The module at a dotted path below `root`; `root` itself for an empty path."""
-    for name in path.split(".") if path else []:
-        root = getattr(root, name)
-    return root
+class Site(TypedDict):
+    """A component of a layer at one position a prompt, or everywhere before it."""
+
+    component: str
+    layer: int
+    heads: NotRequired[list[int]]
+    """Query heads of `q` and `z`, KV groups of `k` and `v`; left out of components without heads."""
+    position: Int[Tensor, " batch"]
+    before: NotRequired[bool]
+    """At all positions before it instead (`k` and `v`: what is read from there)."""
 
 
-def layer_at(model: Any, anatomy: Anatomy, layer: int) -> Any:
-    """The decoder layer `layer`."""
-    return find(model, anatomy["layers"])[layer]
+class Patch(TypedDict):
+    """A site and what it becomes, whatever that is: another model's or prompt's value, a mean, zeros."""
+
+    component: str
+    layer: int
+    heads: NotRequired[list[int]]
+    position: Int[Tensor, " batch"]
+    before: NotRequired[bool]
+    values: Float[Tensor, "..."]
+    """As `read` gives them, `[batch, ...]`, or one for all prompts, `[1, ...]`."""
 
 
-def part(model: Any, anatomy: Anatomy, layer: int, name: str) -> Any:
-    """A part of a layer by its name in the anatomy (`o_proj`, `mlp`, ...)."""
-    return find(layer_at(model, anatomy, layer), anatomy[name])  # type: ignore[literal-required]
+def columns_of(anatomy: Anatomy, site: Site | Patch, device: Any) -> Int[Tensor, " column"] | None:
+    """Where a site is in its component; None for all of it."""
+    if site["component"] not in WITH_HEADS:
+        return None
+    return head_columns(anatomy, site["component"], device)[site["heads"]].flatten()
 
 
-def projection(model: Any, anatomy: Anatomy, layer: int, component: str) -> Any:
-    """The module whose output holds component `q`, `k` or `v`."""
-    return find(layer_at(model, anatomy, layer), anatomy["projections"][component])
-
-
-def through(model: Any, anatomy: Anatomy, layer: int, name: str, values: Tensor) -> Tensor:
-    """Push values through a part of a layer; unchanged when the architecture has no such part."""
-    if not anatomy[name]:  # type: ignore[literal-required]
+def read(anatomy: Anatomy, site: Site, values: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch ..."]:
+    """What a site has in its component: `[batch, (token,) head, d_head]`, without heads `[batch, (token,) d_model]`."""
+    if not site.get("before"):
+        rows = torch.arange(values.shape[0], device=values.device)
+        values = values[rows, site["position"].to(values.device)]
+    if site["component"] not in WITH_HEADS:
         return values
-    return part(model, anatomy, layer, name)(values)
+    return values[..., head_columns(anatomy, site["component"], values.device)[site["heads"]]]
 
 
-def head_columns(anatomy: Anatomy, component: str, device: Any) -> Int[Tensor, "head d_head"]:
-    """For each head, where it is in the output of its projection (`q`, `k`, `v`) or in the input of `o_proj` (`z`)."""
-    n_heads, d_head = anatomy["n_heads"], anatomy["d_head"]
-    offset, stride, heads = (0, d_head, n_heads) if component == "z" else anatomy["slots"][component]
-    starts = offset + stride * torch.arange(heads, device=device)
-    return starts[:, None] + torch.arange(d_head, device=device)
+def replace(
+    anatomy: Anatomy, values: Float[Tensor, "batch token width"], patches: Sequence[Patch]
+) -> Float[Tensor, "batch token width"]:
+    """A copy of a component with patches of it in their places."""
+    replaced = values.clone()
+    every = torch.arange(values.shape[2], device=values.device)
+    for patch in patches:
+        columns = columns_of(anatomy, patch, values.device)
+        columns = every if columns is None else columns
+        position, new = patch["position"].to(values.device), patch["values"].to(values)
+        if patch.get("before"):
+            new = new.reshape(len(new), -1, len(columns))
+            before = torch.arange(values.shape[1], device=values.device)[None] < position[:, None]
+            replaced[:, :, columns] = torch.where(before[:, :, None], new, replaced[:, :, columns])
+        else:
+            put(replaced, position[:, None], columns, new.reshape(len(new), 1, len(columns)))
+    return replaced
 
 
-def split_heads(
-    anatomy: Anatomy, component: str, values: Float[Tensor, "*batch width"]
-) -> Float[Tensor, "*batch head d_head"]:
-    """A projection's output, or `o_proj`'s input, by heads."""
-    return values[..., head_columns(anatomy, component, values.device)]
+def put(
+    values: Float[Tensor, "row token width"],
+    places: Int[Tensor, "#row place"],
+    columns: Int[Tensor, "#place column"] | Int[Tensor, " column"],
+    new: Float[Tensor, "#row place column"],
+) -> None:
+    """Write some columns at some places of every row, in place."""
+    rows = torch.arange(values.shape[0], device=values.device)[:, None, None]
+    values[rows, places.to(values.device)[..., None], columns] = new.to(values)
 
 
-def at(values: Float[Tensor, "batch token ..."], positions: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
-    """One token of every row."""
-    return values[torch.arange(values.shape[0], device=values.device), positions.to(values.device)]
+def visit_layer(model: Any, anatomy: Anatomy, layer: int, visits: Mapping[str, Visit]) -> None:
+    """Show a layer's components to their visits, in the order in which they are computed; to be called in a trace."""
+    resid_pre = visit_stream(model, anatomy, layer, visits) if {"resid_pre", "resid_mid"} & set(visits) else None
+    visit_parts(model, anatomy, layer, visits, resid_pre)
 
 
-def position_ids(mask: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
-    """Positions counted from the first token that is not padding."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
+def visit_stream(
+    model: Any, anatomy: Anatomy, layer: int, visits: Mapping[str, Visit]
+) -> Float[Tensor, "row token d_model"]:
+    """The stream at the start of a layer, after its visit if there is one."""
+    module = layer_at(model, anatomy, layer)
+    resid_pre = module.input
+    changed = visits["resid_pre"](resid_pre) if "resid_pre" in visits else None
+    if changed is None:
+        return resid_pre
+    module.input = changed
+    return changed
 
 
-def unembed(model: Any, anatomy: Anatomy, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
-    """Logits of a residual stream at the end of the last layer, in float32."""
-    logits = find(model, anatomy["unembed"])(find(model, anatomy["final_norm"])(hidden)).float()
-    cap = anatomy["softcap"]
-    return cap * torch.tanh(logits / cap) if cap else logits
+def visit_parts(
+    model: Any, anatomy: Anatomy, layer: int, visits: Mapping[str, Visit], resid_pre: Tensor | None = None
+) -> None:
+    """Show what comes after the start of a layer; `resid_mid` needs the stream there."""
+    _visit_projections(model, anatomy, layer, visits)
+    if "z" in visits:
+        o_proj = part(model, anatomy, layer, "o_proj")
+        changed = visits["z"](o_proj.input)
+        if changed is not None:
+            o_proj.input = changed
+    if "resid_mid" in visits:
+        # No module computes the stream after attention, so what attention adds is changed by as much.
+        added = part(model, anatomy, layer, "post_attention_norm" if anatomy["post_attention_norm"] else "o_proj")
+        changed = visits["resid_mid"](resid_pre + added.output)
+        if changed is not None:
+            added.output = changed - resid_pre
+    if "mlp_out" in visits:
+        mlp = part(model, anatomy, layer, "post_mlp_norm" if anatomy["post_mlp_norm"] else "mlp")
+        changed = visits["mlp_out"](mlp.output)
+        if changed is not None:
+            mlp.output = changed
 
 
-def finish_layer(
-    model: Any,
-    anatomy: Anatomy,
-    layer: int,
-    resid_pre: Float[Tensor, "*batch d_model"],
-    attention: Float[Tensor, "*batch d_model"],
-) -> Float[Tensor, "*batch d_model"]:
-    """The end of a layer, given what its attention adds to the stream: one token at a time, no attention.
-
-    Args:
-        model: The model.
-        anatomy: Its anatomy.
-        layer: Which layer.
-        resid_pre: The stream at the start of the layer.
-        attention: Output of `o_proj` after the norm that follows it, if there is one.
-    """
-    resid_mid = resid_pre + attention
-    mlp_input = resid_pre if anatomy["parallel"] else resid_mid
-    update = part(model, anatomy, layer, "mlp")(through(model, anatomy, layer, "pre_mlp_norm", mlp_input))
-    return resid_mid + through(model, anatomy, layer, "post_mlp_norm", update)
+def _visit_projections(model: Any, anatomy: Anatomy, layer: int, visits: Mapping[str, Visit]) -> None:
+    """Show q, k and v; where one module computes several, its output is reached for once."""
+    for path in dict.fromkeys(anatomy["projections"].values()):
+        shown = [visits[name] for name in ("q", "k", "v") if anatomy["projections"][name] == path and name in visits]
+        if not shown:
+            continue
+        name = next(name for name in ("q", "k", "v") if anatomy["projections"][name] == path)
+        module = projection(model, anatomy, layer, name)
+        values = module.output
+        became = values
+        for visit in shown:
+            changed = visit(became)
+            became = became if changed is None else changed
+        if became is not values:
+            module.output = became

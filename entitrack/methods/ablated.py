@@ -12,7 +12,7 @@ from torch import Tensor
 
 from entitrack.circuits import Group
 from entitrack.engine.ablation import model_without, total_z
-from entitrack.engine.vital import circuit_answers
+from entitrack.engine.circuits import circuit_answers
 from entitrack.errors import UserError
 from entitrack.methods.ablation import Ablation, AblationSettings, Compat, Outcomes, pick
 from entitrack.methods.experiment import Experiment, clusters, prompt_inputs, role_positions

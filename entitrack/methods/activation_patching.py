@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
-from entitrack.engine.masking import masked_answers
+from entitrack.engine.masks import masked_answers
 from entitrack.limits import MethodSettings, limited
 from entitrack.masks import read_masks
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from entitrack.circuits import Group
 from entitrack.engine.dcm import train_masks
-from entitrack.engine.masking import masked_answers
+from entitrack.engine.masks import masked_answers
 from entitrack.errors import UserError
 from entitrack.limits import MethodSettings, limited, limits
 from entitrack.methods.dcm_data import Splits, batch_inputs, split

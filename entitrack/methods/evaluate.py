@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.engine.evaluation import answer
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
 from entitrack.limits import MethodSettings
 from entitrack.methods.experiment import Cell, Experiment, Table, clusters, prompt_inputs

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from entitrack.circuits import Circuit, Group
 from entitrack.engine.attribution import attribution_effects
-from entitrack.engine.evaluation import answer
 from entitrack.engine.memory import budget_bytes
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.passes import passes_bytes
+from entitrack.engine.patching import answer
 from entitrack.engine.path_patching import path_effects
 from entitrack.errors import UserError
 from entitrack.limits import MethodSettings, limited
@@ -225,14 +225,14 @@ def _naive_outputs(
     return outputs
 
 
-def memory_gib(memory: str) -> float:
-    """The budget as interventions take it; 0 for `auto`.
+def memory_gib(memory: str) -> float | None:
+    """The budget as the engine takes it; None for `auto`.
 
     Raises:
         UserError: It is neither `auto` nor a number above 0.
     """
     if memory == "auto":
-        return 0.0
+        return None
     try:
         gib = float(memory)
     except ValueError:

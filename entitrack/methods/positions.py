@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.engine.live_positions import live_position_answers
+from entitrack.engine.positions import live_position_answers
 from entitrack.limits import limited
 from entitrack.methods.ablated import Ablated, prepare, questions
 from entitrack.methods.ablation import AblationSettings, Metric, Outcomes, pick

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from entitrack.engine.sites import Anatomy
+from entitrack.engine.anatomy import Anatomy
 from entitrack.errors import UserError
 
 if TYPE_CHECKING:

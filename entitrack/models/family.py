@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from entitrack.engine.sites import Anatomy
+from entitrack.engine.anatomy import Anatomy
 from entitrack.errors import UserError
 from entitrack.models.anatomy import Architecture, describe
 

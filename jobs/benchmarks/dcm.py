@@ -26,7 +26,7 @@ from benchmarks.shapes import SHAPES, embedded_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
 from entitrack.engine.dcm import train_masks
-from entitrack.engine.preparation import suffix_jobs
+from entitrack.engine.masks import suffix_jobs
 from entitrack.models.family import Model
 
 TINY = "tiny"

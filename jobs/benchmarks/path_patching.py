@@ -31,10 +31,10 @@ from benchmarks.path_patching_inputs import COMPONENTS, TOKENS, draw_inputs, gol
 from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
+from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.passes import both_passes, passes_bytes
 from entitrack.engine.path_patching import path_effects
-from entitrack.engine.sites import Anatomy
 from entitrack.models.family import Model
 
 TINY, GOLDEN = "tiny", "golden"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from entitrack.backends import Local, dry_run
 from entitrack.engine.ablation import model_without, total_z
-from entitrack.engine.live_positions import live_position_answers
-from entitrack.engine.vital import circuit_answers
+from entitrack.engine.circuits import circuit_answers
+from entitrack.engine.positions import live_position_answers
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
 from tests.engine.test_architectures import wrapped

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from entitrack.backends import Local, Runner
-from entitrack.engine.evaluation import answer, answer_patched
+from entitrack.engine.patching import answer, answer_patched
 from entitrack.errors import UserError
 from entitrack.methods.experiment import prompt_inputs
 from entitrack.models.family import Family

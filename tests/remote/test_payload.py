@@ -18,7 +18,7 @@ import zstandard
 import entitrack.engine
 from entitrack.backends import Runner, Unit
 from entitrack.circuits import Circuit
-from entitrack.engine.evaluation import answer
+from entitrack.engine.patching import answer
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import payload
 from entitrack.store import Store
@@ -79,7 +79,7 @@ def test_a_transplant_carries_little_but_its_slices(
     runner = matrix.run("cmap", on)
     heads = sum(len(group.heads) for group in golden_circuit.groups)
     slices = 84 * heads * bare_family.load("base").anatomy["d_head"] * 4
-    assert sum(values.numel() * 4 for values in runner.results["donor.read_heads"][0]["values"]) == slices
+    assert sum(values.numel() * 4 for values in runner.results["donor.read_sites"][0]["values"]) == slices
     _, to_base = server.counts()["uploads"][-2:]
     assert to_base <= MOST_OVERHEAD * slices
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from entitrack.config import BACKENDS
-from entitrack.engine.evaluation import answer
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif, Settings
