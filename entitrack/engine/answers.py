@@ -22,6 +22,8 @@ class Prompts(TypedDict):
     """Token id of the right answer."""
     rivals: NotRequired[Int[Tensor, "batch rival"]]
     """The other answers that the context offers."""
+    position: NotRequired[Int[Tensor, " batch"]]
+    """Where a stage of path patching has its senders and receivers."""
 
 
 class Verdict(TypedDict):
@@ -98,7 +100,8 @@ def join(pieces: list[Outcomes], axis: int) -> Outcomes:
 
 def rows_of(prompts: Prompts, rows: Int[Tensor, " row"]) -> Prompts:
     """Some of the prompts."""
-    return {name: values[rows] for name, values in prompts.items()}  # type: ignore[return-value, attr-defined]
+    some: Any = {name: prompts[name][rows] for name in prompts}  # type: ignore[literal-required]
+    return some
 
 
 def put_outcomes(

@@ -12,19 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy, at, head_columns, split_heads
-from entitrack.engine.answers import answer_probability
+from entitrack.engine.answers import Prompts, answer_probability
 from entitrack.engine.runs import Run, read_z, run_prompts
-
-
-class SenderPrompts(TypedDict):
-    """Clean prompts of a stage, see `Prompts`."""
-
-    tokens: Int[Tensor, "batch token"]
-    mask: Int[Tensor, "batch token"]
-    last: Int[Tensor, " batch"]
-    answers: Int[Tensor, " batch"]
-    position: Int[Tensor, " batch"]
-    """Where its senders and receivers are."""
 
 
 class SourcePrompts(TypedDict):
@@ -49,7 +38,7 @@ class Passes(TypedDict):
 def both_passes(
     model: Any,
     anatomy: Anatomy,
-    clean: SenderPrompts,
+    clean: Prompts,
     source: SourcePrompts,
     top: int | None = None,
     kept: dict[str, Any] | None = None,

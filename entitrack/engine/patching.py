@@ -14,14 +14,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy, at
-from entitrack.engine.answers import Prompts, Verdict, verdict
+from entitrack.engine.answers import Prompts, verdict
 from entitrack.engine.runs import logits_with, read_z
 from entitrack.engine.sites import Patch, Site, Visit, columns_of, put, read, replace
 
 
-def answer(model: Any, anatomy: Anatomy, prompts: Prompts) -> Verdict:
-    """The model's own answers, `[batch]`. Nothing is frozen, recomputed or replaced."""
-    return verdict(logits_with(model, anatomy, prompts, {}), prompts["answers"])
+def answer(model: Any, anatomy: Anatomy, prompts: Prompts) -> dict[str, Tensor]:
+    """The model's own `prediction` and `probability`, `[batch]`. Nothing is frozen, recomputed or replaced."""
+    own = verdict(logits_with(model, anatomy, prompts, {}), prompts["answers"])
+    return {"prediction": own["prediction"], "probability": own["probability"]}
 
 
 def read_sites(model: Any, anatomy: Anatomy, prompts: Prompts, sites: Sequence[Site]) -> dict[str, Any]:
@@ -117,8 +118,8 @@ def hold(
         def keep(z: Tensor, own: Tensor = values, layer: int = layer) -> Tensor:
             kept = own.clone()
             for site in [site for site in live if site["layer"] == layer]:
-                columns, places = columns_of(anatomy, site, z.device), site["position"][:, None]
-                put(kept, places, columns, read(anatomy, site, z).flatten(1)[:, None])
+                columns = columns_of(anatomy, site, z)
+                put(kept, site["position"][:, None], columns, read(anatomy, site, z).flatten(1)[:, None])
             rows = torch.arange(len(z), device=z.device)
             kept[rows, last.to(z.device)] = at(z, last)
             return kept

@@ -25,9 +25,9 @@ from entitrack.engine.anatomy import (
     through,
     unembed,
 )
-from entitrack.engine.answers import answer_probability
+from entitrack.engine.answers import Prompts, answer_probability
 from entitrack.engine.memory import Measured, in_pieces
-from entitrack.engine.passes import Passes, SenderPrompts, SourcePrompts, both_passes, sent_z
+from entitrack.engine.passes import Passes, SourcePrompts, both_passes, sent_z
 from entitrack.engine.patching import answer
 from entitrack.engine.receivers import Receivers, received_probability, receiver_heads, receiving_layers
 
@@ -35,7 +35,7 @@ from entitrack.engine.receivers import Receivers, received_probability, receiver
 def path_effects(
     model: Any,
     anatomy: Anatomy,
-    clean: SenderPrompts,
+    clean: Prompts,
     source: SourcePrompts,
     senders: list[list[int]],
     receivers: Receivers,
@@ -92,7 +92,7 @@ def known_size(known: dict[str, float] | None, name: str) -> Measured:
     return {"bytes_per_token": known[name]} if known and known.get(name) else {}
 
 
-def no_effects(model: Any, anatomy: Anatomy, clean: SenderPrompts) -> dict[str, Tensor]:
+def no_effects(model: Any, anatomy: Anatomy, clean: Prompts) -> dict[str, Tensor]:
     """The effects where no path leads from a sender to a receiver: none."""
     probability = answer(model, anatomy, clean)["probability"]
     change = torch.zeros(len(probability), 1, device=probability.device)

@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy, head_columns, projection, through, unembed
-from entitrack.engine.answers import answer_probability
+from entitrack.engine.answers import Prompts, answer_probability
 from entitrack.engine.layout import Layout, at_slots, fill_lanes, lanes_and_pack, lay_out, prefix_cache
 from entitrack.engine.memory import Measured, in_pieces
-from entitrack.engine.passes import Passes, SenderPrompts
+from entitrack.engine.passes import Passes
 from entitrack.engine.rerun import rerun
 from entitrack.engine.sites import Visit, put
 
@@ -59,7 +59,7 @@ def receiver_columns(anatomy: Anatomy, receivers: Receivers, layer: int, device:
 def received_probability(
     model: Any,
     anatomy: Anatomy,
-    clean: SenderPrompts,
+    clean: Prompts,
     passes: Passes,
     received: dict[int, Float[Tensor, "batch variant receiver d_head"]],
     receivers: Receivers,
@@ -121,7 +121,7 @@ def suffix_job(rows: Int[Tensor, " row"], variants: Int[Tensor, " variant"], sta
 def rerun_suffix(
     model: Any,
     anatomy: Anatomy,
-    clean: SenderPrompts,
+    clean: Prompts,
     passes: Passes,
     received: dict[int, Tensor],
     receivers: Receivers,

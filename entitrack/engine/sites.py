@@ -54,11 +54,13 @@ class Patch(TypedDict):
     """As `read` gives them, `[batch, ...]`, or one for all prompts, `[1, ...]`."""
 
 
-def columns_of(anatomy: Anatomy, site: Site | Patch, device: Any) -> Int[Tensor, " column"] | None:
-    """Where a site is in its component; None for all of it."""
+def columns_of(
+    anatomy: Anatomy, site: Site | Patch, values: Float[Tensor, "batch token width"]
+) -> Int[Tensor, " column"]:
+    """Where a site is in the columns of its component."""
     if site["component"] not in WITH_HEADS:
-        return None
-    return head_columns(anatomy, site["component"], device)[site["heads"]].flatten()
+        return torch.arange(values.shape[2], device=values.device)
+    return head_columns(anatomy, site["component"], values.device)[site["heads"]].flatten()
 
 
 def read(anatomy: Anatomy, site: Site, values: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch ..."]:
@@ -76,10 +78,8 @@ def replace(
 ) -> Float[Tensor, "batch token width"]:
     """A copy of a component with patches of it in their places."""
     replaced = values.clone()
-    every = torch.arange(values.shape[2], device=values.device)
     for patch in patches:
-        columns = columns_of(anatomy, patch, values.device)
-        columns = every if columns is None else columns
+        columns = columns_of(anatomy, patch, values)
         position, new = patch["position"].to(values.device), patch["values"].to(values)
         if patch.get("before"):
             new = new.reshape(len(new), -1, len(columns))

@@ -186,7 +186,7 @@ def transplant_inputs(
     """Answers of the donor, the base, and the base with the donor's q, k or v."""
     found = [group_sites(circuit, batch) for batch in batches]
     inputs = [[input_sites(base, site) for site in sites] for sites, _ in found]
-    asked = [
+    asked: list[dict[str, Any]] = [
         {"prompts": prompt_inputs(batch), "sites": [site for entry in sites for site in entry.values()]}
         for batch, sites in zip(batches, inputs, strict=True)
     ]

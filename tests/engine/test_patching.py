@@ -79,7 +79,8 @@ def test_transplanted_inputs_give_golden_logits(
 
     def with_inputs(model: Any, anatomy: Any, prompts: Any, patches: Any) -> dict[str, Tensor]:
         visits = patch_visits(anatomy, patches)
-        hold(anatomy, visits, read_z(model, anatomy, prompts, range(4)), sites, prompts["last"])
+        live: Any = sites
+        hold(anatomy, visits, read_z(model, anatomy, prompts, range(4)), live, prompts["last"])
         return {"logits": logits_with(model, anatomy, prompts, visits)}
 
     logits = run(golden_model, with_inputs, prompts=prompts, patches=filled)["logits"]

@@ -142,13 +142,13 @@ def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment,
     from entitrack.engine import passes
 
     runs: list[int] = []
-    clean_pass = passes.clean_pass
+    run_prompts = passes.run_prompts
 
-    def counted(*given: Any) -> Any:
+    def counted(*given: Any, **named: Any) -> Any:
         runs.append(1)
-        return clean_pass(*given)
+        return run_prompts(*given, **named)
 
-    monkeypatch.setattr(passes, "clean_pass", counted)
+    monkeypatch.setattr(passes, "run_prompts", counted)
     shared = found(dataclasses.replace(golden_experiment, batch_size=21))
     batches = len(runs)
     assert batches == -(-shared.prompts // 21)
