@@ -77,8 +77,9 @@ def read_clean_with_leaves(
             state["resid_pre"] = at(layer_at(model, anatomy, layer).input, position).detach()
         if layer in reading:
             module = projection(model, anatomy, layer, receivers["component"])
-            columns = receiver_columns(anatomy, receivers, layer, position.device)
             values = module.output.clone()
+            rows, position = rows.to(values.device), position.to(values.device)
+            columns = receiver_columns(anatomy, receivers, layer, values.device)
             leaf = values[rows, position[:, None], columns[None]].detach().requires_grad_(True)
             values[rows, position[:, None], columns[None]] = leaf
             module.output = values
@@ -115,7 +116,7 @@ def one_token_target(
         if layer in slopes:
             heads = receiver_heads(receivers, layer)
             values = receive(model, anatomy, layer, stream[:, None], receivers["component"], heads)[:, 0]
-            target = target + (slopes[layer] * values.flatten(1)).float().sum()
+            target = target + (slopes[layer] * values.flatten(1)).float().sum().to(target.device)
         if layer < len(z):
             stream = after_heads(model, anatomy, layer, stream, z[layer])
     if not slopes:

@@ -139,7 +139,7 @@ def validate(
     with torch.no_grad():
         for prepared in ready:
             prediction, _ = answers_under(model, anatomy, prepared, masks)
-            right.append(prediction == prepared["targets"][prepared["draws"]])
+            right.append(prediction == prepared["targets"][prepared["draws"]].to(prediction.device))
     return torch.cat(right, 1).float().mean(1).to(masks.device)
 
 

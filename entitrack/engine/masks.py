@@ -145,16 +145,14 @@ def answers_under(
     model: Any, anatomy: Anatomy, prepared: Prepared, masks: Float[Tensor, "mask head"]
 ) -> tuple[Int[Tensor, "mask batch"], Float[Tensor, "mask batch"]]:
     """Most likely tokens and target's logits of one group, see `masked_answers`."""
-    targets = prepared["targets"]
-    shape = (len(masks), targets.shape[1])
-    prediction = torch.empty(shape, dtype=torch.long, device=targets.device)
-    logit = torch.empty(shape, device=targets.device)
+    rows = torch.cat([piece["layout"]["rows"] for piece in prepared["pieces"]])
+    predictions, target = [], []
     for piece in prepared["pieces"]:
-        rows = piece["layout"]["rows"]
         logits = piece_logits(model, anatomy, prepared, piece, masks)
-        prediction[:, rows] = logits.argmax(-1).T.to(targets.device)
-        logit[:, rows] = target_logits(prepared, piece, logits).T.to(targets.device)
-    return prediction, logit
+        predictions.append(logits.argmax(-1).T)
+        target.append(target_logits(prepared, piece, logits).T)
+    order = rows.argsort().to(predictions[0].device)
+    return torch.cat(predictions, 1)[:, order], torch.cat(target, 1)[:, order]
 
 
 def target_logits(

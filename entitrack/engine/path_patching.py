@@ -102,24 +102,22 @@ def no_effects(model: Any, anatomy: Anatomy, clean: Prompts) -> dict[str, Tensor
 
 
 class SweepState(TypedDict):
-    """What the sweep needs of the passes, at the senders' position."""
+    """What the sweep needs of the passes, at the senders' position, by layer."""
 
-    resid_pre: Float[Tensor, "batch layer d_model"]
-    z: Float[Tensor, "batch layer width"]
-    source_z: Float[Tensor, "batch layer head d_head"]
+    resid_pre: list[Float[Tensor, "batch d_model"]]
+    z: list[Float[Tensor, "batch width"]]
+    source_z: list[Float[Tensor, "batch head d_head"]]
 
 
 def at_position(
     anatomy: Anatomy, passes: Passes, position: Int[Tensor, " batch"], source_position: Tensor, top: int
 ) -> SweepState:
-    """What the sweep needs of the passes, of layers below `top`; on one device."""
-    layers, clean, device = range(top), passes["clean"], position.device
+    """What the sweep needs of the passes, of layers below `top`."""
+    layers, clean = range(top), passes["clean"]
     return {
-        "resid_pre": torch.stack([at(clean["streams"][layer], position).to(device) for layer in layers], 1),
-        "z": torch.stack([at(clean["z"][layer], position).to(device) for layer in layers], 1),
-        "source_z": torch.stack(
-            [sent_z(anatomy, passes["source_z"][layer], source_position, layer).to(device) for layer in layers], 1
-        ),
+        "resid_pre": [at(clean["streams"][layer], position) for layer in layers],
+        "z": [at(clean["z"][layer], position) for layer in layers],
+        "source_z": [sent_z(anatomy, passes["source_z"][layer], source_position, layer) for layer in layers],
     }
 
 
@@ -142,7 +140,10 @@ def sweep_in_pieces(
 
     def work(prompts: Tensor) -> dict[Any, Tensor]:
         rows = prompts.to(answers.device)
-        some: Any = {name: state[name][rows] for name in ("resid_pre", "z", "source_z")}  # type: ignore[literal-required]
+        some: Any = {
+            name: [values[rows.to(values.device)] for values in state[name]]  # type: ignore[literal-required]
+            for name in ("resid_pre", "z", "source_z")
+        }
         swept = sweep(model, anatomy, some, heads_of, receivers)
         if receivers["component"] != "logits":
             return swept
@@ -177,8 +178,8 @@ def sweep(
         values `[batch, variant, receiver, d_head]`, for the variants whose senders are below it.
     """
     resid_pre, z = state["resid_pre"], state["z"]
-    stream = nudged(resid_pre[:, 0, None])
-    top = resid_pre.shape[1]
+    stream = nudged(resid_pre[0][:, None])
+    top = len(resid_pre)
     received: dict[Any, Tensor] = {}
     for layer in range(top + 1):
         heads = receiver_heads(receivers, layer)
@@ -187,11 +188,12 @@ def sweep(
         if layer == top:
             break
         new = heads_of.get(layer, [])
-        sent = torch.cat([z[:, layer, None], sender_z(anatomy, z[:, layer], state["source_z"][:, layer], new)], 1)
+        sent = torch.cat([z[layer][:, None], sender_z(anatomy, z[layer], state["source_z"][layer], new)], 1)
         sent = through(model, anatomy, layer, "o_proj", sent)
         sent = through(model, anatomy, layer, "post_attention_norm", sent)
         added = torch.cat([sent[:, :1].expand_as(stream), sent[:, 1:]], 1)
-        before = torch.cat([stream, resid_pre[:, layer, None].expand(-1, len(new), -1).to(stream.device)], 1)
+        own = resid_pre[layer][:, None].expand(-1, len(new), -1)
+        before = torch.cat([stream.to(own.device), own], 1)
         stream = finish_layer(model, anatomy, layer, before, added)
     return received or {"stream": stream}
 

@@ -102,7 +102,7 @@ def received_probability(
 
             tokens = length * job["variants"].shape[1]
             pieces, peak = in_pieces(len(job["rows"]), tokens, gib, device, work, measured)
-            patched[job["rows"].to(device)[:, None], job["variants"].to(device)] = torch.cat(pieces)
+            patched[job["rows"].to(device)[:, None], job["variants"].to(device)] = torch.cat(pieces).to(device)
             first, largest = beyond, max(largest, peak)
     return patched, largest
 
@@ -167,8 +167,9 @@ def start_projections(
     """Outputs of a layer's projections, by path, where the stream is the same in all variants: once a prompt."""
     prompts, prompt = torch.unique_consecutive(layout["rows"], return_inverse=True)
     one = torch.searchsorted(prompt, torch.arange(len(prompts), device=prompt.device))
-    slots = layout["slots"][one, 0, 0]
+    prompts, slots = prompts.to(stream.device), layout["slots"][one, 0, 0].to(stream.device)
     normed = through(model, anatomy, layer, "pre_attention_norm", stream[prompts[:, None], slots])
+    prompt = prompt.to(normed.device)
     pack, paths = layout["shape"][2], anatomy["projections"]
     component = {paths[name]: name for name in ("v", "k", "q")}
     return {

@@ -118,7 +118,8 @@ def last_layer(
 
 
 def use_mask(model: Any, anatomy: Anatomy, layer: int, mask: Tensor) -> None:
-    """Give one layer an attention mask of its own."""
+    """Give one layer an attention mask of its own, where the layer is."""
     module = layer_at(model, anatomy, layer)
     positional, named = module.inputs
-    module.inputs = (positional, {**named, "attention_mask": mask})
+    stream = positional[0] if positional else named["hidden_states"]
+    module.inputs = (positional, {**named, "attention_mask": mask.to(stream.device)})
