@@ -177,7 +177,8 @@ def at_slots(values: Float[Tensor, "batch token width"], layout: Layout) -> Floa
     """Values of whole prompts at the slots."""
     slots = layout["slots"].to(values.device)
     found = values[layout["rows"].to(values.device)[:, None, None, None], slots]
-    return flatten(found.expand(*layout["shape"], -1))
+    # What is indexed out of an expanded view would keep its order in memory, which products of matrices depend on.
+    return flatten(found.expand(*layout["shape"], -1)).contiguous()
 
 
 def flatten(values: Float[Tensor, "row lane pack place width"]) -> Float[Tensor, "lane token width"]:

@@ -296,13 +296,13 @@ def make_piece(
 ) -> Piece:
     """What a pass of a group takes, but for the masks."""
     rows, length = job["rows"], job["length"]
-    first = clean["last"][rows] - length + 1
-    slots = first[:, None] + torch.arange(length, device=rows.device)
+    slots = (clean["last"][rows] - length + 1)[:, None] + torch.arange(length, device=rows.device)
     layers = layer_numbers(group["heads"])
     start = min(layers)
     stream = run["streams"][start]
     layout = lay_out(anatomy, clean, rows, slots[:, None], len(draws), stream.dtype)
-    offset = (group["positions"][:, rows] - first).T
+    lanes = rows.repeat_interleave(layout["shape"][1])
+    offset = (group["positions"] - (clean["last"] - length + 1))[:, lanes].T
     ends = offset[:, layers[start]].unique(dim=1)
     if start == anatomy["n_layers"] - 1:
         ends = torch.cat([ends, torch.full_like(ends[:, :1], length - 1)], 1)
@@ -330,8 +330,8 @@ def make_piece(
     }
 
 
-def in_packs(offset: Int[Tensor, "row place"], layout: Layout) -> Int[Tensor, "lane place"]:
+def in_packs(offset: Int[Tensor, "lane place"], layout: Layout) -> Int[Tensor, "lane place"]:
     """Places in the variants of every pack, pack by pack, from places in the slots."""
-    _, lanes, pack, length = layout["shape"]
+    _, _, pack, length = layout["shape"]
     begins = torch.arange(0, length * pack, length, device=offset.device)
-    return (offset[:, None] + begins[:, None]).flatten(1).repeat_interleave(lanes, 0)
+    return (offset[:, None] + begins[:, None]).flatten(1)
