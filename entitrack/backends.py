@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import nnsight
 from torch import Tensor
 
-from entitrack.interventions.execution import execute
+from entitrack.engine.execution import execute
 from entitrack.models.family import Model
 from entitrack.store import Store, unit_key
 
 Intervention = Callable[..., dict[str, Any]]
-"""A function of `entitrack.interventions`: (model, anatomy, ...) -> results."""
+"""A function of `entitrack.engine`: (model, anatomy, ...) -> results."""
 
 Pending = Callable[[], dict[str, Any]]
 """A unit that was started: calling it waits for the result, as CPU tensors."""

@@ -14,13 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from entitrack.backends import Backend, Local, dry_run
+from entitrack.core.result import Result
 from entitrack.errors import UserError
 from entitrack.limits import Checked, limited
-from entitrack.methods import (
-    run_method,
-    settings_of,
-)
-from entitrack.methods.experiment import Experiment, Found
+from entitrack.methods import method_names, run_method, settings_of
+from entitrack.methods.experiment import Experiment
 from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif
@@ -43,13 +41,11 @@ PADDINGS = ("right", "left")
 class Method:
     """A method: how it is run and what may be set."""
 
-    run: Callable[[Experiment, Any], Found]
+    run: Callable[[Experiment, Any], Result]
     settings: type
 
 
-METHODS: dict[str, Method] = {
-    **{name: Method(partial(run_method, name), settings_of(name)) for name in method_names()},
-}
+METHODS: dict[str, Method] = {name: Method(partial(run_method, name), settings_of(name)) for name in method_names()}
 
 
 def offer_methods() -> None:

@@ -21,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.backends import Runner
 from entitrack.config import CONF, METHODS, RunConfig, check
+from entitrack.core.result import Result
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Experiment, Found
+from entitrack.methods.experiment import Experiment
 from entitrack.progress import track
 from entitrack.report import figures, record, terminal
 from entitrack.store import Store
@@ -34,7 +35,7 @@ _INTERRUPTED = 130
 _KEY = "backend.key="
 
 
-def execute(config: RunConfig) -> tuple[Found, Runner]:
+def execute(config: RunConfig) -> tuple[Result, Runner]:
     """Run the configured method."""
     runner = Runner(config.backend, Store(Path(config.store)) if config.store else None)
     experiment = Experiment(

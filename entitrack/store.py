@@ -23,7 +23,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-CODE = Path(__file__).parent / "interventions"
+CODE = Path(__file__).parent / "engine"
 LIBRARIES = ("torch", "transformers", "nnsight")
 
 

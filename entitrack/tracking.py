@@ -16,7 +16,6 @@ from entitrack.core.measurement import STEP
 from entitrack.core.result import Result
 from entitrack.core.table import Table
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Found
 from entitrack.stats import Estimate
 
 MODES = ("offline", "online", "disabled")
@@ -35,7 +34,7 @@ def check_tracking(mode: str) -> None:
         raise UserError("tracking", "online recording needs an account and none is logged in", fix=fix)
 
 
-def record(config: RunConfig, result: Found, figure: Path | None, folder: Path) -> None:
+def record(config: RunConfig, result: Result, figure: Path | None, folder: Path) -> None:
     """Log configuration, metrics, tables and figure of a finished run."""
     if config.tracking.mode == "disabled":
         return
@@ -63,7 +62,7 @@ def record(config: RunConfig, result: Found, figure: Path | None, folder: Path) 
     run.finish()
 
 
-def learning_curves(result: Found) -> dict[str, tuple[Tensor, Tensor]]:
+def learning_curves(result: Result) -> dict[str, tuple[Tensor, Tensor]]:
     """Measurements along steps of training: name and entries of the other axes -> steps and values that are there."""
     curves = {}
     for name, measurement in result.measurements.items() if isinstance(result, Result) else ():

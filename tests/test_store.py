@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local, Runner
-from entitrack.interventions.evaluation import answer
+from entitrack.engine.patching import answer
 from entitrack.models.family import Model
 from entitrack.store import Store, unit_key
 

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Group
+from entitrack.engine.ablation import model_without, total_z
+from entitrack.engine.circuits import circuit_answers
 from entitrack.errors import UserError
-from entitrack.interventions.ablation import model_without, total_z
-from entitrack.interventions.vital import circuit_answers
 from entitrack.methods.ablation_settings import Ablation, AblationSettings
 from entitrack.methods.experiment import Experiment, question_inputs, role_positions
 from entitrack.methods.outcomes import Outcomes

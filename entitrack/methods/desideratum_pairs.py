@@ -86,7 +86,7 @@ def encode_pairs(
 
 
 def pair_inputs(encoded: Sequence[EncodedPairs]) -> dict[str, Any]:
-    """Draws of counterfactuals for the same clean prompts, as `interventions.preparation.prepare` takes them."""
+    """Draws of counterfactuals for the same clean prompts, as `engine.masks.prepare` takes them."""
     clean = encoded[0].clean
     return {
         "clean": {"tokens": clean.tokens, "mask": clean.mask, "last": clean.positions[LAST]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -13,30 +13,10 @@ from torch import Tensor
 from entitrack.backends import Intervention, Runner
 from entitrack.circuits import Circuit, read_circuit
 from entitrack.core.measurement import PromptSet
-from entitrack.core.table import Table
 from entitrack.errors import UserError
 from entitrack.models.family import Family, Model
 from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, encode
 from entitrack.tasks.prompts import LAST, Prompt, Question, Task
-
-
-class Found(Protocol):
-    """What a method returns that has not yet become a `Result`."""
-
-    @property
-    def tables(self) -> Sequence[Table]:
-        """The result as tables, the main one first."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What a reader must know to read them: empty groups, noise floors, how intervals were made."""
-        ...
-
-    @property
-    def arrays(self) -> dict[str, Tensor]:
-        """Everything that was measured, by prompt where that is small enough."""
-        ...
 
 
 def _plain(units: Iterable[Any], description: str, total: int) -> Iterable[Any]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from entitrack.engine.anatomy import Anatomy
 from entitrack.errors import UserError
-from entitrack.interventions.sites import Anatomy
 from entitrack.models.anatomy import Architecture, describe
 
 if TYPE_CHECKING:

@@ -13,18 +13,17 @@ from safetensors.torch import save_file
 from entitrack.backends import Cost
 from entitrack.config import RunConfig
 from entitrack.core.result import Result
-from entitrack.methods.experiment import Found
 
 LIBRARIES = ("entitrack", "torch", "transformers", "nnsight")
 
 
-def write(config: RunConfig, result: Found, cost: Cost, seconds: float, folder: Path) -> None:
+def write(config: RunConfig, result: Result, cost: Cost, seconds: float, folder: Path) -> None:
     """Write the record of a finished run; `result.json` comes last, so it is there only if all of it is."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: array.contiguous().clone() for name, array in result.arrays.items()}
     save_file(arrays, str(folder / "arrays.safetensors"))
     for name in ("circuit", "masks"):
-        artefact = result.artefacts.get(name) if isinstance(result, Result) else getattr(result, name, None)
+        artefact = result.artefacts.get(name)
         if artefact is not None:
             artefact.write(folder / f"{name}.json")
     record = {

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from entitrack.backends import Cost
+from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
-from entitrack.methods.experiment import Found
 from entitrack.stats import Estimate
 
 _WIDTH = 120
@@ -18,7 +18,7 @@ _LONG = 40
 """Texts with more characters than this are wrapped."""
 
 
-def show(result: Found) -> None:
+def show(result: Result) -> None:
     """Print a result's tables and notes to standard output."""
     console = Console()
     if not console.is_terminal:

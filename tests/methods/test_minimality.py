@@ -22,7 +22,7 @@ from entitrack.methods.minimality.settings import Settings
 from entitrack.methods.outcomes import measured
 from entitrack.models.family import Model
 from tests.conftest import ROLES
-from tests.interventions.test_ablation import golden_prompts
+from tests.engine.test_ablation import golden_prompts
 from tests.methods import hand_made
 from tests.methods.test_faithfulness import with_circuit
 

@@ -173,16 +173,16 @@ def test_an_architecture_that_is_not_described_in_full_is_scored_the_naive_way(
 
 def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment, monkeypatch: Any) -> None:
     """Each batch has its passes run once, unless there is no memory to keep them; the scores are the same."""
-    from entitrack.interventions import passes
+    from entitrack.engine import passes
 
     runs: list[int] = []
-    clean_pass = passes.clean_pass
+    run_prompts = passes.run_prompts
 
-    def counted(*given: Any) -> Any:
+    def counted(*given: Any, **named: Any) -> Any:
         runs.append(1)
-        return clean_pass(*given)
+        return run_prompts(*given, **named)
 
-    monkeypatch.setattr(passes, "clean_pass", counted)
+    monkeypatch.setattr(passes, "run_prompts", counted)
     shared = patch_paths(dataclasses.replace(golden_experiment, batch_size=21))
     batches = len(runs)
     assert batches == -(-shared["effect"].size("prompt") // 21)
@@ -194,7 +194,7 @@ def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment,
 
 def test_passes_that_do_not_fit_are_not_kept(golden_experiment: Experiment) -> None:
     """Of three batches, a budget for one and a half keeps the first."""
-    from entitrack.interventions.passes import passes_bytes
+    from entitrack.engine.passes import passes_bytes
 
     on = dataclasses.replace(golden_experiment, batch_size=14)
     roomy = begin_search(on, Settings(prompts="all", stages=STAGES[:1]))

@@ -13,7 +13,7 @@ from torch import Tensor
 from entitrack.circuits import Circuit
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
-from entitrack.interventions.masking import masked_answers
+from entitrack.engine.masks import masked_answers
 from entitrack.masks import read_masks
 from entitrack.methods.activation_patching.settings import Settings
 from entitrack.methods.activation_patching.units import NOTHING, Unit, make_units, unit_inputs, unit_predictions

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from entitrack.core.measurement import PROMPT, Measurement, numbers
 from entitrack.core.result import Result
-from entitrack.interventions.attribution import attribution_effects
+from entitrack.engine.attribution import attribution_effects
 from entitrack.methods.attribution.settings import Settings
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.method import StageGroup, begin_search, find_groups, search_prompts

@@ -20,8 +20,7 @@ from torch import Tensor
 from entitrack.circuits import Circuit, Group, count_heads
 from entitrack.core.measurement import stacked
 from entitrack.core.result import Result
-from entitrack.interventions.evaluation import answer, answer_patched, read_heads
-from entitrack.interventions.head_inputs import answer_with_inputs, read_head_inputs
+from entitrack.engine.patching import answer_patched, read_sites
 from entitrack.methods.cmap.settings import Settings
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set, role_positions
 from entitrack.models.anatomy import kv_groups
@@ -86,12 +85,12 @@ def transplant_outputs(
 
     def filled() -> Iterator[dict[str, Any]]:
         """What the base is given for each batch, as soon as the donor has answered it."""
-        given = experiment.runner.map(donor, read_heads, asked)
+        given = experiment.runner.map(donor, read_sites, asked)
         for question, (sites, numbers), read in zip(asked, found, given, strict=True):
             own.append(read["prediction"])
             chosen = [sorted(n for group in groups for n in numbers[group.name]) for groups, _ in transplants]
             moved = [{**site, "values": values} for site, values in zip(sites, read["values"], strict=True)]
-            yield {"prompts": question["prompts"], "sites": moved, "variants": [[], *chosen]}
+            yield {"prompts": question["prompts"], "patches": moved, "variants": [[], *chosen]}
 
     description = f"cmap {donor.name} -> {base.name}"
     taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
@@ -108,43 +107,52 @@ def transplant_inputs(
 ) -> Int[Tensor, "row prompt"]:
     """Answers of the donor, the base, and the base with the donor's q, k or v."""
     found = [group_sites(circuit, batch) for batch in batches]
-    for sites, _ in found:
-        for site in sites:
-            grouped = [head for _, head in kv_groups(base.anatomy, [(site["layer"], head) for head in site["heads"]])]
-            site["heads"] = {"q": site["heads"], "k": grouped, "v": grouped}
-    prompts = [{"prompts": prompt_inputs(batch)} for batch in batches]
-    asked = [{**question, "sites": sites} for question, (sites, _) in zip(prompts, found, strict=True)]
+    inputs = [[input_sites(base, site) for site in sites] for sites, _ in found]
+    asked: list[dict[str, Any]] = [
+        {"prompts": prompt_inputs(batch), "sites": [site for entry in sites for site in entry.values()]}
+        for batch, sites in zip(batches, inputs, strict=True)
+    ]
+    own: list[Tensor] = []
 
     def filled() -> Iterator[dict[str, Any]]:
         """What the base is given for each batch, as soon as the donor has answered it."""
-        given = experiment.runner.map(donor, read_head_inputs, asked)
-        for question, (sites, numbers), read in zip(prompts, found, given, strict=True):
-            moved = [{**site, "values": {name: read[name][n] for name in "qkv"}} for n, site in enumerate(sites)]
+        given = experiment.runner.map(donor, read_sites, asked)
+        for question, (sites, numbers), read in zip(asked, found, given, strict=True):
+            own.append(read["prediction"])
+            chosen = [sorted(n for group in groups for n in numbers[group.name]) for groups, _ in transplants]
+            moved = [{**site, "values": values} for site, values in zip(question["sites"], read["values"], strict=True)]
             variants = [
-                {"sites": sorted(n for group in groups for n in numbers[group.name]), "components": components}
-                for groups, components in [((), ""), *transplants]
+                [3 * n + "qkv".index(name) for n in entry for name in components]
+                for entry, (_, components) in zip(chosen, transplants, strict=True)
             ]
-            yield {**question, "sites": moved, "variants": variants}
+            live = [[sites[n] for n in entry] for entry in chosen]
+            yield {"prompts": question["prompts"], "patches": moved, "variants": [[], *variants], "live": [[], *live]}
 
     description = f"cmap {donor.name} -> {base.name}"
-    taken = list(experiment.sessions(base, answer_with_inputs, filled(), description, len(batches)))
-    own = list(experiment.runner.map(donor, answer, prompts))
-    answers = torch.cat([output["prediction"] for output in taken], 1)
-    return torch.cat([torch.cat([output["prediction"] for output in own])[None], answers])
+    taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
+    return torch.cat([torch.cat(own)[None], torch.cat([answers["prediction"] for answers in taken], 1)])
+
+
+def input_sites(base: Model, site: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the heads of a site read: q at the role, and before it the k and v of the KV groups that they share."""
+    grouped = [head for _, head in kv_groups(base.anatomy, [(site["layer"], head) for head in site["heads"]])]
+    before = {"heads": grouped, "before": True}
+    return {"q": {**site, "component": "q"}, **{name: {**site, **before, "component": name} for name in "kv"}}
 
 
 def group_sites(circuit: Circuit, batch: EncodedBatch) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
     """The heads of a circuit by layer and role, as interventions take them, and which of them each group has.
 
     Returns:
-        Sites `{"layer", "heads", "position"}` in ascending order of layers, and group name -> numbers of its sites.
+        Sites of z in ascending order of layers, and group name -> numbers of its sites.
     """
     listed: list[tuple[str, dict[str, Any]]] = []
     for group in circuit.groups:
         position = role_positions(batch, group.role, f"circuit, group {group.name!r}")
         for layer in sorted({layer for layer, _ in group.heads}):
             heads = [head for where, head in group.heads if where == layer]
-            listed.append((group.name, {"layer": layer, "heads": heads, "position": position}))
+            site = {"component": "z", "layer": layer, "heads": heads, "position": position}
+            listed.append((group.name, site))
     listed.sort(key=lambda entry: entry[1]["layer"])
     numbers = {group.name: [n for n, (name, _) in enumerate(listed) if name == group.name] for group in circuit.groups}
     return [site for _, site in listed], numbers

@@ -57,7 +57,7 @@ def split(drawn: Draws) -> Splits:
 
 
 def batch_inputs(experiment: Experiment, drawn: Draws, group: Group, size: int) -> list[dict[str, Any]]:
-    """Pairs as `entitrack.interventions.dcm.train_masks` takes them, batch by batch."""
+    """Pairs as `entitrack.engine.dcm.train_masks` takes them, batch by batch."""
     batches = []
     for start in range(0, len(drawn[0]), size):
         encoded = [encode_pairs(experiment, pairs[start : start + size]) for pairs in drawn]

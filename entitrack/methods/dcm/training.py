@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.circuits import Group
-from entitrack.interventions.dcm import HALF, train_masks
-from entitrack.interventions.masking import masked_answers
+from entitrack.engine.dcm import HALF, train_masks
+from entitrack.engine.masks import masked_answers
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import Splits, batch_inputs
 from entitrack.methods.desideratum_pairs import task_compat

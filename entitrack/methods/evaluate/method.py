@@ -9,8 +9,8 @@ import torch
 
 from entitrack.core.measurement import Measurement, PromptSet
 from entitrack.core.result import Result
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer
 from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
 from entitrack.tasks.boxes import Boxes, check_boxes

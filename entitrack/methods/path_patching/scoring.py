@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from entitrack.engine.attribution import attribution_effects
+from entitrack.engine.memory import budget_bytes
+from entitrack.engine.naive import naive_effects
+from entitrack.engine.passes import passes_bytes
+from entitrack.engine.path_patching import path_effects
 from entitrack.errors import UserError
-from entitrack.interventions.attribution import attribution_effects
-from entitrack.interventions.memory import budget_bytes
-from entitrack.interventions.naive import naive_effects
-from entitrack.interventions.passes import passes_bytes
-from entitrack.interventions.path_patching import path_effects
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.settings import Settings, Stage
 from entitrack.methods.path_patching.stages import stage_batches
@@ -112,7 +112,7 @@ def _exact_outputs(search: Search, stage: Stage, inputs: Sequence[dict[str, Any]
 
     Batches keep their passes for the stages to come, as long as these fit the budget.
     """
-    budget: dict[str, Any] = {"gib": search.settings.memory_gib or 0.0}
+    budget: dict[str, Any] = {"gib": search.settings.memory_gib}
     passes = search.passes
     passes.extend({} for _ in inputs[len(passes) :])
     outputs: list[dict[str, Tensor]] = []

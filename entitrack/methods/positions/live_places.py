@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.interventions.live_positions import live_position_answers
+from entitrack.engine.positions import live_position_answers
 from entitrack.methods.ablated_model import AblatedModel, joined_batches
 from entitrack.methods.outcomes import Outcomes
 

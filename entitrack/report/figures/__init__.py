@@ -1,23 +1,15 @@
-"""One figure a method, each in a file of its own."""
+"""A result's figure as a file, and the blank page that every figure starts from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from entitrack.core.result import Result
-from entitrack.report.figures import (
-)
-from entitrack.report.figures.canvas import plot
-
-__all__ = [
-    "plot",
-]
 
 
-def draw(result: Any, folder: Path) -> Path | None:
+def draw(result: Result, folder: Path) -> Path | None:
     """Draw a result into `figure.png`; None for a method that has no figure."""
-    figure = result.figure() if isinstance(result, Result) else plot(result)
+    figure = result.figure()
     if figure is None:
         return None
     path = folder / "figure.png"

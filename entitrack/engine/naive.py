@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, forward_inputs
-from entitrack.interventions.passes import read_source
-from entitrack.interventions.sites import Anatomy, at, head_columns, part, projection
+from entitrack.engine.anatomy import Anatomy, at, head_columns, part, projection
+from entitrack.engine.answers import Prompts, answer_probability, forward_inputs
+from entitrack.engine.passes import SourcePrompts, read_source
+from entitrack.engine.receivers import Receivers
 
 NULL = -1
 """The layer of a sender that is left alone."""
@@ -23,10 +24,10 @@ NULL = -1
 def naive_effects(
     model: Any,
     anatomy: Anatomy,
-    clean: dict[str, Tensor],
-    source: dict[str, Tensor],
+    clean: Prompts,
+    source: SourcePrompts,
     heads: list[list[int]],
-    receivers: dict[str, Any],
+    receivers: Receivers,
 ) -> dict[str, Tensor]:
     """Effects of some senders, as `path_patching.path_effects` defines them, one sender after the other.
 
@@ -63,12 +64,12 @@ def naive_effects(
 def run_frozen(
     model: Any,
     anatomy: Anatomy,
-    clean: dict[str, Tensor],
+    clean: Prompts,
     clean_z: list[Tensor],
     held: Bool[Tensor, "batch token 1"],
     sender: list[int],
     sent: Float[Tensor, "batch d_head"] | None,
-    receivers: dict[str, Any],
+    receivers: Receivers,
 ) -> dict[str, Any]:
     """The first pass: every z from the position on held at its clean value, but the sender's.
 
@@ -96,9 +97,9 @@ def run_frozen(
 def run_received(
     model: Any,
     anatomy: Anatomy,
-    clean: dict[str, Tensor],
+    clean: Prompts,
     received: dict[int, Float[Tensor, "batch width"]],
-    receivers: dict[str, Any],
+    receivers: Receivers,
 ) -> Float[Tensor, "batch vocab"]:
     """The second pass: the receivers as they were in the first, everything else as it is."""
     rows = torch.arange(len(clean["last"]), device=clean["last"].device)[:, None]

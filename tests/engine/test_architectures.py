@@ -10,7 +10,7 @@ from nnsight import TransformersModel
 from transformers import PreTrainedTokenizerFast
 
 from entitrack.backends import Local
-from entitrack.interventions.path_patching import path_effects
+from entitrack.engine.path_patching import path_effects
 from entitrack.models.anatomy import ARCHITECTURES, describe
 from entitrack.models.family import Model
 from tests.naive import layouts, path_patching, tiny

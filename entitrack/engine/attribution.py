@@ -13,36 +13,35 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer_probability, forward_inputs
-from entitrack.interventions.passes import read_source
-from entitrack.interventions.path_patching import receive
-from entitrack.interventions.sites import (
+from entitrack.engine.anatomy import (
     Anatomy,
+    after_heads,
     at,
-    finish_layer,
-    head_columns,
     layer_at,
     part,
     projection,
     split_heads,
-    through,
     unembed,
 )
+from entitrack.engine.answers import Prompts, answer_probability, forward_inputs
+from entitrack.engine.passes import SourcePrompts, read_source
+from entitrack.engine.path_patching import receive
+from entitrack.engine.receivers import Receivers, receiver_columns, receiver_heads, receiving_layers
 
 
 def attribution_effects(
-    model: Any, anatomy: Anatomy, clean: dict[str, Tensor], source: dict[str, Tensor], receivers: dict[str, Any]
+    model: Any, anatomy: Anatomy, clean: Prompts, source: SourcePrompts, receivers: Receivers
 ) -> dict[str, Tensor]:
     """First-order effects of all senders; arguments as of `path_patching.path_effects`.
 
     Returns:
         `effect` `[batch, layer, head]`, 0 where no path leads from a sender.
     """
-    reading = sorted({layer for layer, _ in receivers.get("heads", [])})
-    top = max(reading) if reading else anatomy["n_layers"]
+    reading = receiving_layers(receivers)
+    top = max(reading, default=anatomy["n_layers"])
     effect = torch.zeros(len(clean["last"]), anatomy["n_layers"], anatomy["n_heads"], device=clean["last"].device)
     if top == 0:
         return {"effect": effect}
@@ -63,7 +62,7 @@ def attribution_effects(
 
 
 def read_clean_with_leaves(
-    model: Any, anatomy: Anatomy, position: Tensor, top: int, reading: list[int], receivers: dict[str, Any]
+    model: Any, anatomy: Anatomy, position: Tensor, top: int, reading: list[int], receivers: Receivers
 ) -> dict[str, Any]:
     """What the gradients need of the clean run, and leaves of autograd in place of the receivers.
 
@@ -78,8 +77,9 @@ def read_clean_with_leaves(
             state["resid_pre"] = at(layer_at(model, anatomy, layer).input, position).detach()
         if layer in reading:
             module = projection(model, anatomy, layer, receivers["component"])
-            columns = receiver_columns(anatomy, receivers, layer, position.device)
             values = module.output.clone()
+            rows, position = rows.to(values.device), position.to(values.device)
+            columns = receiver_columns(anatomy, receivers, layer, values.device)
             leaf = values[rows, position[:, None], columns[None]].detach().requires_grad_(True)
             values[rows, position[:, None], columns[None]] = leaf
             module.output = values
@@ -87,12 +87,6 @@ def read_clean_with_leaves(
         if layer < top:
             state["z"].append(at(part(model, anatomy, layer, "o_proj").input, position).detach())
     return state
-
-
-def receiver_columns(anatomy: Anatomy, receivers: dict[str, Any], layer: int, device: Any) -> Int[Tensor, " width"]:
-    """Where a layer's receivers are in the output of their projection."""
-    heads = [head for where, head in receivers["heads"] if where == layer]
-    return head_columns(anatomy, receivers["component"], device)[heads].flatten()
 
 
 def receiver_slopes(leaves: dict[int, Tensor], probability: Tensor) -> dict[int, Float[Tensor, "batch width"]]:
@@ -111,7 +105,7 @@ def one_token_target(
     z: list[Float[Tensor, "batch width"]],
     slopes: dict[int, Tensor],
     answers: Tensor,
-    receivers: dict[str, Any],
+    receivers: Receivers,
 ) -> Float[Tensor, ""]:
     """What the senders' z change to first order, summed over prompts, as a function of z.
 
@@ -120,13 +114,11 @@ def one_token_target(
     stream, target = resid_pre, torch.zeros((), device=resid_pre.device)
     for layer in range(len(z) + 1):
         if layer in slopes:
-            heads = [head for where, head in receivers["heads"] if where == layer]
+            heads = receiver_heads(receivers, layer)
             values = receive(model, anatomy, layer, stream[:, None], receivers["component"], heads)[:, 0]
-            target = target + (slopes[layer] * values.flatten(1)).float().sum()
+            target = target + (slopes[layer] * values.flatten(1)).float().sum().to(target.device)
         if layer < len(z):
-            attention = through(model, anatomy, layer, "o_proj", z[layer])
-            attention = through(model, anatomy, layer, "post_attention_norm", attention)
-            stream = finish_layer(model, anatomy, layer, stream, attention)
+            stream = after_heads(model, anatomy, layer, stream, z[layer])
     if not slopes:
         target = answer_probability(unembed(model, anatomy, stream), answers).log().sum()
     return target

@@ -1,4 +1,4 @@
-"""Where things are in a model, and how to read and write them.
+"""How a decoder is built, and its parts put to use: what a layer does after attention, and the unembedding.
 
 Shapes: `batch` prompts, `token` positions, `head` query heads, `d_head` their width, `d_model` the residual stream.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Anatomy(TypedDict):
-    """How a decoder is built, as plain values: `entitrack.models.anatomy` writes it, interventions read it.
+    """How a decoder is built, as plain values: `entitrack.models.anatomy` writes it, the engine reads it.
 
     Paths of parts are relative to a layer; a part that an architecture lacks is an empty string.
     """
@@ -94,11 +94,6 @@ def at(values: Float[Tensor, "batch token ..."], positions: Int[Tensor, " batch"
     return values[torch.arange(values.shape[0], device=values.device), positions.to(values.device)]
 
 
-def position_ids(mask: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
-    """Positions counted from the first token that is not padding."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
-
-
 def unembed(model: Any, anatomy: Anatomy, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
     """Logits of a residual stream at the end of the last layer, in float32."""
     logits = find(model, anatomy["unembed"])(find(model, anatomy["final_norm"])(hidden)).float()
@@ -115,6 +110,8 @@ def finish_layer(
 ) -> Float[Tensor, "*batch d_model"]:
     """The end of a layer, given what its attention adds to the stream: one token at a time, no attention.
 
+    Layers may be on several devices: the stream goes to where this layer's modules have left what attention adds.
+
     Args:
         model: The model.
         anatomy: Its anatomy.
@@ -122,7 +119,21 @@ def finish_layer(
         resid_pre: The stream at the start of the layer.
         attention: Output of `o_proj` after the norm that follows it, if there is one.
     """
+    resid_pre = resid_pre.to(attention.device)
     resid_mid = resid_pre + attention
     mlp_input = resid_pre if anatomy["parallel"] else resid_mid
     update = part(model, anatomy, layer, "mlp")(through(model, anatomy, layer, "pre_mlp_norm", mlp_input))
     return resid_mid + through(model, anatomy, layer, "post_mlp_norm", update)
+
+
+def after_heads(
+    model: Any,
+    anatomy: Anatomy,
+    layer: int,
+    resid_pre: Float[Tensor, "*batch d_model"],
+    z: Float[Tensor, "*batch width"],
+) -> Float[Tensor, "*batch d_model"]:
+    """The end of a layer, given the stream at its start and z: `o_proj`, the stream after attention, the MLP."""
+    attention = through(model, anatomy, layer, "o_proj", z)
+    attention = through(model, anatomy, layer, "post_attention_norm", attention)
+    return finish_layer(model, anatomy, layer, resid_pre, attention)

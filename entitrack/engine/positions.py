@@ -11,16 +11,19 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.interventions.ablation import ablate_everything, fill_values, final_outcomes, put_outcomes
-from entitrack.interventions.packing import pack_inputs, run_layers
-from entitrack.interventions.sites import Anatomy
+from entitrack.engine.ablation import Fill, ablated_visits, fill_values
+from entitrack.engine.anatomy import Anatomy
+from entitrack.engine.answers import Outcomes, Prompts, final_outcomes, put_outcomes, rows_of
+from entitrack.engine.layout import lay_out, prefix_cache
+from entitrack.engine.rerun import rerun
+from entitrack.engine.runs import run_prompts
 
 
 def live_position_answers(
     model: Any,
     anatomy: Anatomy,
-    prompts: dict[str, Tensor],
-    fill: dict[str, Tensor],
+    prompts: Prompts,
+    fill: Fill,
     slots: Int[Tensor, "candidate batch place"],
     live: Bool[Tensor, "candidate place"],
     chunk_tokens: int,
@@ -30,30 +33,33 @@ def live_position_answers(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        prompts: `tokens` and `mask` `[batch, token]`, without padding; `answers`, `rivals`, see `outcomes`.
-        fill: What ablated heads take, see `fill_values`.
+        prompts: The prompts, without padding, with `rivals`.
+        fill: What ablated heads take.
         slots: Token indices of each candidate in each prompt, ascending; the last is the prompt's last token.
         live: Which of them are live: the last token is always run, live or not.
         chunk_tokens: At most this many tokens go through the model at once.
 
     Returns:
-        `prediction`, `probability`, `margin`, each `[candidate, batch]`, see `outcomes`.
+        Outcomes, each `[candidate, batch]`.
     """
     fills = fill_values(model, anatomy, fill)
-    state = ablate_everything(model, anatomy, prompts, fills, slots[0, :, -1:])
+    empty = run_prompts(model, anatomy, prompts, streams=(), z=(), fills=fills)
     shape = (slots.shape[0], slots.shape[1])
     heads = live[:, :, None, None].expand(-1, -1, anatomy["n_layers"], anatomy["n_heads"])
     results: dict[str, Tensor] = {}
     most = max(1, chunk_tokens // slots.shape[2])
     for chunk in torch.arange(shape[0], device=slots.device).split(most):
         for rows in torch.arange(shape[1], device=slots.device).split(max(1, most // len(chunk))):
-            given = {name: values[rows] for name, values in prompts.items()}
             places = slots[chunk][:, rows].transpose(0, 1)
-            inputs = pack_inputs(model, anatomy, given["tokens"], places, len(chunk), state, rows, 0)
-            run = {"rows": rows, "live": heads[chunk], "start": -1}
-            with torch.no_grad(), model.trace(inputs["forward"], use_cache=True) as tracer:
-                done = run_layers(model, anatomy, fills, inputs, run)
-                found = final_outcomes(model, anatomy, done["hidden"], given, chunk_tokens)
-                tracer.stop()
-            put_outcomes(results, shape, chunk, rows, found)
+            layout = lay_out(anatomy, prompts, rows, places, len(chunk), empty["keys"][0].dtype)
+            visits = ablated_visits(fills, layout, heads[chunk], 0)
+            asked = rows_of(prompts, rows)
+
+            def answered(hidden: Tensor, asked: Prompts = asked) -> Outcomes:
+                return final_outcomes(model, anatomy, hidden, asked, chunk_tokens)
+
+            cache = prefix_cache(empty, layout, 0)
+            with torch.no_grad():
+                outcomes = rerun(model, anatomy, layout, cache, 0, None, visits, answered)
+            put_outcomes(results, shape, chunk, rows, outcomes)
     return results

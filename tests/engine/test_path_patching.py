@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local, dry_run
-from entitrack.interventions.path_patching import path_effects
+from entitrack.engine.path_patching import path_effects
 from entitrack.models.family import Model
 
 SENDER_ROLE = {
@@ -53,7 +53,7 @@ def golden_inputs(golden: dict[str, Tensor], golden_json: dict[str, Any], stage:
     }
 
 
-def effects(model: Model, inputs: dict[str, Any], gib: float = 0.0, backend: Local | None = None) -> Any:
+def effects(model: Model, inputs: dict[str, Any], gib: float | None = None, backend: Local | None = None) -> Any:
     arguments = {"anatomy": model.anatomy, **inputs, "gib": gib}
     return (backend or Local()).run(model, path_effects, arguments)
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local
-from entitrack.interventions.attribution import attribution_effects
-from entitrack.interventions.naive import naive_effects
-from entitrack.interventions.path_patching import path_effects
+from entitrack.engine.attribution import attribution_effects
+from entitrack.engine.naive import naive_effects
+from entitrack.engine.path_patching import path_effects
 from entitrack.models.family import Model
-from tests.interventions.test_path_patching import STAGES, _rows, golden_inputs
+from tests.engine.test_path_patching import STAGES, _rows, golden_inputs
 
 
 def run(model: Model, function: Any, **inputs: Any) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ def test_it_is_the_slope_of_the_exact_effect(
 
 def _stepped(model: Model, inputs: dict[str, Any], step: float, monkeypatch: Any) -> Tensor:
     """Exact effects with every sender moved by `step` of the way to its source."""
-    from entitrack.interventions import path_patching
+    from entitrack.engine import path_patching
 
     exact = path_patching.sender_z
 

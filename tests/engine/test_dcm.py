@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local
-from entitrack.interventions import preparation
-from entitrack.interventions.dcm import choose, start_choice, train_masks
-from entitrack.interventions.evaluation import read_heads
-from entitrack.interventions.masking import masked_answers, piece_logits
+from entitrack.engine import masks as engine_masks
+from entitrack.engine.dcm import choose, start_choice, train_masks
+from entitrack.engine.masks import masked_answers, piece_logits
+from entitrack.engine.patching import read_sites
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
-from tests.interventions.test_architectures import ragged, wrapped
-from tests.interventions.test_patching import patched
+from tests.engine.test_architectures import ragged, wrapped
+from tests.engine.test_patching import patched
 from tests.naive import dcm as naive
 from tests.naive import layouts, tiny
 from tests.naive.prompts import Group, Prompts
@@ -175,8 +175,8 @@ def test_how_prompts_are_grouped_changes_nothing(
 ) -> None:
     model = wrapped("llama")[1]
     expected = train_random(model, random_batch("right", BACK))["masks"]
-    monkeypatch.setattr(preparation, "PASS_TOKENS", 0)
-    monkeypatch.setattr(preparation, "PASS", worth)
+    monkeypatch.setattr(engine_masks, "PASS_TOKENS", 0)
+    monkeypatch.setattr(engine_masks, "PASS", worth)
     found = train_random(model, random_batch("right", BACK), chunk_tokens=chunk_tokens)["masks"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
@@ -196,10 +196,10 @@ def test_a_fixed_mask_patches_the_heads_that_it_drops(padding: str, low: bool) -
     clean = {**batch["clean"], "answers": batch["targets"][0]}
     for number, (mask, draw) in enumerate(zip(masks, draws, strict=True)):
         chosen = sorted(head for head, own in zip(heads, mask.tolist(), strict=True) if not own)
-        sites = [{"layer": la, "heads": [he], "position": clean["position"]} for la, he in chosen]
+        sites = [{"component": "z", "layer": la, "heads": [he], "position": clean["position"]} for la, he in chosen]
         source = {**batch["sources"][draw], "last": batch["clean"]["last"], "answers": clean["answers"]}
         read = {"prompts": source, "sites": [{**site, "position": source["position"]} for site in sites]}
-        values = Local().run(model, read_heads, {"anatomy": model.anatomy, **read})["values"]
+        values = Local().run(model, read_sites, {"anatomy": model.anatomy, **read})["values"]
         filled = [{**site, "values": value} for site, value in zip(sites, values, strict=True)]
         inputs = {"anatomy": model.anatomy, "prompts": clean, "sites": filled}
         logits = Local().run(model, patched, inputs)["logits"]
@@ -277,10 +277,12 @@ def test_patching_a_whole_circuit_gives_golden_logits(
 
     def patch_all(model: Any, anatomy: Any, groups: Any, batch: Any) -> dict[str, Tensor]:
         with torch.no_grad():
-            prepared = preparation.prepare(model, anatomy, groups, batch, [0], 4096)[0]
+            prepared = engine_masks.prepare(model, anatomy, groups, batch, [0], 4096)[0]
             logits = torch.empty(42, 256)
             for piece in prepared["pieces"]:
-                logits[piece["rows"]] = piece_logits(model, anatomy, prepared, piece, torch.zeros(1, len(heads)))[:, 0]
+                logits[piece["layout"]["rows"]] = piece_logits(
+                    model, anatomy, prepared, piece, torch.zeros(1, len(heads))
+                )[:, 0]
         return {"logits": logits}
 
     inputs = {"anatomy": golden_model.anatomy, "groups": groups, "batch": batch}

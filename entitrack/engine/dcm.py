@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.interventions.masking import answers_under, piece_logits, target_logits
-from entitrack.interventions.preparation import prepare
-from entitrack.interventions.sites import Anatomy
+from entitrack.engine.anatomy import Anatomy
+from entitrack.engine.masks import Group, Pairs, Prepared, answers_under, piece_logits, prepare, target_logits
 
 HALF = 0.5
 """Masks below round to 0."""
@@ -20,8 +19,8 @@ def train_masks(
     model: Any,
     anatomy: Anatomy,
     heads: list[list[int]],
-    batches: list[dict[str, Any]],
-    validation: list[dict[str, Any]],
+    batches: list[Pairs],
+    validation: list[Pairs],
     draws: list[int],
     sparsity: list[float],
     steps: int,
@@ -40,7 +39,7 @@ def train_masks(
         model: The model.
         anatomy: Its anatomy.
         heads: The group's heads, in the order of the masks.
-        batches: Training batches, used in turn; see `prepare`, with the heads' `positions` and `source_positions`.
+        batches: Training batches, used in turn, with the heads' positions.
         validation: Validation batches.
         draws: For each mask, the number of its draw of counterfactuals.
         sparsity: For each mask, the weight of the number of heads taken from the counterfactual.
@@ -63,8 +62,8 @@ def train_masks(
     optimizer = torch.optim.Adam([masks], lr=learning_rate)
     best = start_choice(masks)
     history: dict[str, list[Tensor]] = {"masks": [], "losses": [], "validated": [], "validated_at": []}
-    ready: dict[int, Any] = {}
-    ready_validation: list[dict[str, Any]] = []
+    ready: dict[int, Prepared] = {}
+    ready_validation: list[Prepared] = []
     for step in range(steps):
         number = step % len(batches)
         if number not in ready:
@@ -89,7 +88,7 @@ def train_masks(
 def take_step(
     model: Any,
     anatomy: Anatomy,
-    prepared: dict[str, Any],
+    prepared: Prepared,
     masks: Float[Tensor, "mask head"],
     weights: Float[Tensor, " mask"],
     optimizer: torch.optim.Optimizer,
@@ -103,17 +102,18 @@ def take_step(
 
 
 def prepare_group(
-    model: Any, anatomy: Anatomy, heads: list[list[int]], batch: dict[str, Any], draws: list[int], chunk_tokens: int
-) -> dict[str, Any]:
+    model: Any, anatomy: Anatomy, heads: list[list[int]], batch: Pairs, draws: list[int], chunk_tokens: int
+) -> Prepared:
     """`prepare` for one group, whose positions come with the batch."""
-    group = {"heads": heads, **{name: batch[name] for name in ("positions", "source_positions")}}
+    positions, source_positions = batch["positions"], batch["source_positions"]
+    group: Group = {"heads": heads, "positions": positions, "source_positions": source_positions}
     return prepare(model, anatomy, [group], batch, draws, chunk_tokens)[0]
 
 
 def accumulate(
     model: Any,
     anatomy: Anatomy,
-    prepared: dict[str, Any],
+    prepared: Prepared,
     masks: Float[Tensor, "mask head"],
     weights: Float[Tensor, " mask"],
 ) -> Float[Tensor, " mask"]:
@@ -132,22 +132,23 @@ def accumulate(
 
 
 def validate(
-    model: Any, anatomy: Anatomy, ready: list[dict[str, Any]], masks: Float[Tensor, "mask head"]
+    model: Any, anatomy: Anatomy, ready: list[Prepared], masks: Float[Tensor, "mask head"]
 ) -> Float[Tensor, " mask"]:
     """Share of targets answered under each mask."""
     right = []
     with torch.no_grad():
         for prepared in ready:
-            prediction = answers_under(model, anatomy, prepared, masks)["prediction"]
-            right.append(prediction == prepared["targets"][prepared["draws"]])
+            prediction, _ = answers_under(model, anatomy, prepared, masks)
+            right.append(prediction == prepared["targets"][prepared["draws"]].to(prediction.device))
     return torch.cat(right, 1).float().mean(1).to(masks.device)
 
 
-def borrow(batch: dict[str, Any], lender: dict[str, Any]) -> dict[str, Any]:
+def borrow(batch: Pairs, lender: Pairs) -> Pairs:
     """The batch with another's positions, row by row, clean and counterfactual."""
     count = batch["targets"].shape[1]
     turn = torch.arange(count, device=batch["targets"].device) % lender["targets"].shape[1]
-    return {**batch, **{name: lender[name][..., turn] for name in ("positions", "source_positions")}}
+    positions, source_positions = lender["positions"][..., turn], lender["source_positions"][..., turn]
+    return {**batch, "positions": positions, "source_positions": source_positions}
 
 
 def start_choice(masks: Float[Tensor, "mask head"]) -> dict[str, Tensor]:

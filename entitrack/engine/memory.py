@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor
@@ -12,6 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 PROBE_TOKENS = 512
 """Size of the first piece, on which the bytes a token takes are measured."""
+
+
+class Measured(TypedDict, total=False):
+    """What the first of several alike pieces of work has shown; empty before."""
+
+    bytes_per_token: float
 
 
 def allocation_meter() -> Any:
@@ -57,9 +63,9 @@ def measured(device: torch.device, work: Callable[[], Any]) -> tuple[Any, int]:
     return result, meter.peak
 
 
-def budget_bytes(gib: float, device: torch.device) -> float:
-    """The memory budget; half of what an accelerator has free, or 1 GiB elsewhere, where none is given."""
-    if gib > 0:
+def budget_bytes(gib: float | None, device: torch.device) -> float:
+    """The memory budget; for None half of what an accelerator has free, or 1 GiB elsewhere."""
+    if gib is not None:
         return gib * 2**30
     if device.type == "cuda":
         return 0.5 * torch.cuda.mem_get_info(device)[0]
@@ -69,20 +75,20 @@ def budget_bytes(gib: float, device: torch.device) -> float:
 def in_pieces(
     units: int,
     tokens: int,
-    gib: float,
+    gib: float | None,
     device: torch.device,
     work: Callable[[Tensor], Any],
-    known: dict[str, float] | None = None,
+    known: Measured | None = None,
 ) -> tuple[list[Any], int]:
     """Go through units, as many at once as the budget allows.
 
     Args:
         units: How many there are.
         tokens: Tokens a unit has.
-        gib: Memory budget in GiB; 0 lets the device decide, see `budget_bytes`.
+        gib: Memory budget in GiB; None lets the device decide, see `budget_bytes`.
         device: Where the work is done.
         work: Takes the numbers of some units, and returns their results.
-        known: Keeps `bytes_per_token` from one call to the next, where the work is alike: only the first is measured.
+        known: Kept from one call to the next where the work is alike: only the first is measured.
 
     Returns:
         The results piece by piece, and the bytes that the largest piece takes, by the measurement.
@@ -90,7 +96,7 @@ def in_pieces(
     Raises:
         RuntimeError: A single unit does not fit.
     """
-    known = {} if known is None else known
+    known = Measured() if known is None else known
     results, done = [], 0
     if "bytes_per_token" not in known:
         first = torch.arange(min(units, max(1, PROBE_TOKENS // tokens)))

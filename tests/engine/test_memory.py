@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.interventions.memory import PROBE_TOKENS, in_pieces, measured
+from entitrack.engine.memory import PROBE_TOKENS, in_pieces, measured
 
 CPU = torch.device("cpu")
 MIB = 1 << 18  # floats

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from entitrack.backends import Local, dry_run
-from entitrack.interventions.knockout import knockout_answers
+from entitrack.engine.knockout import knockout_answers
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
-from tests.interventions.test_ablation import golden_prompts, probability
-from tests.interventions.test_architectures import wrapped
+from tests.engine.test_ablation import golden_prompts, probability
+from tests.engine.test_architectures import wrapped
 from tests.naive import golden as golden_data
 from tests.naive import knockout as naive
 from tests.naive import layouts, tiny

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from entitrack.backends import Local
 from entitrack.circuits import Circuit
-from entitrack.interventions.evaluation import answer, answer_patched, logits_patched, read_heads
-from entitrack.interventions.head_inputs import logits_with_inputs, read_head_inputs, read_z
+from entitrack.engine.patching import answer, answer_patched, hold, patch_visits, read_sites
+from entitrack.engine.runs import logits_with, read_z
 from entitrack.models.family import Model
 
 GROUPS = ["value_fetcher", "pos_transmitter", "pos_detector", "struct_reader"]
@@ -36,7 +36,7 @@ def positions(golden: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def sites_of(circuit: Circuit, names: list[str], where: dict[str, Tensor]) -> list[dict[str, Any]]:
     sites = [
-        {"layer": layer, "heads": [head], "position": where[group.role]}
+        {"component": "z", "layer": layer, "heads": [head], "position": where[group.role]}
         for group in circuit.groups
         if group.name in names
         for layer, head in group.heads
@@ -45,7 +45,7 @@ def sites_of(circuit: Circuit, names: list[str], where: dict[str, Tensor]) -> li
 
 
 def patched(model: Any, anatomy: Any, prompts: Any, sites: Any) -> dict[str, Tensor]:
-    return {"logits": logits_patched(model, anatomy, prompts, sites)}
+    return {"logits": logits_with(model, anatomy, prompts, patch_visits(anatomy, sites))}
 
 
 def run(model: Model, function: Any, **inputs: Any) -> Any:
@@ -59,7 +59,7 @@ def test_transplanted_outputs_give_golden_logits(
     prompts = golden_eval(golden)
     names = GROUPS if group == "full" else [group]
     sites = sites_of(golden_circuit, names, positions(golden))
-    given = run(golden_donor, read_heads, prompts=prompts, sites=sites)["values"]
+    given = run(golden_donor, read_sites, prompts=prompts, sites=sites)["values"]
     filled = [{**site, "values": values} for site, values in zip(sites, given, strict=True)]
     logits = run(golden_model, patched, prompts=prompts, sites=filled)["logits"]
     expected = golden[f"cmap.out.{group}_logits"]
@@ -73,16 +73,17 @@ def test_transplanted_inputs_give_golden_logits(
 ) -> None:
     prompts = golden_eval(golden)
     sites = sites_of(golden_circuit, ["value_fetcher"], positions(golden))
-    for site in sites:
-        site["heads"] = {name: site["heads"] for name in "qkv"}
-    given = run(golden_donor, read_head_inputs, prompts=prompts, sites=sites)
-    filled = [{**site, "values": {name: given[name][n] for name in "qkv"}} for n, site in enumerate(sites)]
+    moved = [{**site, "component": name, "before": name != "q"} for site in sites for name in components]
+    given = run(golden_donor, read_sites, prompts=prompts, sites=moved)["values"]
+    filled = [{**site, "values": values} for site, values in zip(moved, given, strict=True)]
 
-    def with_inputs(model: Any, anatomy: Any, prompts: Any, sites: Any) -> dict[str, Tensor]:
-        clean = read_z(model, anatomy, prompts)
-        return {"logits": logits_with_inputs(model, anatomy, prompts, sites, components, clean)}
+    def with_inputs(model: Any, anatomy: Any, prompts: Any, patches: Any) -> dict[str, Tensor]:
+        visits = patch_visits(anatomy, patches)
+        live: Any = sites
+        hold(anatomy, visits, read_z(model, anatomy, prompts, range(4)), live, prompts["last"])
+        return {"logits": logits_with(model, anatomy, prompts, visits)}
 
-    logits = run(golden_model, with_inputs, prompts=prompts, sites=filled)["logits"]
+    logits = run(golden_model, with_inputs, prompts=prompts, patches=filled)["logits"]
     expected = golden[f"cmap.in.value_fetcher.{components}_logits"]
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     assert (logits.argmax(-1) == expected.argmax(-1)).all()
@@ -104,14 +105,14 @@ def test_all_heads_at_the_last_token_in_the_last_layer_carry_what_attention_adds
     prompts = golden_eval(golden)
     where = positions(golden)
     sites = [
-        {"layer": layer, "heads": list(range(6)), "position": where[role]}
+        {"component": "z", "layer": layer, "heads": list(range(6)), "position": where[role]}
         for layer in range(4)
         for role in ("prev_query_label", "query_label", "last")
     ]
-    given = run(golden_model, read_heads, prompts=prompts, sites=sites)
+    given = run(golden_model, read_sites, prompts=prompts, sites=sites)
     filled = [{**site, "values": values} for site, values in zip(sites, given["values"], strict=True)]
     variants = [[], list(range(len(filled)))]
-    found = run(golden_model, answer_patched, prompts=prompts, sites=filled, variants=variants)
+    found = run(golden_model, answer_patched, prompts=prompts, patches=filled, variants=variants)
     torch.testing.assert_close(found["probability"][1], found["probability"][0], atol=1e-6, rtol=1e-5)
 
 
@@ -121,11 +122,11 @@ def test_a_set_of_heads_is_its_heads_together(
     """One site with several heads equals one site a head."""
     prompts = golden_eval(golden)
     last = positions(golden)["last"]
-    together = [{"layer": 1, "heads": [0, 2, 4], "position": last}]
-    apart = [{"layer": 1, "heads": [head], "position": last} for head in (4, 0, 2)]
+    together = [{"component": "z", "layer": 1, "heads": [0, 2, 4], "position": last}]
+    apart = [{"component": "z", "layer": 1, "heads": [head], "position": last} for head in (4, 0, 2)]
     logits = []
     for sites in (together, apart):
-        given = run(golden_donor, read_heads, prompts=prompts, sites=sites)["values"]
+        given = run(golden_donor, read_sites, prompts=prompts, sites=sites)["values"]
         filled = [{**site, "values": values} for site, values in zip(sites, given, strict=True)]
         logits.append(run(golden_model, patched, prompts=prompts, sites=filled)["logits"])
     torch.testing.assert_close(logits[0], logits[1], atol=0, rtol=0)

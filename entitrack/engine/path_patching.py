@@ -9,16 +9,13 @@ clean keys and values of the tokens before it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.interventions.evaluation import answer, answer_probability
-from entitrack.interventions.memory import in_pieces
-from entitrack.interventions.passes import both_passes, sent_z
-from entitrack.interventions.sites import (
+from entitrack.engine.anatomy import (
     Anatomy,
     at,
     finish_layer,
@@ -28,17 +25,21 @@ from entitrack.interventions.sites import (
     through,
     unembed,
 )
-from entitrack.interventions.suffix import rerun_suffixes
+from entitrack.engine.answers import Prompts, answer_probability
+from entitrack.engine.memory import Measured, in_pieces
+from entitrack.engine.passes import Passes, SourcePrompts, both_passes, sent_z
+from entitrack.engine.patching import answer
+from entitrack.engine.receivers import Receivers, received_probability, receiver_heads, receiving_layers
 
 
 def path_effects(
     model: Any,
     anatomy: Anatomy,
-    clean: dict[str, Tensor],
-    source: dict[str, Tensor],
+    clean: Prompts,
+    source: SourcePrompts,
     senders: list[list[int]],
-    receivers: dict[str, Any],
-    gib: float = 0.0,
+    receivers: Receivers,
+    gib: float | None = None,
     known: dict[str, float] | None = None,
     kept: dict[str, Any] | None = None,
 ) -> dict[str, Tensor]:
@@ -47,12 +48,10 @@ def path_effects(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        clean: `tokens` and `mask` `[batch, token]`, `position` of senders and receivers, `last`, `answers` `[batch]`.
-        source: The counterfactual prompts: `tokens`, `mask`, and `position` where z is read, `[batch]` or, when
-            every head reads at a place of its own, `[layer, head, batch]`.
+        clean: The clean prompts.
+        source: The counterfactual prompts.
         senders: Heads to score, for each layer.
-        receivers: `{"component": "logits"}`, or `{"component": "q" | "k" | "v", "heads": [[layer, head], ...]}`;
-            heads of `k` and `v` are those that keys and values have (KV groups).
+        receivers: Through what they act.
         gib: Memory budget for what goes through the model at once, see `memory.in_pieces`.
         known: Bytes that a token takes in the `sweep` and in a `suffix`, as an earlier call found them; they are
             measured where they are not given.
@@ -65,28 +64,35 @@ def path_effects(
         `bytes_per_token` `[2]`: of the sweep and of a suffix, 0 where there was none.
     """
     by_logits = receivers["component"] == "logits"
-    top = anatomy["n_layers"] if by_logits else max(layer for layer, _ in receivers["heads"])
+    top = max(receiving_layers(receivers), default=anatomy["n_layers"])
     heads_of = {layer: heads for layer, heads in enumerate(senders) if heads and layer < top}
     if not heads_of:
         return no_effects(model, anatomy, clean)
     passes = both_passes(model, anatomy, clean, source, None if by_logits else top, kept)
-    sizes = [{"bytes_per_token": known[name]} if known and known.get(name) else {} for name in ("sweep", "suffix")]
+    sweep_size, suffix_size = (known_size(known, name) for name in ("sweep", "suffix"))
     with torch.no_grad():
         state = at_position(anatomy, passes, clean["position"], source["position"], top)
-        patched, peak = sweep_in_pieces(model, anatomy, state, heads_of, receivers, clean["answers"], gib, sizes[0])
+        patched, peak = sweep_in_pieces(model, anatomy, state, heads_of, receivers, clean["answers"], gib, sweep_size)
         if not by_logits:
-            patched, suffix_peak = rerun_suffixes(model, anatomy, clean, passes, patched, receivers, gib, sizes[1])
+            patched, suffix_peak = received_probability(
+                model, anatomy, clean, passes, patched, receivers, gib, suffix_size
+            )
             peak = max(peak, suffix_peak)
     change = patched / passes["probability"][:, None] - 1
     return {
         **scatter_effects(anatomy, change, heads_of),
         "probability": passes["probability"],
         "peak_bytes": torch.tensor([peak]),
-        "bytes_per_token": torch.tensor([found.get("bytes_per_token", 0.0) for found in sizes]),
+        "bytes_per_token": torch.tensor([size.get("bytes_per_token", 0.0) for size in (sweep_size, suffix_size)]),
     }
 
 
-def no_effects(model: Any, anatomy: Anatomy, clean: dict[str, Tensor]) -> dict[str, Tensor]:
+def known_size(known: dict[str, float] | None, name: str) -> Measured:
+    """What an earlier call has measured; nothing if it had no such part."""
+    return {"bytes_per_token": known[name]} if known and known.get(name) else {}
+
+
+def no_effects(model: Any, anatomy: Anatomy, clean: Prompts) -> dict[str, Tensor]:
     """The effects where no path leads from a sender to a receiver: none."""
     probability = answer(model, anatomy, clean)["probability"]
     change = torch.zeros(len(probability), 1, device=probability.device)
@@ -95,34 +101,35 @@ def no_effects(model: Any, anatomy: Anatomy, clean: dict[str, Tensor]) -> dict[s
     return {**effects, "probability": probability, **nothing}
 
 
-def at_position(
-    anatomy: Anatomy, passes: dict[str, Any], position: Int[Tensor, " batch"], source_position: Tensor, top: int
-) -> dict[str, Tensor]:
-    """What the sweep needs of the passes: layers below `top`, at the senders' position.
+class SweepState(TypedDict):
+    """What the sweep needs of the passes, at the senders' position, by layer."""
 
-    Returns:
-        `resid_pre` `[batch, layer, d_model]`, `z` `[batch, layer, width]`, the layers' inputs and those of their
-        `o_proj`, and `source_z` `[batch, layer, head, d_head]`.
-    """
-    layers = range(top)
+    resid_pre: list[Float[Tensor, "batch d_model"]]
+    z: list[Float[Tensor, "batch width"]]
+    source_z: list[Float[Tensor, "batch head d_head"]]
+
+
+def at_position(
+    anatomy: Anatomy, passes: Passes, position: Int[Tensor, " batch"], source_position: Tensor, top: int
+) -> SweepState:
+    """What the sweep needs of the passes, of layers below `top`."""
+    layers, clean = range(top), passes["clean"]
     return {
-        "resid_pre": torch.stack([at(passes["streams"][layer], position) for layer in layers], 1),
-        "z": torch.stack([at(passes["z"][layer], position) for layer in layers], 1),
-        "source_z": torch.stack(
-            [sent_z(anatomy, passes["source_z"][layer], source_position, layer) for layer in layers], 1
-        ),
+        "resid_pre": [at(clean["streams"][layer], position) for layer in layers],
+        "z": [at(clean["z"][layer], position) for layer in layers],
+        "source_z": [sent_z(anatomy, passes["source_z"][layer], source_position, layer) for layer in layers],
     }
 
 
 def sweep_in_pieces(
     model: Any,
     anatomy: Anatomy,
-    state: dict[str, Tensor],
+    state: SweepState,
     heads_of: dict[int, list[int]],
-    receivers: dict[str, Any],
+    receivers: Receivers,
     answers: Int[Tensor, " batch"],
-    gib: float,
-    known: dict[str, float],
+    gib: float | None,
+    known: Measured,
 ) -> tuple[Any, int]:
     """The sweep, as many prompts at once as the budget allows.
 
@@ -133,7 +140,11 @@ def sweep_in_pieces(
 
     def work(prompts: Tensor) -> dict[Any, Tensor]:
         rows = prompts.to(answers.device)
-        swept = sweep(model, anatomy, {name: values[rows] for name, values in state.items()}, heads_of, receivers)
+        some: Any = {
+            name: [values[rows.to(values.device)] for values in state[name]]  # type: ignore[literal-required]
+            for name in ("resid_pre", "z", "source_z")
+        }
+        swept = sweep(model, anatomy, some, heads_of, receivers)
         if receivers["component"] != "logits":
             return swept
         return {"logits": answer_probability(unembed(model, anatomy, swept["stream"]), answers[rows])}
@@ -147,9 +158,9 @@ def sweep_in_pieces(
 def sweep(
     model: Any,
     anatomy: Anatomy,
-    state: dict[str, Tensor],
+    state: SweepState,
     heads_of: dict[int, list[int]],
-    receivers: dict[str, Any],
+    receivers: Receivers,
 ) -> dict[Any, Tensor]:
     """Send every sender's change through the one-token MLPs of the layers after it.
 
@@ -167,21 +178,22 @@ def sweep(
         values `[batch, variant, receiver, d_head]`, for the variants whose senders are below it.
     """
     resid_pre, z = state["resid_pre"], state["z"]
-    stream = nudged(resid_pre[:, 0, None])
-    top = resid_pre.shape[1]
+    stream = nudged(resid_pre[0][:, None])
+    top = len(resid_pre)
     received: dict[Any, Tensor] = {}
     for layer in range(top + 1):
-        wanted = [head for where, head in receivers.get("heads", []) if where == layer]
-        if wanted:
-            received[layer] = receive(model, anatomy, layer, stream, receivers["component"], wanted)
+        heads = receiver_heads(receivers, layer)
+        if heads:
+            received[layer] = receive(model, anatomy, layer, stream, receivers["component"], heads)
         if layer == top:
             break
         new = heads_of.get(layer, [])
-        sent = torch.cat([z[:, layer, None], sender_z(anatomy, z[:, layer], state["source_z"][:, layer], new)], 1)
+        sent = torch.cat([z[layer][:, None], sender_z(anatomy, z[layer], state["source_z"][layer], new)], 1)
         sent = through(model, anatomy, layer, "o_proj", sent)
         sent = through(model, anatomy, layer, "post_attention_norm", sent)
         added = torch.cat([sent[:, :1].expand_as(stream), sent[:, 1:]], 1)
-        before = torch.cat([stream, resid_pre[:, layer, None].expand(-1, len(new), -1)], 1)
+        own = resid_pre[layer][:, None].expand(-1, len(new), -1)
+        before = torch.cat([stream.to(own.device), own], 1)
         stream = finish_layer(model, anatomy, layer, before, added)
     return received or {"stream": stream}
 
