@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from entitrack.methods.ablation import Metric
+from entitrack.methods.pairs import check_targets
 from rich.console import Console
 
 from entitrack.errors import UserError, printable
-from entitrack.methods.ablation import Metric
 from entitrack.methods.cmap import CmapResult
 from entitrack.methods.completeness import CompletenessResult
 from entitrack.methods.experiment import Experiment, Table
-from entitrack.methods.pairs import check_targets
 from entitrack.report import figures, terminal
 from entitrack.stats import Estimate
 from entitrack.tasks.desiderata import DesideratumPair
