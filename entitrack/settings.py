@@ -109,7 +109,7 @@ def _explain(settings: type[Settings], errors: Sequence[ErrorDetails]) -> UserEr
         return UserError(key, f"unknown {_thing(location)} {shown(given)}", known)
     field = _field_at(settings, error["loc"])
     if kind in _BOUNDS and field is not None:
-        return UserError(key, f"{shown(given)} is not {interval(field)}")
+        return UserError(key, f"{shown(given) if isinstance(given, int) else given} is not {interval(field)}")
     if kind == "too_short":
         return UserError(key, "there are none")
     if kind == "value_error":

@@ -88,8 +88,8 @@ def broken(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.IfExp(node.test, node.orelse, node.body)
         case ast.Constant(value=bool()):
             yield ast.Constant(not node.value)
-        case ast.Constant(value=int() | float()):
-            yield ast.Constant(node.value + 1)
+        case ast.Constant(value=int() | float() as number):
+            yield ast.Constant(number + 1)
         case ast.Call(args=[first, second, *rest]) if ast.dump(first) != ast.dump(second):
             if not any(isinstance(argument, ast.Starred) for argument in (first, second)):
                 yield ast.Call(node.func, [second, first, *rest], node.keywords)
@@ -167,7 +167,8 @@ def _replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> ast.Module:
     memo = {id(node): node}
     copied = deepcopy(tree, memo)
     del marked
-    return ast.fix_missing_locations(Swap().visit(copied))
+    mutant: ast.Module = ast.fix_missing_locations(Swap().visit(copied))
+    return mutant
 
 
 def draw(count: int, seed: int, only: str) -> list[Mutation]:

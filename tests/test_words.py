@@ -7,20 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from entitrack.methods.ablation import Metric
-from entitrack.methods.pairs import check_targets
 from rich.console import Console
 
+from entitrack.core.result import Result
+from entitrack.core.table import Table
 from entitrack.errors import UserError, printable
-from entitrack.methods.cmap import CmapResult
-from entitrack.methods.completeness import CompletenessResult
-from entitrack.methods.experiment import Experiment, Table
+from entitrack.methods.desideratum_pairs import check_targets
+from entitrack.methods.experiment import Experiment
 from entitrack.report import figures, terminal
 from entitrack.stats import Estimate
 from entitrack.tasks.desiderata import DesideratumPair
 from entitrack.tasks.jsonl import parse_sentence
 from tests.conftest import Launch
+from tests.methods import hand_made
 from tests.tasks.test_encoding import WORDS, initials, words
 
 HOSTILE = [
@@ -61,27 +60,38 @@ def test_an_interval_is_printed_with_its_brackets() -> None:
     assert "a [95 %]" in printed(Table("", ("a [95 %]",), ()))
 
 
-def cmap_result(name: str) -> CmapResult:
-    right = torch.arange(8) % 2 == 0
-    correct = {"base": right, "donor": ~right, "full circuit": right, name: ~right}
-    return CmapResult(name, name, "output", {"full circuit": 2, name: 1}, correct, torch.arange(8))
+RIGHT = [True, False] * 4
+
+
+def cmap_result(name: str) -> Result:
+    wrong = [not right for right in RIGHT]
+    facts = {"base": name, "donor": name, "form": "output", "heads": {"full circuit": 2, name: 1}}
+    models = ("base", "donor", "full circuit", name)
+    correct = hand_made.measured([RIGHT, wrong, RIGHT, wrong], "model", hand_made.prompts(8), model=models)
+    return hand_made.laid_out("cmap", facts, {"correct": correct})
+
+
+def completeness_result(name: str) -> Result:
+    sets = [{"name": "nothing", "kind": "nothing", "heads": 0}, {"name": name, "kind": "group", "heads": 1}]
+    labels = {"rest_of": ("model", "circuit"), "set": ("nothing", name)}
+    correct = hand_made.measured([[RIGHT] * 2] * 2, "rest_of set", hand_made.prompts(8), **labels)
+    facts = {"model": name, "metric": "accuracy", "sets": sets}
+    return hand_made.laid_out("completeness", facts, {"correct": correct})
 
 
 @pytest.mark.parametrize("word", ["$x_", "$x^{", "$\\nope$", "[/red]", "%s", "{x}"])
 def test_a_figure_draws_every_word_as_it_is(word: str) -> None:
     """Where it was read as mathematics these would not be drawn at all."""
     assert figures.draw(cmap_result(word))
-    values = torch.ones(2, 4)
-    both = CompletenessResult(word, Metric.ACCURACY, ("nothing", word), (0, 1), values, values, torch.arange(4))
-    assert figures.draw(both)
+    assert figures.draw(completeness_result(word))
 
 
-@pytest.mark.parametrize("name", ["clusters", "transplant.base", "base.donor", "full circuit x"])
-def test_no_group_takes_the_place_of_another_array(name: str) -> None:
+@pytest.mark.parametrize("name", ["clusters", "transplant.base", "base.donor", "full circuit x", "correct"])
+def test_no_group_takes_the_place_of_another_row(name: str) -> None:
     result = cmap_result(name)
-    assert torch.equal(result.arrays["clusters"], torch.arange(8))
-    assert torch.equal(result.arrays["base"], result.correct["base"])
-    assert len(result.arrays) == 5
+    assert list(result.arrays) == ["correct"]
+    assert result["correct"].at(model="base").values.tolist() == RIGHT
+    assert result["correct"].at(model=name).values.tolist() != RIGHT
 
 
 def test_a_target_that_begins_as_another_answer_is_refused() -> None:
@@ -112,7 +122,7 @@ def test_every_method_that_asks_a_model_asks_whether_answers_can_be_told_apart(
     def refuse(prompts: object, tokenizer: object) -> None:
         raise UserError("here", "they cannot")
 
-    for place in ("experiment", "pairs"):
+    for place in ("experiment", "desideratum_pairs"):
         monkeypatch.setattr(f"entitrack.methods.{place}.check_first_tokens", refuse)
     assert launch(f"method={method}", "tracking=disabled", *golden_overrides) == 2
     assert capsys.readouterr().err == "entitrack: here: they cannot\n"

@@ -88,7 +88,7 @@ def test_a_session_a_batch_and_model(
 def test_a_group_that_does_not_exist_is_named(
     golden_experiment: Experiment, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"method\.groups: no group 'nope'.*value_fetcher"):
+    with pytest.raises(UserError, match=r"method\.groups\.0: no group 'nope'.*value_fetcher"):
         cmap(with_circuit(golden_experiment, golden_circuit, monkeypatch), Settings(groups=["nope"]))
 
 
@@ -147,7 +147,7 @@ def test_the_figure_draws_the_table() -> None:
     figure = result.figure()
     assert figure is not None
     (axis,) = figure.axes
-    widths = [bar.get_width() for bar in axis.patches]
+    widths = [bar.get_width() for bar in axis.patches]  # type: ignore[attr-defined]
     assert widths == [row[2].value for row in result.tables[0].rows]  # type: ignore[union-attr]
     lines = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == "--"]  # type: ignore[index]
     assert lines == widths[:2]

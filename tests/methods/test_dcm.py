@@ -204,7 +204,7 @@ def test_published_positions_are_borrowed_where_the_structure_is_read(
     ("settings", "message"),
     [
         ({"sparsity": []}, "method.sparsity: there are none"),
-        ({"sparsity": [0.1, 0.1]}, "method.sparsity: a weight is there twice"),
+        ({"sparsity": [0.1, 0.1]}, "method.sparsity.1: the weight 0.1 is there twice"),
         ({"sparsity": [0.1, -1]}, r"method.sparsity.1: -1 is not 0 or more"),
         ({"patience": 0}, "method.patience: 0 is not 1 or more"),
         ({"groups": ["nobody"]}, "no group 'nobody'"),
