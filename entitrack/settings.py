@@ -29,8 +29,8 @@ _KINDS = {
     "string": "text",
     "list": "a list",
     "tuple": "a list",
-    "dict": "a mapping",
-    "model": "a mapping",
+    "dict": "a section",
+    "model": "a section",
     "finite": "a finite number",
 }
 """Kind of a value, as the first word of pydantic's error types -> what was wanted, in words."""
@@ -98,12 +98,12 @@ def _explain(settings: type[Settings], errors: Sequence[ErrorDetails]) -> UserEr
     if kind == "extra_forbidden":
         holder = _class_at(settings, error["loc"][:-1])
         return unknown_key(key.rpartition(".")[0], location[-1], list(holder.model_fields) if holder else [])
-    if kind == "missing" or given == NO_VALUE or (given is None and kind != "literal_error"):
+    if kind == "missing" or given == NO_VALUE or given is None:
         return UserError(key, "has no value", fix="set it")
     alternatives = [other for other in errors if _location(other) == location]
     if len(alternatives) > 1:
         wanted = " nor ".join(_alternative(other, _field_at(settings, other["loc"])) for other in alternatives)
-        return UserError(key, f"{given!r} is neither {wanted}")
+        return UserError(key, f"{shown(given)} is neither {wanted}")
     if kind == "literal_error":
         known = str(error["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
         return UserError(key, f"unknown {_thing(location)} {shown(given)}", known)
@@ -112,6 +112,8 @@ def _explain(settings: type[Settings], errors: Sequence[ErrorDetails]) -> UserEr
         return UserError(key, f"{shown(given) if isinstance(given, int) else given} is not {interval(field)}")
     if kind == "too_short":
         return UserError(key, "there are none")
+    if kind.startswith("bool"):
+        return UserError(key, f"{shown(given)} is neither true nor false")
     if kind == "value_error":
         return UserError(key, str(error["ctx"]["error"]))
     wanted = next((words for name, words in _KINDS.items() if kind.startswith(name)), "")

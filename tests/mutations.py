@@ -167,7 +167,8 @@ def _replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> ast.Module:
     memo = {id(node): node}
     copied = deepcopy(tree, memo)
     del marked
-    mutant: ast.Module = ast.fix_missing_locations(Swap().visit(copied))
+    mutant = ast.fix_missing_locations(Swap().visit(copied))
+    assert isinstance(mutant, ast.Module)
     return mutant
 
 

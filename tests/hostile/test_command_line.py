@@ -54,7 +54,7 @@ NOTHING = [
     one("method=", "method=", r"method: "),
     Trial("a store of spaces", ("store='  '",), r"store: is empty; store=null keeps nothing"),
     one("model.name=", "model.name=", r"model\.name: '' is no name"),
-    one("a path that is empty", "model.members.llama.path=", r"model\.members\.llama\.path: has no value"),
+    one("a path that is empty", "model.members.llama.path=", r"model\.members\.llama\.path: is empty"),
     one("member without path", "model.members.new.adapter=x", r"model\.members\.new\.path: has no value"),
     one("setting null", "method.form=null", r"method\.form: has no value"),
     one("null in a list", "method.groups=[null]", r"method\.groups\.0: has no value"),
@@ -106,7 +106,7 @@ WITHIN_LISTS = [
     one(
         "limit of a stage",
         "method=path_patching method.stages.1.size=-1",
-        r"method\.stages\.1\.size: -1 is not 0 or more",
+        r"method\.stages\.1\.size: -1 is not 1 or more",
     ),
     one("stage that is not there", "method=path_patching method.stages.9.size=1", r"method\.stages\.9\.size: "),
     one("stage by name", "method=path_patching method.stages.x.size=1", r"method\.stages\.x\.size: "),

@@ -57,7 +57,7 @@ def test_masks_choose_what_is_patched(experiment: Experiment, golden_circuit: Ci
 
 
 def test_right_is_the_target_of_the_draw(experiment: Experiment) -> None:
-    result = patch(experiment, desiderata=["object_value", "positional"], repeats=2, models=["donor", "base", "donor"])
+    result = patch(experiment, desiderata=["object_value", "positional"], repeats=2, models=["donor", "base"])
     assert result["correct"].names("model") == ("donor", "base")
     assert torch.equal(result["correct"].values, result["prediction"].values == result["target"].values)
     targets = result["target"]
