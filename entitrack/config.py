@@ -17,12 +17,7 @@ from entitrack.backends import Backend, Local, dry_run
 from entitrack.errors import UserError
 from entitrack.limits import Checked, limited
 from entitrack.methods import (
-    attention_knockout,
-    completeness,
-    faithfulness,
     method_names,
-    minimality,
-    positions,
     run_method,
     settings_of,
 )
@@ -54,11 +49,6 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "minimality": Method(minimality.run, minimality.Settings),
-    "completeness": Method(completeness.run, completeness.Settings),
-    "faithfulness": Method(faithfulness.run, faithfulness.Settings),
-    "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
-    "positions": Method(positions.run, positions.Settings),
     **{name: Method(partial(run_method, name), settings_of(name)) for name in method_names()},
 }
 

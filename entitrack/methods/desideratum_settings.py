@@ -14,4 +14,4 @@ class PatchingSettings(MethodSettings):
 
     desiderata: list[str] = Field(["paper"], description=DESIDERATA_HELP)
     groups: list[str] = Field([], description="groups, one by one; empty: all of the circuit's")
-    chunk_tokens: int = Field(8192, ge=1, description="at most this many tokens go through the model at once")
+    chunk_tokens: int = Field(8192, ge=1, le=2**27, description="at most this many tokens go through the model at once")

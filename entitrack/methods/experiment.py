@@ -73,14 +73,21 @@ class Experiment:
         """The base model."""
         return self.family.load(self.family.base, "model.base")
 
-    def member(self, name: str | None, place: str = "method.model") -> Model:
-        """A member of the family; None takes the base."""
+    def member(self, name: str | None, place: str) -> Model:
+        """A member of the family; None takes the base. `place` is the config key that named it."""
         return self.base() if name is None else self.family.load(name, place)
 
-    def members(self, names: Sequence[str]) -> Iterator[Model]:
-        """The members of these names, each once and in order; all of them if none is named."""
-        for name in dict.fromkeys(names or self.family.members):
-            yield self.family.load(name, "method.models")
+    def members(self, names: Sequence[str], place: str) -> list[str]:
+        """The members of the family of these names, all of them if none is named.
+
+        Raises:
+            UserError: There is no such member, or one is named twice; before any is loaded.
+        """
+        for index, name in enumerate(names):
+            self.family.checkpoint(name, f"{place}.{index}")
+            if name in names[:index]:
+                raise UserError(f"{place}.{index}", f"{name!r} is there twice")
+        return list(names or self.family.members)
 
     def circuit(self, model: Model) -> Circuit:
         """The circuit that the run is about, checked against a model and the task."""
@@ -96,9 +103,10 @@ class Experiment:
         """The prompts, tokenized, `batch_size` at a time."""
         return [encode(part, self.family.tokenizer, self.padding) for part in self.by_batch(prompts)]
 
-    def words(self, tokens: Int[Tensor, "..."]) -> dict[int, str]:
+    def words(self, *tokens: Int[Tensor, "..."]) -> dict[int, str]:
         """Token id -> its text, of all that occur."""
-        return {token: str(self.family.tokenizer.decode([token])) for token in tokens.unique().tolist()}
+        occurring = sorted({token for part in tokens for token in part.unique().tolist()})
+        return {token: str(self.family.tokenizer.decode([token])) for token in occurring}
 
     def sessions(
         self,

@@ -42,3 +42,20 @@ def rows(table: Table) -> list[list[Cell]]:
     """The cells, an estimate as its value; all rounded."""
     plain = [[cell.value if isinstance(cell, Estimate) else cell for cell in row] for row in table.rows]
     return [[round(cell, 6) if isinstance(cell, float) else cell for cell in row] for row in plain]
+
+
+def drawn_axes(result: Result) -> list[Any]:
+    """The axes of a result's figure."""
+    figure = result.figure()
+    assert figure is not None
+    return list(figure.axes)
+
+
+def across(line: Any) -> list[float]:
+    """Where a line's points are, from left to right."""
+    return [float(place) for place in line.get_xdata()]
+
+
+def heights(line: Any) -> list[float]:
+    """How high a line's points are."""
+    return [float(height) for height in line.get_ydata()]

@@ -57,7 +57,7 @@ def test_masks_choose_what_is_patched(experiment: Experiment, golden_circuit: Ci
 
 
 def test_right_is_the_target_of_the_draw(experiment: Experiment) -> None:
-    result = patch(experiment, desiderata=["object_value", "positional"], repeats=2, models=["donor", "base", "donor"])
+    result = patch(experiment, desiderata=["object_value", "positional"], repeats=2, models=["donor", "base"])
     assert result["correct"].names("model") == ("donor", "base")
     assert torch.equal(result["correct"].values, result["prediction"].values == result["target"].values)
     targets = result["target"]
@@ -97,6 +97,8 @@ def test_published_positions_are_the_clean_prompts_own(experiment: Experiment, g
 
 
 def test_masks_of_another_circuit_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"method\.models\.1: 'base' is there twice"):
+        patch(experiment, models=["base", "base"])
     with pytest.raises(UserError, match="no file"):
         patch(experiment, masks="nowhere.json")
     (tmp_path / "bad.json").write_text("[]")

@@ -59,7 +59,7 @@ def test_every_member_is_evaluated_by_default(golden_experiment: Experiment) -> 
 
 
 def test_prompts_of_every_number_of_boxes_are_of_contexts_of_their_own(tiny_experiment: Experiment) -> None:
-    result = evaluate(tiny_experiment, Settings(models=["float", "float"], boxes=[3, 2, 3]))
+    result = evaluate(tiny_experiment, Settings(models=["float"], boxes=[3, 2]))
     correct = result["correct"]
     assert correct.names("model") == ("float",)
     assert correct.prompts is not None
@@ -72,10 +72,20 @@ def test_prompts_of_every_number_of_boxes_are_of_contexts_of_their_own(tiny_expe
 
 
 def test_what_does_not_exist_is_named(golden_experiment: Experiment) -> None:
-    with pytest.raises(UserError, match=r"method\.models: family 'golden' has no member 'nope'"):
+    with pytest.raises(UserError, match=r"method\.models\.0: family 'golden' has no member 'nope'"):
         evaluate(golden_experiment, Settings(models=["nope"]))
+    with pytest.raises(UserError, match=r"method\.models\.1: 'base' is there twice"):
+        evaluate(golden_experiment, Settings(models=["base", "base"]))
     with pytest.raises(UserError, match=r"method\.boxes: task 'golden' has its own prompts"):
         evaluate(golden_experiment, Settings(boxes=[2]))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"), [([2, 3, 2], r"boxes\.2: 2 is there twice"), ([2, 40], r"boxes\.1: 40 boxes")]
+)
+def test_numbers_of_boxes_that_cannot_be_are_named(tiny_experiment: Experiment, boxes: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=rf"^method\.{message}"):
+        evaluate(tiny_experiment, Settings(boxes=boxes))
 
 
 CORRECT = [[True, True, False, False, False, False], [True, True, True, True, True, False]]
@@ -120,12 +130,10 @@ QUERIES = [0, 0, 0, 1, 1, 1]
 def test_the_figure_draws_a_curve_a_model(
     boxes: list[int], label: str, places: list[int], heights: tuple[list[float], list[float]]
 ) -> None:
-    drawn = result({"boxes": boxes, "query": QUERIES}).figure()
-    assert drawn is not None
-    (axis,) = drawn.axes
+    (axis,) = hand_made.drawn_axes(result({"boxes": boxes, "query": QUERIES}))
     assert axis.get_xlabel() == label
     for container, expected, name in zip(axis.containers, heights, "ab", strict=True):
         line = container[0]
         assert container.get_label() == name
-        assert line.get_xdata().tolist() == places
-        assert line.get_ydata().tolist() == pytest.approx(expected)
+        assert hand_made.across(line) == places
+        assert hand_made.heights(line) == pytest.approx(expected)

@@ -30,6 +30,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         `correct` and `prediction` `[model, group, desideratum, repeat, prompt]`, the group `nothing` first;
         `target_logit`, the same for groups with heads; `target` `[desideratum, repeat, prompt]`, as a token.
     """
+    names = experiment.members(settings.models, "method.models")
     rules = find_desiderata(settings.desiderata)
     circuit = experiment.circuit(experiment.base())
     circuit = Circuit(circuit.choose(settings.groups, "method.groups"), circuit.found_on)
@@ -45,7 +46,8 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     ]
     units = make_units(experiment, circuits, drawn)
     answers = {}
-    for model in experiment.members(settings.models):
+    for name in names:
+        model = experiment.member(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
         answers[model.name] = patch_units(experiment, settings, model, circuit, units)
     heads = {name: {group.name: len(group.heads) for group in own.groups} for name, own in circuits.items()}
@@ -57,7 +59,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
             "heads": {group.name: {rule: heads[rule][group.name] for rule in heads} for group in circuit.groups},
         },
         measurements=measured,
-        words=experiment.words(torch.cat([measured[name].values.flatten() for name in ("prediction", "target")])),
+        words=experiment.words(*(measured[name].values for name in ("prediction", "target"))),
     )
 
 

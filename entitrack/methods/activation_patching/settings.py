@@ -12,4 +12,4 @@ class Settings(PatchingSettings):
 
     models: list[str] = Field([], description="members of the family; empty: all")
     masks: str | None = Field(None, description="masks.json of method=dcm, whose heads are patched; null: whole groups")
-    repeats: int = Field(3, ge=1, description="draws of the counterfactuals (the paper: 10)")
+    repeats: int = Field(3, ge=1, le=10_000, description="draws of the counterfactuals (the paper: 10)")

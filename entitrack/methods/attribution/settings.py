@@ -11,7 +11,7 @@ from entitrack.methods.path_patching.settings import StageSettings
 class Settings(StageSettings):
     """Path patching to first order (attribution patching), against exact scores (section 4.1)."""
 
-    top: int = Field(5, ge=1, description="size of the sets of lowest scores that are compared")
+    top: int = Field(5, ge=1, le=1_000_000, description="size of the sets of lowest scores that are compared")
 
     def exact(self) -> ExactSettings:
         """The same for exact path patching."""

@@ -18,14 +18,17 @@ class Settings(PatchingSettings):
         min_length=1,
         description="weights (lambda) of the number of heads taken from the counterfactual: a mask for each",
     )
-    draws: int = Field(1, ge=1, description="draws of the counterfactuals: a mask for each, trained together")
-    steps: int = Field(48, ge=1, description="at most; the training prompts are gone through again and again")
-    batch_size: int = Field(32, ge=1, description="training prompts a step")
+    draws: int = Field(
+        1, ge=1, le=10_000, description="draws of the counterfactuals: a mask for each, trained together"
+    )
+    steps: int = Field(48, ge=1, le=1_000_000, description="at most; training prompts are gone through again and again")
+    batch_size: int = Field(32, ge=1, le=1_000_000, description="training prompts a step")
     learning_rate: float = Field(0.1, gt=0, description="of Adam")
-    evaluate_every: int = Field(4, ge=1, description="steps between evaluations on the validation prompts")
+    evaluate_every: int = Field(4, ge=1, le=1_000_000, description="steps between evaluations on validation prompts")
     patience: int | None = Field(
         4,
         ge=1,
+        le=1_000_000,
         description="evaluations without a better accuracy before a mask is done, once it can have moved by half;"
         " null: never",
     )

@@ -12,4 +12,4 @@ class Settings(MethodSettings):
     """One example pair of each desideratum (section 5). No model is run."""
 
     desiderata: list[str] = Field(["all"], description=DESIDERATA_HELP)
-    prompt: int = Field(0, ge=0, description="number of the clean prompt to show, from 0")
+    prompt: int = Field(0, ge=0, le=2**31, description="number of the clean prompt to show, from 0")

@@ -23,14 +23,15 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     Returns:
         `correct`, `prediction` and `probability` (of the answer) `[model, prompt]`.
     """
+    names = experiment.members(settings.models, "method.models")
     prompts = [task.prompts() for task in _tasks(experiment.task, settings.boxes)]
     batches = [batch for of_one_task in prompts for batch in experiment.encoded(of_one_task)]
     answers = torch.cat([batch.answers for batch in batches])
     inputs = [{"prompts": prompt_inputs(batch)} for batch in batches]
-    names, predictions, probabilities = [], [], []
-    for model in experiment.members(settings.models):
+    predictions, probabilities = [], []
+    for name in names:
+        model = experiment.member(name, "method.models")
         outputs = list(experiment.sessions(model, answer, inputs, f"evaluate {model.name}"))
-        names.append(model.name)
         predictions.append(torch.cat([output["prediction"] for output in outputs]))
         probabilities.append(torch.cat([output["probability"] for output in outputs]))
     prediction = torch.stack(predictions)
@@ -51,6 +52,8 @@ def _tasks(task: Task, boxes: Sequence[int]) -> list[Task]:
         return [task]
     if not isinstance(task, Boxes):
         raise UserError("method.boxes", f"task {task.name!r} has its own prompts", fix="leave it empty")
-    for count in boxes:
-        check_boxes(count, "method.boxes")
-    return [dataclasses.replace(task, boxes=count) for count in dict.fromkeys(boxes)]
+    for index, count in enumerate(boxes):
+        check_boxes(count, f"method.boxes.{index}")
+        if count in boxes[:index]:
+            raise UserError(f"method.boxes.{index}", f"{count} is there twice")
+    return [dataclasses.replace(task, boxes=count) for count in boxes]

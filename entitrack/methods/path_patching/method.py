@@ -84,7 +84,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
 def begin_search(experiment: Experiment, settings: Settings) -> Search:
     """The model and the pairs that a circuit is searched with."""
     check_stages(settings.stages, experiment.task.roles)
-    model = experiment.member(settings.model)
+    model = experiment.member(settings.model, "method.model")
     return Search(experiment, settings, model, usable_pairs(experiment, model, settings.prompts == "right"))
 
 

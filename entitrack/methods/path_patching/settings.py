@@ -21,7 +21,7 @@ class Stage(settings.Settings):
         "logits", description="what of the receivers is replaced; logits have no receivers"
     )
     receivers: str | None = Field(None, description="the earlier stage whose heads receive; null for logits")
-    size: int | None = Field(4, ge=1, description="most heads of the group; null sets no bound")
+    size: int | None = Field(4, ge=1, le=1_000_000, description="most heads of the group; null sets no bound")
 
 
 PAPER_STAGES = (
@@ -68,7 +68,10 @@ class Settings(StageSettings):
 
     choose: Choice = Field(Choice(), description="how the heads of a group are chosen")
     verify: int = Field(
-        0, ge=0, description="random senders to compare with the naive way on the first batch of each stage"
+        0,
+        ge=0,
+        le=1_000_000,
+        description="random senders compared with the naive way on the first batch of each stage",
     )
     screen: str | None = Field(
         None, description="attribution:0.2 scores only the fifth of the heads that is best to first order; null: all"

@@ -1,4 +1,4 @@
-"""One figure a method, each in a file of its own."""
+"""The figure of a result."""
 
 from __future__ import annotations
 
@@ -6,29 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from entitrack.core.result import Result
-from entitrack.report.figures import (
-    attention_knockout,
-    completeness,
-    faithfulness,
-    minimality,
-    positions,
-)
-from entitrack.report.figures.canvas import plot
-
-__all__ = [
-    "attention_knockout",
-    "completeness",
-    "draw",
-    "faithfulness",
-    "minimality",
-    "plot",
-    "positions",
-]
 
 
 def draw(result: Any, folder: Path) -> Path | None:
     """Draw a result into `figure.png`; None for a method that has no figure."""
-    figure = result.figure() if isinstance(result, Result) else plot(result)
+    figure = result.figure() if isinstance(result, Result) else None
     if figure is None:
         return None
     path = folder / "figure.png"

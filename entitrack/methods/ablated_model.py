@@ -1,4 +1,9 @@
-"""Running many circuits on a task's prompts: means, positions of the roles, sessions."""
+"""A model that circuits are run on: what ablated heads take, where the roles are, sessions.
+
+1. `prepare` encodes the prompts, orders the roles by position, and computes what ablated heads take.
+2. `AblatedModel.answers` runs circuits: every head is ablated but theirs, at their roles.
+3. `AblatedModel.without` runs the model with heads ablated at their roles alone; `intact` as it is.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +19,19 @@ from entitrack.circuits import Group
 from entitrack.errors import UserError
 from entitrack.interventions.ablation import model_without, total_z
 from entitrack.interventions.vital import circuit_answers
-from entitrack.methods.ablation import Ablation, AblationSettings, Compat, Outcomes, pick
-from entitrack.methods.experiment import Experiment, clusters, prompt_inputs, role_positions
+from entitrack.methods.ablation_settings import Ablation, AblationSettings
+from entitrack.methods.experiment import Experiment, question_inputs, role_positions
+from entitrack.methods.outcomes import Outcomes
 from entitrack.models.family import Model, pick_dtype
-from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, encode
-from entitrack.tasks.prompts import LAST, Prompt, Question
+from entitrack.tasks.encoding import EncodedBatch, encode
+from entitrack.tasks.prompts import LAST, Prompt
 
-Live = Bool[Tensor, "circuit role layer head"]
+Heads = Bool[Tensor, "role layer head"]
+Circuits = Bool[Tensor, "circuit role layer head"]
 
 
 @dataclass(frozen=True)
-class Ablated:
+class AblatedModel:
     """A model and the prompts of a task, ready to run circuits on.
 
     Attributes:
@@ -32,25 +39,28 @@ class Ablated:
         model: The model.
         roles: The roles that circuits have heads at, in the order of their positions; the last is `last`.
         settings: How to ablate.
-        units: For each batch of prompts, what its sessions are given.
+        inputs: For each batch of prompts, what its sessions take: `prompts`, `positions` of the roles, `fill`.
         answers: Token id of the right answer, per prompt.
-        clusters: Context of each prompt.
     """
 
     experiment: Experiment
     model: Model
     roles: tuple[str, ...]
     settings: AblationSettings
-    units: tuple[dict[str, Any], ...] = field(repr=False)
+    inputs: tuple[dict[str, Any], ...] = field(repr=False)
     answers: Int[Tensor, " prompt"] = field(repr=False)
-    clusters: Int[Tensor, " prompt"] = field(repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Roles, layers, heads."""
         return (len(self.roles), self.model.anatomy["n_layers"], self.model.anatomy["n_heads"])
 
-    def live(self, groups: Iterable[Group]) -> Bool[Tensor, "role layer head"]:
+    @property
+    def last(self) -> Int[Tensor, " prompt"]:
+        """Position of the last token of each prompt."""
+        return torch.cat([batch["prompts"]["last"] for batch in self.inputs])
+
+    def live(self, groups: Iterable[Group]) -> Heads:
         """The heads of groups, each at its group's role."""
         heads = torch.zeros(self.shape, dtype=torch.bool)
         for group in groups:
@@ -58,8 +68,8 @@ class Ablated:
                 heads[self.roles.index(group.role), layer, head] = True
         return heads
 
-    def run(self, circuits: Live, reference: Bool[Tensor, "role layer head"] | None = None) -> Outcomes:
-        """What circuits answer; equal circuits are run once.
+    def run(self, circuits: Circuits, reference: Heads | None = None) -> Outcomes:
+        """What circuits answer, `[circuit, prompt]`; equal circuits are run once.
 
         Args:
             circuits: Live heads of each.
@@ -69,70 +79,51 @@ class Ablated:
         reference = torch.zeros(self.shape, dtype=torch.bool) if reference is None else reference
         chunk = {"chunk_tokens": self.settings.chunk_tokens}
         inputs = {"circuits": unique.reshape(-1, *self.shape), "reference": reference}
-        return self._sessions(circuit_answers, inputs, "circuits", place, chunk)
+        return self._sessions(circuit_answers, inputs, "circuits", chunk)[place]
 
-    def without(self, removed: Live) -> Outcomes:
-        """What the whole model answers when heads are ablated at their roles only."""
+    def without(self, removed: Circuits) -> Outcomes:
+        """What the whole model answers when heads are ablated at their roles only, `[circuit, prompt]`."""
         unique, place = removed.flatten(1).unique(dim=0, return_inverse=True)
-        return self._sessions(model_without, {"removed": unique.reshape(-1, *self.shape)}, "removed", place, {})
+        return self._sessions(model_without, {"removed": unique.reshape(-1, *self.shape)}, "removed", {})[place]
 
-    def whole(self) -> Outcomes:
-        """What the model itself answers."""
-        return self.without(torch.zeros(1, *self.shape, dtype=torch.bool))
+    def intact(self) -> Outcomes:
+        """What the model itself answers, `[prompt]`."""
+        return self.without(torch.zeros(1, *self.shape, dtype=torch.bool))[0]
 
-    def _sessions(
-        self, function: Any, inputs: dict[str, Any], name: str, place: Tensor, settings: dict[str, Any]
-    ) -> Outcomes:
+    def _sessions(self, function: Any, inputs: dict[str, Any], name: str, settings: dict[str, Any]) -> Outcomes:
         """A session for each piece of the input called `name` and each batch of prompts."""
         pieces = inputs[name].split(self.settings.circuits_per_session)
-        asked = [{**unit, **inputs, name: piece} for piece in pieces for unit in self.units]
+        requests = [{**batch, **inputs, name: piece} for piece in pieces for batch in self.inputs]
         label = f"{name}: {self.model.name}"
-        found = list(self.experiment.sessions(self.model, function, asked, label, settings=settings))
-        width = len(self.units)
-        by_piece = [found[start : start + width] for start in range(0, len(found), width)]
-        joined = {key: torch.cat([torch.cat([entry[key] for entry in row], 1) for row in by_piece]) for key in found[0]}
-        correct = joined["prediction"] == self.answers[None]
-        return Outcomes(correct[place], joined["probability"][place], joined["margin"][place])
+        answered = list(self.experiment.sessions(self.model, function, requests, label, settings=settings))
+        width = len(self.inputs)
+        by_piece = [answered[start : start + width] for start in range(0, len(answered), width)]
+        return Outcomes.joined([Outcomes.of(joined_batches(piece), self.answers) for piece in by_piece])
+
+
+def joined_batches(answered: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What the sessions of all batches returned, as of one; prompts are the last axis."""
+    return {name: torch.cat([batch[name] for batch in answered], -1) for name in answered[0]}
 
 
 def prepare(
     experiment: Experiment, model: Model, roles: Sequence[str], settings: AblationSettings, prompts: Sequence[Prompt]
-) -> Ablated:
+) -> AblatedModel:
     """Encode the prompts, find the roles' order, and compute what ablated heads take.
 
     Raises:
-        UserError: Prompts differ in length, or roles in their order; or a setting is not known.
+        UserError: Prompts differ in length, or roles in their order.
     """
-    ablation = pick(Ablation, settings.ablation, "method.ablation")
-    pick(Compat, settings.compat, "method.compat")
-    batches = [
-        encode(prompts[start : start + experiment.batch_size], experiment.family.tokenizer, experiment.padding)
-        for start in range(0, len(prompts), experiment.batch_size)
-    ]
+    batches = experiment.encoded(prompts)
     length = one_length(batches, "task")
     ordered = order_roles(batches, roles)
-    fills = _fills(experiment, model, ablation, settings.mean_count, batches, length)
-    units = []
-    for number, (batch, fill) in enumerate(zip(batches, fills, strict=True)):
-        start = number * experiment.batch_size
-        asked = questions(prompts[start : start + len(batch)])
-        rivals = alternative_tokens(asked, experiment.family.tokenizer)
+    fills = _fills(experiment, model, settings, batches, length)
+    inputs = []
+    for part, batch, fill in zip(experiment.by_batch(prompts), batches, fills, strict=True):
         positions = torch.stack([role_positions(batch, role, "circuit") for role in ordered], 1)
-        units.append({"prompts": {**prompt_inputs(batch), "rivals": rivals}, "positions": positions, "fill": fill})
+        inputs.append({"prompts": question_inputs(experiment, part, batch), "positions": positions, "fill": fill})
     answers = torch.cat([batch.answers for batch in batches])
-    return Ablated(experiment, model, ordered, settings, tuple(units), answers, clusters(prompts))
-
-
-def questions(prompts: Sequence[Prompt]) -> list[Question]:
-    """The prompts, as what offers several answers and has a template.
-
-    Raises:
-        UserError: They are not of that kind.
-    """
-    for number, prompt in enumerate(prompts):
-        if not (hasattr(prompt, "alternatives") and hasattr(prompt, "template")):
-            raise UserError(f"prompt {number}", "its context does not offer several answers in a fixed template")
-    return list(prompts)  # type: ignore[arg-type]
+    return AblatedModel(experiment, model, ordered, settings, tuple(inputs), answers)
 
 
 def one_length(batches: Sequence[EncodedBatch], place: str) -> int:
@@ -156,9 +147,8 @@ def order_roles(batches: Sequence[EncodedBatch], roles: Sequence[str]) -> tuple[
     Raises:
         UserError: The order is not the same in all prompts, or two roles are one token.
     """
-    wanted = list(dict.fromkeys((*roles, LAST)))
-    first = batches[0]
-    ordered = tuple(sorted(wanted, key=lambda role: int(role_positions(first, role, "circuit")[0])))
+    first = {role: int(role_positions(batches[0], role, "circuit")[0]) for role in (*roles, LAST)}
+    ordered = tuple(sorted(first, key=lambda role: first[role]))
     for batch in batches:
         positions = torch.stack([batch.positions[role] for role in ordered], 1)
         if not bool((positions.diff(dim=1) > 0).all()):
@@ -169,18 +159,17 @@ def order_roles(batches: Sequence[EncodedBatch], roles: Sequence[str]) -> tuple[
 def _fills(
     experiment: Experiment,
     model: Model,
-    ablation: Ablation,
-    count: int,
+    settings: AblationSettings,
     batches: Sequence[EncodedBatch],
     length: int,
 ) -> list[dict[str, Tensor]]:
     """What ablated heads take, for each batch of prompts."""
-    n_prompts = sum(len(batch) for batch in batches)
-    if ablation is Ablation.RESAMPLE:
-        others = background_batches(experiment, n_prompts, length)
+    ablation: Ablation = settings.ablation
+    if ablation == "resample":
+        others = background_batches(experiment, sum(len(batch) for batch in batches), length)
         return [{"tokens": other.tokens, "mask": other.mask} for other in others]
-    if ablation is Ablation.MEAN:
-        values = mean_z(experiment, model, count, length).to(pick_dtype(experiment.family.dtype))
+    if ablation == "mean":
+        values = mean_z(experiment, model, settings.mean_count, length).to(pick_dtype(experiment.family.dtype))
         return [{"values": values}] * len(batches)
     width = model.anatomy["n_heads"] * model.anatomy["d_head"]
     return [{"values": torch.zeros(model.anatomy["n_layers"], length, width)}] * len(batches)
@@ -206,8 +195,7 @@ def background_batches(experiment: Experiment, count: int, length: int) -> list[
         UserError: They have another length.
     """
     prompts = experiment.task.backgrounds(count)
-    starts = range(0, count, experiment.batch_size)
-    encoded = [encode(prompts[at : at + experiment.batch_size], experiment.family.tokenizer) for at in starts]
+    encoded = [encode(part, experiment.family.tokenizer) for part in experiment.by_batch(prompts)]
     if one_length(encoded, "task, prompts with random content") != length:
         raise UserError("task", "prompts with random content differ in length from the clean ones")
     return encoded
