@@ -97,6 +97,8 @@ def test_published_positions_are_the_clean_prompts_own(experiment: Experiment, g
 
 
 def test_masks_of_another_circuit_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"method\.models\.1: 'base' is there twice"):
+        patch(experiment, models=["base", "base"])
     with pytest.raises(UserError, match="no file"):
         patch(experiment, masks="nowhere.json")
     (tmp_path / "bad.json").write_text("[]")

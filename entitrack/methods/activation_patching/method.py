@@ -61,7 +61,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
             "heads": {group.name: {rule: heads[rule][group.name] for rule in heads} for group in circuit.groups},
         },
         measurements=measured,
-        words=experiment.words(torch.cat([measured[name].values.flatten() for name in ("prediction", "target")])),
+        words=experiment.words(*(measured[name].values for name in ("prediction", "target"))),
     )
 
 

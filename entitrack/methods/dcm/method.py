@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from entitrack.circuits import Group
 from entitrack.core.result import Result
 from entitrack.errors import UserError
@@ -36,7 +34,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     """
     rules = find_desiderata(settings.desiderata)
     base = experiment.base()
-    model = experiment.member(settings.model)
+    model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(base)
     circuit.check(model.anatomy, experiment.task.roles)
     groups = circuit.choose(settings.groups, "method.groups")
@@ -57,7 +55,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         },
         measurements=measurements(settings.sparsity, by_group, test_prompts) if by_group else {},
         artefacts={"masks": Masks(_best_heads(groups, list(splits), trained), _found_on(experiment, settings, model))},
-        words=_words(experiment, trained),
+        words=experiment.words(*(tokens for masks in trained for tokens in (masks.prediction, masks.targets))),
     )
 
 
@@ -91,8 +89,3 @@ def _found_on(experiment: Experiment, settings: Settings, model: Model) -> dict[
         "draws": settings.draws,
         "seed": experiment.seed,
     }
-
-
-def _words(experiment: Experiment, trained: Sequence[Trained]) -> dict[int, str]:
-    tokens = [tensor.flatten() for masks in trained for tensor in (masks.prediction, masks.targets)]
-    return experiment.words(torch.cat(tokens)) if tokens else {}
