@@ -220,8 +220,8 @@ def prepare(
     """
     with torch.no_grad():
         starts = {min(layer for layer, _ in group["heads"]) for group in groups}
-        run = run_prompts(model, anatomy, batch["clean"], starts | {start + 1 for start in starts}, starts)
         sources = read_sources(model, anatomy, groups, batch["sources"])
+        run = run_prompts(model, anatomy, batch["clean"], starts | {start + 1 for start in starts}, starts)
         own = run["logits"].argmax(-1)
         prepared: list[Prepared] = []
         for group, source in zip(groups, sources, strict=True):
