@@ -207,3 +207,9 @@ def test_a_sentence_that_is_read_says_the_same(sentence: str, tmp_path: Path) ->
         prompt = found[0]  # type: ignore[index]
         assert isinstance(prompt, BoxesPrompt)
         assert prompt.text.lower() in sentence.lower()
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "\u202eright", "\u2028"])
+def test_a_file_whose_own_name_is_no_line_is_named_in_one(kind: str, name: str, tmp_path: Path) -> None:
+    assert read_or_refuse(READERS[kind], tmp_path / name, b"{") is None

@@ -155,3 +155,19 @@ def test_a_model_says_how_much_it_takes(golden_experiment: Experiment, monkeypat
     monkeypatch.setattr(config, "max_position_embeddings", length - 1)
     with pytest.raises(UserError, match=rf"^prompt \d+: has {length} tokens, and base takes {length - 1} at most"):
         golden_experiment.encode(prompts)
+
+
+def test_no_model_and_group_join_to_another_ones_row() -> None:
+    """Names may have dots; what is joined by dots would be one row for (a, b.c) and (a.b, c)."""
+    models, groups = ("a", "a.b", "clusters"), ("nothing", "c", "b.c", "clusters")
+    values = [[[[[number == 4 * row + column for number in range(12)]]] for column in range(4)] for row in range(3)]
+    labels = {"model": models, "group": groups, "desideratum": ("d",)}
+    correct = hand_made.measured(values, "model group desideratum repeat", hand_made.prompts(12), **labels)
+    facts = {"masks": None, "heads": {group: {"d": 1} for group in groups}}
+    result = hand_made.laid_out("activation_patching", facts, {"correct": correct})
+    assert list(result.arrays) == ["correct"]
+    assert len({row[0] for row in result.tables[0].rows}) == 3 * 4
+    for row, model in enumerate(models):
+        for column, group in enumerate(groups):
+            right = correct.at(model=model, group=group, desideratum="d", repeat=0).values
+            assert right.nonzero().flatten().tolist() == [4 * row + column]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from entitrack.errors import UserError
-from entitrack.tasks.boxes import SPLITS, Box, Boxes, BoxesContext, draw_context, held_out
+from entitrack.tasks.boxes import SPLITS, Box, Boxes, BoxesContext, count_contexts, draw_context, held_out
 from entitrack.tasks.jsonl import BoxesFile, parse_sentence
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 
@@ -197,3 +198,15 @@ def test_a_context_that_no_half_has_is_not_drawn_for_ever() -> None:
     only = BoxesContext(())
     with pytest.raises(UserError, match="no context of 0 boxes is in the"):
         draw_context(Random(0), 0, "train" if held_out(only) else "test")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_of_very_many_contexts_no_more_are_promised_than_there_are(split: str) -> None:
+    objects = OBJECTS[:10]
+    contexts = (
+        BoxesContext((Box(first, one), Box(second, other)))
+        for first, second in permutations(objects, 2)
+        for one, other in permutations(LABELS, 2)
+    )
+    there = sum(held_out(context) == (split == "test") for context in contexts)
+    assert 0.95 * there < count_contexts(2, split, objects) <= there
