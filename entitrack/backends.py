@@ -12,14 +12,14 @@ import nnsight
 from torch import Tensor
 
 from entitrack.claims import Claims, Pending
-from entitrack.interventions.execution import execute
+from entitrack.engine.execution import execute
 from entitrack.models.devices import device_kind
 from entitrack.models.family import Model
 from entitrack.promises import check_result
 from entitrack.store import Store, unit_key
 
 Intervention = Callable[..., dict[str, Any]]
-"""A function of `entitrack.interventions`: (model, anatomy, ...) -> results."""
+"""A function of `entitrack.engine`: (model, anatomy, ...) -> results."""
 
 
 @dataclass(frozen=True)

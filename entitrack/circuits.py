@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from entitrack.engine.anatomy import Anatomy
 from entitrack.errors import UserError, quoted
 from entitrack.files import appearing
-from entitrack.interventions.sites import Anatomy
 from entitrack.models.anatomy import Head, check_heads
 from entitrack.models.family import ZOO
 from entitrack.names import check_name

@@ -5,37 +5,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.backends import Backend, Local, dry_run
 from entitrack.confidential import hidden_key
+from entitrack.core.result import Result
 from entitrack.errors import UserError
 from entitrack.hydra_errors import omegaconf_error
 from entitrack.limits import Checked, limited
-from entitrack.methods import (
-    activation_patching,
-    attention_knockout,
-    attribution,
-    cmap,
-    completeness,
-    dcm,
-    desiderata,
-    evaluate,
-    faithfulness,
-    minimality,
-    path_patching,
-    positions,
-)
-from entitrack.methods.experiment import Experiment, Result
+from entitrack.methods import method_names, run_method, settings_of
+from entitrack.methods.experiment import Experiment
 from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif
 from entitrack.ndif import Settings as NdifSettings
 from entitrack.schema import read, unknown_key
+from entitrack.settings import defaults
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.jsonl import BoxesFile
 from entitrack.tasks.prompts import Task
@@ -59,19 +50,18 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "evaluate": Method(evaluate.run, evaluate.Settings),
-    "path_patching": Method(path_patching.run, path_patching.Settings),
-    "attribution": Method(attribution.run, attribution.Settings),
-    "minimality": Method(minimality.run, minimality.Settings),
-    "completeness": Method(completeness.run, completeness.Settings),
-    "faithfulness": Method(faithfulness.run, faithfulness.Settings),
-    "attention_knockout": Method(attention_knockout.run, attention_knockout.Settings),
-    "positions": Method(positions.run, positions.Settings),
-    "cmap": Method(cmap.run, cmap.Settings, donor=True),
-    "desiderata": Method(desiderata.run, desiderata.Settings),
-    "dcm": Method(dcm.run, dcm.Settings),
-    "activation_patching": Method(activation_patching.run, activation_patching.Settings),
+    name: Method(partial(run_method, name), settings_of(name), donor=name == "cmap") for name in method_names()
 }
+
+
+def offer_methods() -> None:
+    """Tell Hydra what `method=NAME` composes: the defaults of the method's settings."""
+    for name in method_names():
+        node = {"name": name, **defaults(settings_of(name))}
+        ConfigStore.instance().store(name=name, node=node, group="method", provider="entitrack")
+
+
+offer_methods()
 
 
 @dataclass
@@ -269,7 +259,7 @@ def section(config: DictConfig, key: str, schema: type, named: bool = False) -> 
 
 def _options(group: str) -> list[str]:
     """Names of the configurations that a group ships."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    return sorted(METHODS) if group == "method" else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def _kind(given: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> str:

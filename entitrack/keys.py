@@ -12,6 +12,7 @@ import json
 import struct
 import sys
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,14 +23,15 @@ from torch import Tensor
 
 PACKAGE = Path(__file__).parent
 ONLY_SHOWS = (
-    "report",  # tables, figures, the record of a result
+    "methods/*/view.py",  # tables and figures of a method's results
+    "report",  # the record of a result, the terminal
     "errors.py",
     "notices.py",
     "progress.py",
     "run.py",
     "tracking.py",
 )
-"""Folders and files of the package that numbers do not depend on; every other one counts, and so does a new one."""
+"""Paths in the package that numbers do not depend on, as patterns; every other one counts, and so does a new one."""
 
 LIBRARIES = (
     *("torch", "numpy", "einops", "transformers", "tokenizers", "accelerate", "peft", "safetensors", "nnsight"),
@@ -67,11 +69,16 @@ def code_digest(package: Path = PACKAGE) -> str:
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         path = file.relative_to(package)
-        if path.parts[0] not in ONLY_SHOWS:
+        if not _only_shows(path):
             for piece in _pieces([path.as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()]):
                 digest.update(piece)
     digest.update(json.dumps({"python": sys.version_info[:2], **{name: _version(name) for name in LIBRARIES}}).encode())
     return digest.hexdigest()
+
+
+def _only_shows(path: Path) -> bool:
+    """Whether a file, or a folder that it is in, is listed in `ONLY_SHOWS`."""
+    return any(fnmatchcase(place.as_posix(), pattern) for place in (path, *path.parents) for pattern in ONLY_SHOWS)
 
 
 def _version(library: str) -> str | None:

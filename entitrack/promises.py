@@ -19,12 +19,12 @@ Promise = Mapping[str, Any]
 
 
 def _outcomes(axes: str) -> Promise:
-    """See `interventions.ablation.outcomes`."""
+    """See `engine.answers.outcomes`."""
     return {"prediction": Int[Tensor, axes], "probability": Float[Tensor, axes], "margin": Float[Tensor, axes]}
 
 
 def _verdict(axes: str) -> Promise:
-    """See `interventions.evaluation.verdict`."""
+    """See `engine.answers.verdict`."""
     return {"prediction": Int[Tensor, axes], "probability": Float[Tensor, axes]}
 
 
@@ -32,6 +32,7 @@ PROMISES: Mapping[str, Promise] = {
     "ablation.total_z": {"total": Float[Tensor, "layer token width"]},
     "ablation.model_without": _outcomes("circuit batch"),
     "attribution.attribution_effects": {"effect": Float[Tensor, "batch layer head"]},
+    "circuits.circuit_answers": _outcomes("circuit batch"),
     "dcm.train_masks": {
         "masks": Float[Tensor, "step mask head"],
         "losses": Float[Tensor, "step mask"],
@@ -40,23 +41,16 @@ PROMISES: Mapping[str, Promise] = {
         "kept": Float[Tensor, "mask head"],
         "kept_accuracy": Float[Tensor, " mask"],
     },
-    "evaluation.answer": _verdict("batch"),
-    "evaluation.answer_patched": _verdict("variant batch"),
-    "evaluation.read_heads": {"values": [Float[Tensor, "batch _ d_head"]], **_verdict("batch")},
-    "head_inputs.answer_with_inputs": _verdict("variant batch"),
-    "head_inputs.read_head_inputs": {
-        "q": [Float[Tensor, "batch _ d_head"]],
-        "k": [Float[Tensor, "batch token _ d_head"]],
-        "v": [Float[Tensor, "batch token _ d_head"]],
-    },
     "knockout.knockout_answers": _outcomes("target first_layer batch"),
-    "live_positions.live_position_answers": _outcomes("candidate batch"),
-    "masking.masked_answers": {
+    "masks.masked_answers": {
         "prediction": Int[Tensor, "group mask batch"],
         "target_logit": Float[Tensor, "group mask batch"],
         "own": Int[Tensor, " batch"],
     },
     "naive.naive_effects": {"effect": Float[Tensor, "batch sender"], "null": Float[Tensor, " batch"]},
+    "patching.answer": _verdict("batch"),
+    "patching.answer_patched": _verdict("variant batch"),
+    "patching.read_sites": {"values": [Float[Tensor, "batch ... d_head"]], **_verdict("batch")},
     "path_patching.path_effects": {
         "effect": Float[Tensor, "batch layer head"],
         "null": Float[Tensor, " batch"],
@@ -64,7 +58,7 @@ PROMISES: Mapping[str, Promise] = {
         "peak_bytes": Int[Tensor, "1"],
         "bytes_per_token": Float[Tensor, "2"],
     },
-    "vital.circuit_answers": _outcomes("circuit batch"),
+    "positions.live_position_answers": _outcomes("candidate batch"),
 }
 """Room and name of an intervention -> what it returns."""
 

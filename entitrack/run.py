@@ -28,7 +28,8 @@ from entitrack.command_line import Composer, Job
 from entitrack.complaints import complain, explain, silence
 from entitrack.confidential import Keys, hide_words
 from entitrack.config import METHODS, RunConfig, check
-from entitrack.methods.experiment import Experiment, Result
+from entitrack.core.result import Result
+from entitrack.methods.experiment import Experiment
 from entitrack.progress import track
 from entitrack.provenance import Invocation, provenance
 from entitrack.report import record, terminal

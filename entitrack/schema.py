@@ -30,6 +30,8 @@ def read(given: Any, kind: Any, place: str) -> Any:
     """
     if given == NO_VALUE:
         raise UserError(place, "has no value", fix="set it")
+    if isinstance(kind, type) and hasattr(kind, "model_fields"):
+        return _settings(given, kind, place)
     if is_dataclass(kind):
         return _object(given, kind, place)
     if kind is Any:
@@ -61,6 +63,16 @@ def unknown_key(place: str, key: object, known: list[str]) -> UserError:
     close = get_close_matches(str(key), known, n=1)
     text = f"{place}.{key}".lstrip(".")
     return UserError(text, "unknown key", known, f"do you mean {close[0]}?" if close else "")
+
+
+def _settings(given: Any, kind: Any, place: str) -> Any:
+    """An object of a class of `entitrack.settings`, which checks its own values."""
+    if not isinstance(given, Mapping):
+        raise UserError(place, f"{shown(given)} is not a section")
+    for key in given:
+        if key not in kind.model_fields:
+            raise unknown_key(place, key, list(kind.model_fields))
+    return kind(**given)
 
 
 def _object(given: Any, kind: Any, place: str) -> Any:

@@ -13,15 +13,19 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 from torch import Tensor
 
 from entitrack.confidential import Keys
 from entitrack.config import TrackingConfig
+from entitrack.core.measurement import STEP
+from entitrack.core.result import Result
+from entitrack.core.table import Table
 from entitrack.errors import UserError
-from entitrack.methods.experiment import Table
 from entitrack.report.record import FIGURE, Finished, plain_record
 from entitrack.stats import Estimate
 from entitrack.wandb_process import Logged, LoggedTable
@@ -76,7 +80,7 @@ def logged(finished: Finished, folder: Path) -> Logged:
         "folder": str(folder),
         "job_type": finished.config.method,
         "config": {**record["config"], "command": record["command"]},
-        "points": curve_points(getattr(finished.result, "curves", {})),
+        "points": curve_points(learning_curves(finished.result)),
         "metrics": metrics(finished.result.tables[0]),
         "tables": [_table(table) for table in finished.result.tables],
         "figure": str(figure) if figure.is_file() else None,
@@ -108,6 +112,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _table(table: Table) -> LoggedTable:
     return {"columns": list(table.columns), "data": [[_plain(cell) for cell in row] for row in table.rows]}
+
+
+def learning_curves(result: Result) -> dict[str, tuple[Tensor, Tensor]]:
+    """Measurements along steps of training: name and entries of the other axes -> steps and values that are there."""
+    curves = {}
+    for name, measurement in result.measurements.items():
+        if measurement.axes[-1:] != (STEP,):
+            continue
+        steps = torch.tensor([int(step) for step in measurement.names(STEP)])
+        for entries in product(*(measurement.names(axis) for axis in measurement.axes[:-1])):
+            values = measurement.at(**dict(zip(measurement.axes, entries, strict=False))).values
+            there = ~values.isnan()
+            curves["/".join((name, *entries))] = (steps[there], values[there])
+    return curves
 
 
 def curve_points(curves: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, float]]:

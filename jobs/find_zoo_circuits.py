@@ -9,7 +9,7 @@ import hydra
 
 from entitrack.circuits import SHIPPED
 from entitrack.config import CONF, check
-from entitrack.methods.path_patching_result import PathPatchingResult
+from entitrack.core.result import Result
 from entitrack.report import terminal
 from entitrack.run import execute
 
@@ -21,9 +21,9 @@ def main() -> None:
     for member in check(composed).family.members:
         composed.method.model = member
         result, _ = execute(check(composed))
-        assert isinstance(result, PathPatchingResult)
+        assert isinstance(result, Result)
         terminal.show(result)
-        result.circuit.write(SHIPPED["tiny"] / f"{member}.json")
+        result.artefacts["circuit"].write(SHIPPED["tiny"] / f"{member}.json")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
-
-from entitrack.models.zoo.training.curriculum import Report
-from entitrack.models.zoo.training.family import FamilyTraining
-from entitrack.models.zoo.training.recipes import PUBLISHED, SMOKE
+from zoo_training.curriculum import Report
+from zoo_training.family import FamilyTraining
+from zoo_training.recipes import PUBLISHED, SMOKE
 
 ZOO = Path(__file__).parents[1] / "entitrack" / "models" / "zoo"
 

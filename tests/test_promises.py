@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 import torch
 
 from entitrack import methods, promises
+from entitrack.engine.patching import answer, read_sites
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer, read_heads
 from entitrack.promises import PROMISES, check_result
 
 RIGHT: dict[str, Any] = {"prediction": torch.zeros(3, dtype=torch.long), "probability": torch.zeros(3)}
@@ -22,8 +21,8 @@ RIGHT: dict[str, Any] = {"prediction": torch.zeros(3, dtype=torch.long), "probab
 def shipped() -> dict[str, Any]:
     """Every intervention that a method asks for, by room and name."""
     wanted = {}
-    for module in pkgutil.iter_modules(methods.__path__):
-        tree = ast.parse(Path(methods.__path__[0], f"{module.name}.py").read_text())
+    for file in Path(methods.__path__[0]).rglob("*.py"):
+        tree = ast.parse(file.read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(_ROOMS):
                 for alias in node.names:
@@ -44,8 +43,8 @@ def test_every_intervention_has_its_promise_and_no_promise_is_stale() -> None:
 
 def test_right_results_pass() -> None:
     check_result(answer, RIGHT)
-    check_result(read_heads, {**RIGHT, "values": [torch.zeros(3, 1, 8), torch.zeros(3, 5, 8).bfloat16()]})
-    check_result(read_heads, {**RIGHT, "values": []})
+    check_result(read_sites, {**RIGHT, "values": [torch.zeros(3, 1, 8), torch.zeros(3, 5, 8).bfloat16()]})
+    check_result(read_sites, {**RIGHT, "values": []})
 
 
 @pytest.mark.parametrize(
@@ -62,9 +61,9 @@ def test_right_results_pass() -> None:
         (answer, {**RIGHT, "probability": None}, r"'probability' is of type NoneType, not Float\[batch\]"),
         (answer, None, "it is of type NoneType, not a dictionary"),
         (answer, torch.zeros(2), r"it is float32\[2\], not a dictionary"),
-        (read_heads, {**RIGHT, "values": torch.zeros(1, 3, 1, 8)}, r"'values' is float32\[1, 3, 1, 8\], not a list"),
-        (read_heads, {**RIGHT, "values": [torch.zeros(2, 1, 8)]}, "is (float32|int64)"),
-        (read_heads, {**RIGHT, "values": [torch.zeros(3, 1, 8), torch.zeros(3, 1, 9)]}, r"'values\[1\]' is float32"),
+        (read_sites, {**RIGHT, "values": torch.zeros(1, 3, 1, 8)}, r"'values' is float32\[1, 3, 1, 8\], not a list"),
+        (read_sites, {**RIGHT, "values": [torch.zeros(2, 1, 8)]}, "is (float32|int64)"),
+        (read_sites, {**RIGHT, "values": [torch.zeros(3, 1, 8), torch.zeros(3, 1, 9)]}, r"'values\[1\]' is float32"),
     ],
 )
 def test_what_is_wrong_is_named(function: Any, result: Any, problem: str) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from entitrack import notices
 from entitrack.backends import Local, Runner
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer
 from entitrack.keys import unit_key
 from entitrack.models.family import Model
 from entitrack.store import Store

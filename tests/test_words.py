@@ -7,21 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
+from entitrack.core.result import Result
+from entitrack.core.table import Table
 from entitrack.errors import UserError, printable
-from entitrack.methods.ablation import Metric
-from entitrack.methods.activation_patching import ActivationPatchingResult, Patched
-from entitrack.methods.cmap import CmapResult
-from entitrack.methods.completeness import CompletenessResult
-from entitrack.methods.experiment import Experiment, Table
-from entitrack.methods.pairs import check_targets
+from entitrack.methods.desideratum_pairs import check_targets
+from entitrack.methods.experiment import Experiment
 from entitrack.report import figures, terminal
 from entitrack.stats import Estimate
 from entitrack.tasks.desiderata import DesideratumPair
 from entitrack.tasks.jsonl import parse_sentence
 from tests.conftest import Launch
+from tests.methods import hand_made
 from tests.tasks.test_encoding import WORDS, initials, words
 
 HOSTILE = [
@@ -62,27 +60,38 @@ def test_an_interval_is_printed_with_its_brackets() -> None:
     assert "a [95 %]" in printed(Table("", ("a [95 %]",), ()))
 
 
-def cmap_result(name: str) -> CmapResult:
-    right = torch.arange(8) % 2 == 0
-    correct = {"base": right, "donor": ~right, "full circuit": right, name: ~right}
-    return CmapResult(name, name, "output", {"full circuit": 2, name: 1}, correct, torch.arange(8))
+RIGHT = [True, False] * 4
+
+
+def cmap_result(name: str) -> Result:
+    wrong = [not right for right in RIGHT]
+    facts = {"base": name, "donor": name, "form": "output", "heads": {"full circuit": 2, name: 1}}
+    models = ("base", "donor", "full circuit", name)
+    correct = hand_made.measured([RIGHT, wrong, RIGHT, wrong], "model", hand_made.prompts(8), model=models)
+    return hand_made.laid_out("cmap", facts, {"correct": correct})
+
+
+def completeness_result(name: str) -> Result:
+    sets = [{"name": "nothing", "kind": "nothing", "heads": 0}, {"name": name, "kind": "group", "heads": 1}]
+    labels = {"rest_of": ("model", "circuit"), "set": ("nothing", name)}
+    correct = hand_made.measured([[RIGHT] * 2] * 2, "rest_of set", hand_made.prompts(8), **labels)
+    facts = {"model": name, "metric": "accuracy", "sets": sets}
+    return hand_made.laid_out("completeness", facts, {"correct": correct})
 
 
 @pytest.mark.parametrize("word", ["$x_", "$x^{", "$\\nope$", "[/red]", "%s", "{x}"])
 def test_a_figure_draws_every_word_as_it_is(word: str) -> None:
     """Where it was read as mathematics these would not be drawn at all."""
     assert figures.draw(cmap_result(word))
-    values = torch.ones(2, 4)
-    both = CompletenessResult(word, Metric.ACCURACY, ("nothing", word), (0, 1), values, values, torch.arange(4))
-    assert figures.draw(both)
+    assert figures.draw(completeness_result(word))
 
 
-@pytest.mark.parametrize("name", ["clusters", "transplant.base", "base.donor", "full circuit x"])
-def test_no_group_takes_the_place_of_another_array(name: str) -> None:
+@pytest.mark.parametrize("name", ["clusters", "transplant.base", "base.donor", "full circuit x", "correct"])
+def test_no_group_takes_the_place_of_another_row(name: str) -> None:
     result = cmap_result(name)
-    assert torch.equal(result.arrays["clusters"], torch.arange(8))
-    assert torch.equal(result.arrays["base"], result.correct["base"])
-    assert len(result.arrays) == 5
+    assert list(result.arrays) == ["correct"]
+    assert result["correct"].at(model="base").values.tolist() == RIGHT
+    assert result["correct"].at(model=name).values.tolist() != RIGHT
 
 
 def test_a_target_that_begins_as_another_answer_is_refused() -> None:
@@ -113,7 +122,7 @@ def test_every_method_that_asks_a_model_asks_whether_answers_can_be_told_apart(
     def refuse(prompts: object, tokenizer: object) -> None:
         raise UserError("here", "they cannot")
 
-    for place in ("experiment", "pairs"):
+    for place in ("experiment", "desideratum_pairs"):
         monkeypatch.setattr(f"entitrack.methods.{place}.check_first_tokens", refuse)
     assert launch(f"method={method}", "tracking=disabled", *golden_overrides) == 2
     assert capsys.readouterr().err == "entitrack: here: they cannot\n"
@@ -148,10 +157,17 @@ def test_a_model_says_how_much_it_takes(golden_experiment: Experiment, monkeypat
         golden_experiment.encode(prompts)
 
 
-def test_no_model_and_group_join_to_another_ones_key() -> None:
-    """Names may have dots; what is joined by dots would be one array for (a, b.c) and (a.b, c)."""
-    correct = {group: torch.ones(1, 4, dtype=torch.bool) for group in ("nothing", "c", "b.c", "clusters")}
-    patched = tuple(Patched(model, "d", {}, correct) for model in ("a", "a.b", "clusters"))
-    result = ActivationPatchingResult(patched, torch.arange(4), "")
-    assert len(result.arrays) == 3 * 4 + 1
-    assert torch.equal(result.arrays["clusters"], torch.arange(4))
+def test_no_model_and_group_join_to_another_ones_row() -> None:
+    """Names may have dots; what is joined by dots would be one row for (a, b.c) and (a.b, c)."""
+    models, groups = ("a", "a.b", "clusters"), ("nothing", "c", "b.c", "clusters")
+    values = [[[[[number == 4 * row + column for number in range(12)]]] for column in range(4)] for row in range(3)]
+    labels = {"model": models, "group": groups, "desideratum": ("d",)}
+    correct = hand_made.measured(values, "model group desideratum repeat", hand_made.prompts(12), **labels)
+    facts = {"masks": None, "heads": {group: {"d": 1} for group in groups}}
+    result = hand_made.laid_out("activation_patching", facts, {"correct": correct})
+    assert list(result.arrays) == ["correct"]
+    assert len({row[0] for row in result.tables[0].rows}) == 3 * 4
+    for row, model in enumerate(models):
+        for column, group in enumerate(groups):
+            right = correct.at(model=model, group=group, desideratum="d", repeat=0).values
+            assert right.nonzero().flatten().tolist() == [4 * row + column]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -12,49 +12,13 @@ from torch import Tensor
 
 from entitrack.backends import Intervention, Runner
 from entitrack.circuits import Circuit, read_circuit
+from entitrack.core.measurement import PromptSet
 from entitrack.errors import UserError, quoted
 from entitrack.models.context import context_length
 from entitrack.models.family import Family, Model
 from entitrack.models.pairs import compare, require_tokens
-from entitrack.stats import Estimate
-from entitrack.tasks.encoding import EncodedBatch, check_first_tokens, encode
-from entitrack.tasks.prompts import LAST, Prompt, Task, origin_of
-
-Cell = str | int | float | Estimate | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of results, the same whether it is printed, written as JSON or logged.
-
-    Attributes:
-        title: What it shows.
-        columns: Names of the columns.
-        rows: Cells, row by row.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-class Result(Protocol):
-    """What every method returns: a frozen dataclass that can lay itself out."""
-
-    @property
-    def tables(self) -> Sequence[Table]:
-        """The result as tables, the main one first."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What a reader must know to read them: empty groups, noise floors, how intervals were made."""
-        ...
-
-    @property
-    def arrays(self) -> dict[str, Tensor]:
-        """Everything that was measured, by prompt where that is small enough."""
-        ...
+from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, check_first_tokens, encode
+from entitrack.tasks.prompts import LAST, Prompt, Question, Task, origin_of
 
 
 def _plain(units: Iterable[Any], description: str, total: int) -> Iterable[Any]:
@@ -93,11 +57,11 @@ class Experiment:
         """The base model."""
         return self.family.load(self.family.base, "model.base")
 
-    def member(self, name: str, place: str, more: Iterable[Prompt] = ()) -> Model:
+    def member(self, name: str | None, place: str = "method.model", more: Iterable[Prompt] = ()) -> Model:
         """A member of the family that reads the task's prompts as the base does.
 
         Args:
-            name: Its name; empty takes the base.
+            name: Its name; None takes the base.
             place: The config key that named it.
             more: Other prompts that it is going to read.
 
@@ -146,6 +110,10 @@ class Experiment:
         self.circuits[name] = circuit
         return circuit
 
+    def by_batch(self, prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
+        """The prompts, `batch_size` at a time."""
+        return [prompts[start : start + self.batch_size] for start in range(0, len(prompts), self.batch_size)]
+
     def encode(self, prompts: Sequence[Prompt]) -> EncodedBatch:
         """Some prompts, tokenized and padded together; see `entitrack.tasks.encoding.encode`.
 
@@ -166,8 +134,12 @@ class Experiment:
             UserError: See `encode`; or an answer and another one of its context begin with one token.
         """
         check_first_tokens(prompts, self.family.tokenizer)
-        starts = range(0, len(prompts), self.batch_size)
-        return [self.encode(prompts[start : start + self.batch_size]) for start in starts]
+        return [self.encode(part) for part in self.by_batch(prompts)]
+
+    def words(self, *tokens: Int[Tensor, "..."]) -> dict[int, str]:
+        """Token id -> its text, of all that occur."""
+        occurring = sorted({token for part in tokens for token in part.unique().tolist()})
+        return {token: str(self.family.tokenizer.decode([token])) for token in occurring}
 
     def sessions(
         self,
@@ -192,6 +164,34 @@ def prompt_inputs(batch: EncodedBatch) -> dict[str, Tensor]:
         "last": batch.positions[LAST],
         "answers": batch.answers,
     }
+
+
+def question_inputs(experiment: Experiment, prompts: Sequence[Prompt], batch: EncodedBatch) -> dict[str, Tensor]:
+    """A batch of prompts as interventions take it that also weigh the other answers which the contexts offer.
+
+    Raises:
+        UserError: The contexts do not offer several answers.
+    """
+    return {**prompt_inputs(batch), "rivals": alternative_tokens(questions(prompts), experiment.family.tokenizer)}
+
+
+def questions(prompts: Sequence[Prompt]) -> list[Question]:
+    """The prompts, as what offers several answers and has a template.
+
+    Raises:
+        UserError: They are not of that kind.
+    """
+    for number, prompt in enumerate(prompts):
+        if not (hasattr(prompt, "alternatives") and hasattr(prompt, "template")):
+            raise UserError(origin_of(prompt, number), "its context does not offer several answers in a fixed template")
+    return list(prompts)  # type: ignore[arg-type]
+
+
+def prompt_set(prompts: Sequence[Prompt]) -> PromptSet:
+    """The prompts as they are kept with what is measured on them."""
+    facets = {name: torch.tensor([prompt.facets[name] for prompt in prompts]) for name in prompts[0].facets}
+    texts, answers = tuple(prompt.text for prompt in prompts), tuple(prompt.answer for prompt in prompts)
+    return PromptSet(texts, answers, clusters(prompts), facets)
 
 
 def clusters(prompts: Sequence[Prompt]) -> Int[Tensor, " prompt"]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from entitrack.engine.anatomy import Anatomy, find
 from entitrack.errors import UserError
-from entitrack.interventions.sites import Anatomy, find
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from entitrack.engine.anatomy import Anatomy
 from entitrack.errors import UserError
-from entitrack.interventions.sites import Anatomy
 from entitrack.models.anatomy import Architecture, check_anatomy, describe
 from entitrack.models.checkpoint import ZOO, Checkpoint
 from entitrack.models.devices import pick_device, pick_dtype

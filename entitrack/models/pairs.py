@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from entitrack.engine.anatomy import find, layer_at
 from entitrack.errors import UserError
-from entitrack.interventions.sites import find, layer_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -23,9 +23,9 @@ from safetensors.torch import save
 from entitrack.backends import Cost
 from entitrack.confidential import Keys
 from entitrack.config import RunConfig
+from entitrack.core.result import Result
 from entitrack.errors import UserError
 from entitrack.files import appearing, clean_up
-from entitrack.methods.experiment import Result
 from entitrack.report import figures
 
 RESULT = "result.json"
@@ -104,9 +104,9 @@ def _files(finished: Finished, image: bytes | None, keys: Keys) -> Iterator[tupl
     arrays = {name: array.contiguous().clone() for name, array in finished.result.arrays.items()}
     yield "arrays.safetensors", _bytes(save(arrays))
     for name in ("circuit", "masks"):
-        found = getattr(finished.result, name, None)
-        if found is not None:
-            yield f"{name}.json", found.write
+        artefact = finished.result.artefacts.get(name)
+        if artefact is not None:
+            yield f"{name}.json", artefact.write
     if image is not None:
         yield FIGURE, _bytes(image)
     record = keys.hide_within(plain_record(finished))

@@ -10,8 +10,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from entitrack.backends import Cost
+from entitrack.core.result import Result
+from entitrack.core.table import Cell, Table
 from entitrack.errors import printable
-from entitrack.methods.experiment import Cell, Result, Table
 
 _WIDTH = 120
 _LONG = 40

@@ -20,8 +20,8 @@ from torch import Tensor
 from benchmarks.shapes import SHAPES, embedded_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
-from entitrack.interventions.vital import circuit_answers, plan
-from entitrack.methods.faithfulness import random_circuits
+from entitrack.engine.circuits import circuit_answers, plan
+from entitrack.methods.faithfulness.method import random_circuits
 from entitrack.models.family import Model
 
 TINY = "tiny"

@@ -25,8 +25,8 @@ from benchmarks.dcm_naive import RATE, SPARSITY, train_naively
 from benchmarks.shapes import SHAPES, embedded_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
-from entitrack.interventions.dcm import train_masks
-from entitrack.interventions.preparation import suffix_jobs
+from entitrack.engine.dcm import train_masks
+from entitrack.engine.masks import suffix_jobs
 from entitrack.models.family import Model
 
 TINY = "tiny"

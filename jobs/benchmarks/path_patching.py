@@ -31,10 +31,11 @@ from benchmarks.path_patching_inputs import COMPONENTS, TOKENS, draw_inputs, gol
 from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.backends import Local
-from entitrack.interventions.naive import naive_effects
-from entitrack.interventions.passes import both_passes, passes_bytes
-from entitrack.interventions.path_patching import path_effects
-from entitrack.interventions.sites import Anatomy
+from entitrack.engine.anatomy import Anatomy
+from entitrack.engine.answers import Prompts
+from entitrack.engine.naive import naive_effects
+from entitrack.engine.passes import SourcePrompts, both_passes, passes_bytes
+from entitrack.engine.path_patching import path_effects
 from entitrack.models.family import Model
 
 TINY, GOLDEN = "tiny", "golden"
@@ -190,7 +191,7 @@ def measure_naive(
 
 
 def run_passes(
-    model: Any, anatomy: Anatomy, clean: dict[str, Tensor], source: dict[str, Tensor], kept: dict[str, Any]
+    model: Any, anatomy: Anatomy, clean: Prompts, source: SourcePrompts, kept: dict[str, Any]
 ) -> dict[str, Tensor]:
     """The clean and the counterfactual pass, as the first stage of a run makes them for all."""
     return {"probability": both_passes(model, anatomy, clean, source, kept=kept)["probability"]}

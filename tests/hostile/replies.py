@@ -22,8 +22,8 @@ import zstandard
 from torch import Tensor
 
 from entitrack.backends import Runner
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer
 from entitrack.models.family import Model
 from entitrack.ndif import Ndif, Settings
 from entitrack.ndif.payload import model_key

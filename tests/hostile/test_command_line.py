@@ -106,7 +106,7 @@ WITHIN_LISTS = [
     one(
         "limit of a stage",
         "method=path_patching method.stages.1.size=-1",
-        r"method\.stages\.1\.size: -1 is not 0 or more",
+        r"method\.stages\.1\.size: -1 is not 1 or more",
     ),
     one("stage that is not there", "method=path_patching method.stages.9.size=1", r"method\.stages\.9\.size: "),
     one("stage by name", "method=path_patching method.stages.x.size=1", r"method\.stages\.x\.size: "),

@@ -15,7 +15,8 @@ import pytest
 
 from entitrack import files
 from entitrack.circuits import Circuit
-from entitrack.report import figures, record, terminal
+from entitrack.core.result import Result
+from entitrack.report import record, terminal
 from tests.conftest import Launch
 from tests.hostile.trial import listing
 
@@ -204,7 +205,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_result(
     def fail(result: object) -> None:
         raise ValueError("no\nfonts")
 
-    monkeypatch.setattr(figures, "plot", fail)
+    monkeypatch.setattr(Result, "figure", fail)
     assert launch(*RUN, *golden_overrides) == 0
     assert left_in(tmp_path / "run") == WHOLE - {"figure.png"}
     (line,) = capsys.readouterr().err.splitlines()

@@ -2,34 +2,117 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from entitrack.methods.attribution import Compared, Settings, ranked, run
+from entitrack.core.measurement import PROMPT, Measurement, numbers
+from entitrack.core.result import Result
+from entitrack.methods import run_method
+from entitrack.methods.attribution.method import overlap, rank_correlation, ranked
+from entitrack.methods.attribution.settings import Settings
 from entitrack.methods.experiment import Experiment
-from entitrack.methods.stages import Stage
+from entitrack.methods.path_patching.settings import Stage
+from tests.methods import drawn, hand_made
 
 
-def compared(approximate: list[float], exact: list[float]) -> Compared:
-    return Compared("s", torch.tensor([approximate]), torch.tensor([exact]), 0.0)
+def row(*values: float) -> Tensor:
+    return torch.tensor([values])
 
 
 def test_correlation_and_overlap_are_of_ranks() -> None:
-    same = compared([-8.0, -1.0, 0.1, 7.0], [-4.0, -3.0, -2.0, -1.0])
-    assert same.correlation == pytest.approx(1)
-    assert same.overlap(2) == 1
-    opposite = compared([4.0, 3.0, 2.0, 1.0], [-4.0, -3.0, -2.0, -1.0])
-    assert opposite.correlation == pytest.approx(-1)
-    assert opposite.overlap(2) == 0
+    same = (row(-8.0, -1.0, 0.1, 7.0), row(-4.0, -3.0, -2.0, -1.0))
+    assert rank_correlation(*same) == pytest.approx(1)
+    assert overlap(*same, 2) == 1
+    opposite = (row(4.0, 3.0, 2.0, 1.0), row(-4.0, -3.0, -2.0, -1.0))
+    assert rank_correlation(*opposite) == pytest.approx(-1)
+    assert overlap(*opposite, 2) == 0
     assert ranked(torch.tensor([3.0, 1.0, 3.0])).tolist() == [1.5, 0.0, 1.5]
 
 
+def test_heads_that_no_path_leads_from_do_not_count() -> None:
+    unreached = (row(-2.0, -1.0, 9.0), row(-4.0, -3.0, 0.0))
+    assert rank_correlation(*unreached) == pytest.approx(1)
+    assert math.isnan(rank_correlation(row(1.0, 2.0), row(0.0, 3.0)))
+    assert math.isnan(overlap(row(1.0, 2.0), row(0.0, 0.0), 1))
+
+
 def test_every_stage_is_compared_on_the_same_prompts(golden_experiment: Experiment) -> None:
-    stages = [Stage("value_fetcher", "last", "logits", "", 4), Stage("pos_transmitter", "last", "q", "value_fetcher")]
-    result = run(golden_experiment, Settings(stages=stages))
-    first = result.stages[0]
-    assert first.correlation > 0.5
-    arrays = result.arrays
-    assert torch.equal(arrays["value_fetcher.exact"], first.exact)
-    assert first.exact.shape == first.approximate.shape == (4, 6)
-    assert len(result.tables[0].rows) == len(result.stages)
+    stages = [
+        Stage(name="value_fetcher", role="last"),
+        Stage(name="pos_transmitter", role="last", component="q", receivers="value_fetcher"),
+    ]
+    result = run_method("attribution", golden_experiment, Settings(stages=stages, top=3))
+    circuit = run_method("path_patching", golden_experiment, Settings(stages=stages).exact())
+    assert result["rank_correlation"].number(stage="value_fetcher") > 0.5
+    assert result["score"].values.shape == (2, 2, 4, 6)
+    assert torch.equal(result["score"].at(kind="exact").values, circuit["score"].values)
+    for kind in ("first order", "exact"):
+        torch.testing.assert_close(result["score"].at(kind=kind).values, result["effect"].at(kind=kind).values.mean(-1))
+    for stage in ("value_fetcher", "pos_transmitter"):
+        first_order, exact = result["score"].at(stage=stage).values
+        assert result["rank_correlation"].number(stage=stage) == pytest.approx(rank_correlation(first_order, exact))
+        assert result["overlap"].number(stage=stage) == pytest.approx(overlap(first_order, exact, 3))
+        assert result["seconds"].number(stage=stage) > 0
+
+
+def two_stages() -> Result:
+    stages = ("fetch", "bring")
+    axes, labels = ("kind", "stage", "layer", "head"), {"kind": ("first order", "exact"), "stage": stages}
+    first_order = [[[-0.5, 0.25], [-0.125, 0.0]], [[0.0, 0.0], [-1.0, 0.0]]]
+    exact = [[[-0.25, 0.5], [-0.375, 0.0625]], [[-0.5, 0.0], [-2.0, 1.0]]]
+    scores = torch.tensor([first_order, exact])
+    prompts = hand_made.prompts(3)
+    return Result(
+        method="attribution",
+        facts={"model": "base", "top": 2},
+        measurements={
+            "score": Measurement(scores, axes, labels),
+            "effect": Measurement(scores[..., None].repeat(1, 1, 1, 1, 3), (*axes, PROMPT), labels, prompts),
+            "rank_correlation": numbers({"fetch": 0.75, "bring": math.nan}, "stage"),
+            "overlap": numbers({"fetch": 0.5, "bring": 1.0}, "stage"),
+            "seconds": numbers({"fetch": 2.5, "bring": 0.125}, "stage"),
+        },
+    )
+
+
+def test_tables_say_what_was_measured() -> None:
+    result = hand_made.retold(two_stages())
+    agreement, lowest = result.tables
+    assert agreement.title == "Path patching of base to first order, against exact scores"
+    assert agreement.columns == ("stage", "rank correlation", "overlap of top 2", "seconds")
+    assert agreement.rows[0] == ("fetch", 0.75, 0.5, 2.5)
+    name, correlation, *others = agreement.rows[1]
+    assert (name, *others) == ("bring", 1.0, 0.125)
+    assert isinstance(correlation, float)
+    assert math.isnan(correlation)
+    assert lowest.columns == ("stage", "layer.head", "first order", "exact")
+    assert lowest.rows == (
+        ("fetch", "1.0", -0.125, -0.375),
+        ("fetch", "0.0", -0.5, -0.25),
+        ("fetch", "1.1", 0.0, 0.0625),
+        ("fetch", "0.1", 0.25, 0.5),
+        ("bring", "1.0", -1.0, -2.0),
+        ("bring", "0.0", 0.0, -0.5),
+        ("bring", "0.1", 0.0, 0.0),
+        ("bring", "1.1", 0.0, 1.0),
+    )
+    assert result.notes[0] == "over 3 prompts; nan: no path leads from any head"
+
+
+def test_the_figure_draws_exact_against_first_order() -> None:
+    result = hand_made.retold(two_stages())
+    figure = result.figure()
+    assert figure is not None
+    for panel, stage in zip(figure.axes, ("fetch", "bring"), strict=True):
+        scores = result["score"].at(stage=stage)
+        dots = torch.from_numpy(np.asarray(panel.collections[0].get_offsets())).float()
+        assert torch.equal(dots[:, 0], scores.at(kind="exact").values.flatten())
+        assert torch.equal(dots[:, 1], scores.at(kind="first order").values.flatten())
+        assert (panel.get_xlabel(), panel.get_ylabel()) == ("exact score", "first order")
+        ends = [float(scores.values.min()), float(scores.values.max())]
+        assert drawn.points(panel.lines[0]) == list(zip(ends, ends, strict=True))
+    assert figure.axes[0].get_title() == "fetch\nrank correlation 0.75"

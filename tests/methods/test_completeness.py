@@ -1,40 +1,123 @@
-"""Completeness: laws."""
+"""Completeness: laws, and what is shown."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from entitrack.circuits import Circuit
-from entitrack.methods import completeness, faithfulness
+from entitrack.circuits import Circuit, Group
+from entitrack.core.result import Result
+from entitrack.errors import UserError
+from entitrack.methods import run_method
+from entitrack.methods.completeness.method import random_sets
+from entitrack.methods.completeness.settings import Settings
 from entitrack.methods.experiment import Experiment
+from entitrack.methods.faithfulness.settings import Settings as FaithfulnessSettings
+from entitrack.methods.outcomes import measured
+from tests.methods import hand_made
 from tests.methods.test_faithfulness import with_circuit
 
 
 def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
     """Removing nothing is faithfulness; rows are nothing, the groups, and the random sets together."""
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    settings = completeness.Settings(random_sets=4, mean_count=42, metric="probability")
-    result = completeness.run(experiment, settings)
-    other = faithfulness.Settings(models=["base"], random_circuits=0, mean_count=42, metric="probability")
-    alone = faithfulness.run(experiment, other).found["base"]
-    torch.testing.assert_close(result.left[0], alone.circuit, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(result.rest[0], alone.model, atol=1e-5, rtol=1e-4)
-    assert result.names[:5] == ("nothing", *(group.name for group in golden_circuit.groups))
-    assert result.sizes[:5] == (0, *(len(group.heads) for group in golden_circuit.groups))
-    assert result.left.shape == result.rest.shape == (9, 42)
+    result = run_method("completeness", experiment, Settings(random_sets=4, mean_count=42, metric="probability"))
+    other = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42, metric="probability")
+    alone = run_method("faithfulness", experiment, other)
+    for name in ("probability", "logit_difference", "recovered"):
+        for whose in ("circuit", "model"):
+            ours = result[name].at(rest_of=whose, set="nothing").values
+            torch.testing.assert_close(ours, alone[name].at(model="base", circuit=whose).values, atol=1e-3, rtol=1e-4)
+    sets = result.facts["sets"]
+    assert [one["name"] for one in sets[:5]] == ["nothing", *(group.name for group in golden_circuit.groups)]
+    assert [one["heads"] for one in sets[:5]] == [0, *(len(group.heads) for group in golden_circuit.groups)]
+    assert [one["kind"] for one in sets] == ["nothing", *["group"] * 4, *["random"] * 4]
+    assert result["prediction"].values.shape == measured(result).values.shape == (2, 9, 42)
+    assert set(result.words) == set(result["prediction"].values.unique().tolist())
     assert [len(table.rows) for table in result.tables] == [5, 3]
+    assert hand_made.retold(result).tables == result.tables
+
+
+def test_removing_a_group_leaves_the_circuit_of_the_others(
+    golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path
+) -> None:
+    first, *others = golden_circuit.groups
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = run_method("completeness", experiment, Settings(random_sets=0, mean_count=42))
+    smaller = Circuit((Group(first.name, first.role, ()), *others))
+    settings = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42)
+    alone = run_method("faithfulness", with_circuit(golden_experiment, smaller, tmp_path), settings)
+    left = result["recovered"].at(rest_of="circuit", set=first.name).values
+    expected = alone["recovered"].at(model="base", circuit="circuit").values
+    torch.testing.assert_close(left, expected, atol=1e-3, rtol=1e-4)
+    assert not torch.allclose(left, result["recovered"].at(rest_of="circuit", set="nothing").values, atol=1e-2)
+
+
+def test_there_is_no_published_procedure() -> None:
+    with pytest.raises(UserError, match=r"method\.compat: unknown key; available: ablation"):
+        Settings(compat="paper")  # type: ignore[call-arg]
 
 
 def test_random_sets_are_of_the_circuit(golden_circuit: Circuit) -> None:
-    sets = completeness.random_sets(golden_circuit, 200, 0.5, seed=3)
-    assert len(sets) == 200
+    sets = random_sets(golden_circuit, 200, 0.5, seed=3)
+    assert [one.name for one in sets] == [f"random {number}" for number in range(1, 201)]
     sizes = []
-    for groups in sets.values():
-        for group in groups:
+    for one in sets:
+        for group in one.groups:
             assert set(group.heads) <= set(golden_circuit.group(group.name).heads)
-        sizes.append(sum(len(group.heads) for group in groups))
+        sizes.append(sum(len(group.heads) for group in one.groups))
     assert min(sizes) > 0
     assert abs(sum(sizes) / len(sizes) - golden_circuit.size / 2) < 0.5
-    assert sets == completeness.random_sets(golden_circuit, 200, 0.5, seed=3)
+    assert sets == random_sets(golden_circuit, 200, 0.5, seed=3)
+
+
+SETS = [
+    {"name": "nothing", "kind": "nothing", "heads": 0},
+    {"name": "readers", "kind": "group", "heads": 3},
+    {"name": "random 1", "kind": "random", "heads": 2},
+    {"name": "random 2", "kind": "random", "heads": 1},
+]
+PROBABILITY = [
+    [[0.8, 0.8, 1.0, 1.0], [0.2, 0.2, 0.4, 0.4], [0.5, 0.5, 0.5, 0.5], [0.1, 0.1, 0.1, 0.1]],
+    [[0.6, 0.6, 0.8, 0.8], [0.3, 0.5, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2]],
+]
+"""On four prompts: of the model without each set, and of the circuit."""
+
+
+def result(count: int = 4) -> Result:
+    """Of the first sets."""
+    values = [of_one[:count] for of_one in PROBABILITY]
+    names = [str(one["name"]) for one in SETS[:count]]
+    measurement = hand_made.measured(
+        values, "rest_of set", hand_made.prompts(4), rest_of=("model", "circuit"), set=names
+    )
+    facts = {"model": "a", "metric": "probability", "sets": SETS[:count]}
+    return hand_made.laid_out("completeness", facts, {"probability": measurement})
+
+
+def test_tables_show_what_was_measured() -> None:
+    main, spread = result().tables
+    assert main.title == "Completeness in a; F is probability"
+    assert main.columns == ("K", "heads", "F(M\\K) [95 %]", "F(C\\K) [95 %]", "F(M\\K) - F(C\\K) [95 %]", "n")
+    assert hand_made.rows(main) == [["nothing", 0, 0.9, 0.7, 0.2, 4], ["readers", 3, 0.3, 0.45, -0.15, 4]]
+    assert spread.title == "2 random sets K"
+    assert spread.columns == ("", "mean", "deviation", "least", "most")
+    assert hand_made.rows(spread) == [
+        ["F(M\\K)", 0.3, 0.2, 0.1, 0.5],
+        ["F(C\\K)", 0.2, 0.0, 0.2, 0.2],
+        ["|F(M\\K) - F(C\\K)|", 0.2, 0.1, 0.1, 0.3],
+    ]
+    assert result(2).tables == (main,)
+
+
+def test_the_figure_draws_every_set() -> None:
+    (axis,) = hand_made.drawn_axes(result())
+    equal, random = axis.lines[:2]
+    assert hand_made.across(equal) == hand_made.heights(equal) == pytest.approx([0.0, 0.9])
+    assert hand_made.across(random) == pytest.approx([0.5, 0.1])
+    assert hand_made.heights(random) == pytest.approx([0.2, 0.2])
+    points = [(bars.get_label(), *bars[0].get_xdata(), *bars[0].get_ydata()) for bars in axis.containers]
+    assert [name for name, *_ in points] == ["whole", "without readers"]
+    assert [place for _, *places in points for place in places] == pytest.approx([0.9, 0.7, 0.3, 0.45])

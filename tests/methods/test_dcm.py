@@ -1,27 +1,40 @@
-"""Mask training and activation patching as methods: what they split, keep, and refuse."""
+"""Mask training as a method: what it splits, keeps, shows, and refuses."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from entitrack.backends import Local, Runner
 from entitrack.circuits import Circuit, Group
+from entitrack.core.result import Result
 from entitrack.errors import UserError
-from entitrack.masks import Masks, read_masks
-from entitrack.methods import activation_patching, dcm
-from entitrack.methods.activation_patching import NOTHING
-from entitrack.methods.dcm_data import split
+from entitrack.masks import Masks
+from entitrack.methods import run_method
+from entitrack.methods.activation_patching.settings import Settings as PatchingSettings
+from entitrack.methods.dcm.settings import Settings
+from entitrack.methods.dcm.splits import split
 from entitrack.methods.experiment import Experiment
+from entitrack.stats import difference, estimate
 from entitrack.store import Store
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.desiderata import DESIDERATA
 from tests.golden_prompts import GoldenTask
+from tests.methods import drawn, hand_made
 
-SMALL = dcm.Settings(desiderata=["object_value", "positional"], sparsity=[0.01, 1.0], draws=2, steps=8, batch_size=16)
+SMALL: dict[str, Any] = {
+    "desiderata": ["object_value", "positional"],
+    "sparsity": [0.01, 1.0],
+    "draws": 2,
+    "steps": 8,
+    "batch_size": 16,
+}
 
 
 @pytest.fixture
@@ -32,124 +45,286 @@ def experiment(
     return dataclasses.replace(golden_experiment, task=dataclasses.replace(golden_task, count=42))
 
 
+def dcm(experiment: Experiment, **settings: Any) -> Result:
+    return run_method("dcm", experiment, Settings(**{**SMALL, **settings}))
+
+
+def masks_of(result: Result) -> Masks:
+    masks = result.artefacts["masks"]
+    assert isinstance(masks, Masks)
+    return masks
+
+
+def entries(result: Result) -> list[dict[str, str | int]]:
+    """Where every mask stands."""
+    best = result["best_validation"]
+    sizes = [range(best.size(axis)) for axis in ("sparsity", "draw")]
+    return [
+        {"group": group, "desideratum": rule, "sparsity": sparsity, "draw": draw}
+        for group in best.names("group")
+        for rule in best.names("desideratum")
+        for sparsity in sizes[0]
+        for draw in sizes[1]
+    ]
+
+
 @pytest.mark.parametrize("contexts", [4, 5, 7, 12])
 def test_no_context_is_in_two_splits(contexts: int) -> None:
     pairs = DESIDERATA["positional"].pairs(Boxes(count=7 * contexts).prompts(), 0, "default")
-    found = split([pairs, pairs])
-    parts = [found.train, found.validation, found.test]
+    splits = split([pairs, pairs])
+    parts = [splits.train, splits.validation, splits.test]
     clusters = [{pair.clean.cluster for pair in part[0]} for part in parts]
-    assert sum(len(own) for own in clusters) == contexts == len(set().union(*clusters))
+    assert sum(len(part) for part in clusters) == contexts == len(set().union(*clusters))
     assert len(clusters[0]) == contexts // 2
     assert all(clusters)
 
 
 def test_a_mask_lies_between_its_brackets_in_number_of_heads(experiment: Experiment, golden_circuit: Circuit) -> None:
-    result = dcm.run(experiment, SMALL)
-    assert len(result.trained) == 4 * 2 * 2 * 2
-    for mask in result.trained:
-        group = golden_circuit.group(mask.group)
-        assert set(mask.heads) <= set(group.heads)
-        if not mask.heads:
-            assert torch.equal(mask.correct["mask"], mask.correct["nothing"])
-        if len(mask.heads) == mask.size:
-            assert torch.equal(mask.correct["mask"], mask.correct["whole group"])
-        assert len(mask.history["losses"]) <= SMALL.steps
-    for group in golden_circuit.groups:
-        best = result.chosen(group.name, "positional")
-        assert best is not None
-        assert result.masks.heads[group.name]["positional"] == best.heads
+    result = dcm(experiment)
+    listed = entries(result)
+    assert len(listed) == 4 * 2 * 2 * 2
+    for entry in listed:
+        heads, patched = result["patched_heads"].at(**entry), result["prediction"].at(**entry)
+        group = golden_circuit.group(str(entry["group"]))
+        taken = [name for name in heads.names("head") if heads.at(head=name).values]
+        assert set(taken) <= {f"{layer}.{head}" for layer, head in group.heads}
+        if not taken:
+            assert torch.equal(patched.at(patched="mask").values, patched.at(patched="nothing").values)
+        if len(taken) == len(group.heads):
+            assert torch.equal(patched.at(patched="mask").values, patched.at(patched="whole group").values)
+    assert result["loss"].size("step") <= SMALL["steps"]
     assert len(result.notes) == 2 + len(golden_circuit.groups)
+
+
+def test_the_best_validated_masks_are_chosen(experiment: Experiment) -> None:
+    result = dcm(experiment)
+    best, heads = result["best_validation"], result["patched_heads"]
+
+    def rank(entry: dict[str, Any]) -> tuple[float, int]:
+        return best.number(**entry), int(heads.at(**entry).values.sum())
+
+    assert len(result.facts["chosen"]) == 4 * 2
+    for chosen in result.facts["chosen"]:
+        unit = {axis: chosen[axis] for axis in ("group", "desideratum")}
+        rivals = [entry for entry in entries(result) if unit.items() <= entry.items()]
+        assert rank(chosen) == max(map(rank, rivals))
+        written = masks_of(result).heads[chosen["group"]][chosen["desideratum"]]
+        taken = heads.at(**chosen)
+        assert {f"{layer}.{head}" for layer, head in written} == {
+            name for name in taken.names("head") if taken.at(head=name).values
+        }
+
+
+def test_what_is_measured_fits_together(experiment: Experiment, golden_circuit: Circuit) -> None:
+    """Right means that the target is answered; masks have their own heads and the steps until they are done."""
+    result = dcm(experiment, patience=1)
+    targets = result["target"].values[None, :, None, :, None]
+    assert torch.equal(result["correct"].values, result["prediction"].values == targets)
+    assert set(result["prediction"].values.unique().tolist()) <= set(result.words)
+    mask, loss, validation = (result[name] for name in ("mask", "loss", "validation"))
+    assert validation.names("step") == ("4", "8")
+    assert loss.names("step") == tuple(str(step) for step in range(1, 1 + loss.size("step")))
+    assert mask.labels["step"] == loss.labels["step"]
+    for group in golden_circuit.groups:
+        own = [f"{layer}.{head}" in {f"{la}.{he}" for la, he in group.heads} for layer, head in _heads(mask)]
+        first = mask.at(group=group.name, step=0).values
+        assert torch.equal(~first.isnan(), torch.tensor(own).expand_as(first))
+    assert torch.equal(mask.values.isnan().all(-1), loss.values.isnan())
+    there = validation.values.nan_to_num(-1).max(-1).values
+    torch.testing.assert_close(there, result["best_validation"].values)
+
+
+def _heads(mask: Any) -> list[tuple[int, int]]:
+    return [tuple(map(int, name.split("."))) for name in mask.names("head")]  # type: ignore[misc]
 
 
 def test_whole_group_and_nothing_are_activation_patching(experiment: Experiment, golden_circuit: Circuit) -> None:
     """The brackets of the test prompts, found by the other method on the same pairs."""
-    trained = dcm.run(experiment, dataclasses.replace(SMALL, draws=1, steps=2))
-    patched = activation_patching.run(
-        experiment, activation_patching.Settings(["base"], ["object_value", "positional"], repeats=1)
-    )
-    test = len(trained.clusters)
+    trained = dcm(experiment, draws=1, steps=2)["correct"].at(sparsity=0, draw=0)
+    settings = PatchingSettings(models=["base"], desiderata=["object_value", "positional"], repeats=1)
+    patched = run_method("activation_patching", experiment, settings)["correct"].at(model="base", repeat=0)
+    test = trained.size("prompt")
+    assert trained.prompts is not None
+    assert patched.prompts is not None
+    assert trained.prompts.texts == patched.prompts.texts[-test:]
     for group in golden_circuit.groups:
-        for entry in patched.patched:
-            mask = trained.chosen(group.name, entry.desideratum)
-            assert mask is not None
-            assert torch.equal(mask.correct["whole group"], entry.correct[group.name][0, -test:])
-            assert torch.equal(mask.correct["nothing"], entry.correct[NOTHING][0, -test:])
+        for rule in patched.names("desideratum"):
+            masks = trained.at(group=group.name, desideratum=rule)
+            for bracket, row in (("whole group", group.name), ("nothing", "nothing")):
+                expected = patched.at(group=row, desideratum=rule).values[-test:]
+                assert torch.equal(masks.at(patched=bracket).values, expected)
 
 
-def test_masks_choose_what_is_patched(experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
-    none: Masks = Masks({group.name: {"object_value": ()} for group in golden_circuit.groups})
-    whole = Masks({group.name: {"object_value": group.heads} for group in golden_circuit.groups})
-    found = {}
-    for name, masks in (("none", none), ("whole", whole)):
-        masks.write(tmp_path / f"{name}.json")
-        assert read_masks(str(tmp_path / f"{name}.json")).heads == masks.heads
-        settings = activation_patching.Settings(["base"], ["object_value"], masks=str(tmp_path / f"{name}.json"))
-        found[name] = activation_patching.run(experiment, settings)
-    every = activation_patching.run(experiment, activation_patching.Settings(["base"], ["object_value"]))
-    for group in golden_circuit.groups:
-        assert torch.equal(found["none"].patched[0].correct[group.name], found["none"].patched[0].correct[NOTHING])
-        assert torch.equal(found["whole"].patched[0].correct[group.name], every.patched[0].correct[group.name])
-    assert every.tables[0].rows[0][-1] == 3 * 42
-
-
-def test_groups_without_heads_are_named_and_change_nothing(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    empty = Circuit((Group("value_fetcher", "last", ()),))
-    monkeypatch.setattr(Experiment, "circuit", lambda self, model: empty)
-    result = dcm.run(experiment, SMALL)
+def test_groups_without_heads_are_named(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty, one = Group("value_fetcher", "last", ()), Group("pos_transmitter", "last", ((2, 1),))
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model: Circuit((empty, one)))
+    result = dcm(experiment, steps=1)
     assert "value_fetcher has no heads: nothing to train" in result.notes
-    assert result.masks.heads["value_fetcher"]["positional"] == ()
-    patched = activation_patching.run(experiment, activation_patching.Settings(["base"]))
-    for entry in patched.patched:
-        assert torch.equal(entry.correct["value_fetcher"], entry.correct[NOTHING])
+    assert masks_of(result).heads["value_fetcher"]["positional"] == ()
+    assert result["correct"].names("group") == ("pos_transmitter",)
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model: Circuit((empty,)))
+    nothing = hand_made.retold(dcm(experiment))
+    assert [len(table.rows) for table in nothing.tables] == [0, 0]
+    assert nothing.figure() is not None
 
 
 def test_finished_sessions_are_not_run_again(experiment: Experiment, tmp_path: Path) -> None:
     on = dataclasses.replace(experiment, runner=Runner(Local(), Store(tmp_path)))
-    settings = dataclasses.replace(SMALL, draws=1, sparsity=[0.01], steps=2)
-    first = dcm.run(on, settings)
+    few: dict[str, Any] = {"draws": 1, "sparsity": [0.01], "steps": 2}
+    first = dcm(on, **few)
     units = on.runner.cost.units
-    second = dcm.run(on, settings)
+    second = dcm(on, **few)
     assert (on.runner.cost.units, on.runner.cost.reused) == (units, units)
-    assert [mask.heads for mask in first.trained] == [mask.heads for mask in second.trained]
+    assert masks_of(first).heads == masks_of(second).heads
 
 
-def test_published_positions_are_the_clean_prompts_own(experiment: Experiment, golden_task: GoldenTask) -> None:
-    """The quirk moves where the structure reader is read, and nothing else."""
-    paper = dataclasses.replace(experiment, task=dataclasses.replace(golden_task, count=42, compat="paper"))
-    settings = activation_patching.Settings(["base"], ["positional"], repeats=1)
-    assert activation_patching.run(paper, settings).patched
-    assert dcm.run(paper, dataclasses.replace(SMALL, steps=2)).trained
+def test_published_positions_are_borrowed_where_the_structure_is_read(
+    experiment: Experiment, golden_task: GoldenTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entitrack.methods.dcm import training
+
+    borrowed: dict[str, set[bool]] = {"paper": set(), "default": set()}
+    train_inputs = training._train_inputs
+    for compat, seen in borrowed.items():
+
+        def noted(*given: Any, seen: set[Any] = seen) -> Any:
+            inputs = train_inputs(*given)
+            seen.add((given[2].group.name, inputs["borrow_positions"]))
+            return inputs
+
+        monkeypatch.setattr(training, "_train_inputs", noted)
+        task = dataclasses.replace(golden_task, count=42, compat=compat)
+        dcm(dataclasses.replace(experiment, task=task), steps=1)
+    names = ("value_fetcher", "pos_transmitter", "pos_detector", "struct_reader")
+    assert borrowed["default"] == {(name, False) for name in names}
+    assert borrowed["paper"] == {(name, name == "struct_reader") for name in names}
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dcm.Settings(sparsity=[]), "method.sparsity: no weight"),
-        (dcm.Settings(groups=["nobody"]), "no group 'nobody'"),
-        (dcm.Settings(desiderata=["nothing_such"]), "no desideratum 'nothing_such'"),
-        (dcm.Settings(model="nobody"), "no member 'nobody'"),
+        ({"sparsity": []}, "method.sparsity: there are none"),
+        ({"sparsity": [0.1, 0.1]}, "method.sparsity.1: the weight 0.1 is there twice"),
+        ({"sparsity": [0.1, -1]}, r"method.sparsity.1: -1 is not 0 or more"),
+        ({"patience": 0}, "method.patience: 0 is not 1 or more"),
+        ({"groups": ["nobody"]}, "no group 'nobody'"),
+        ({"desiderata": ["nothing_such"]}, "no desideratum 'nothing_such'"),
+        ({"desiderata": []}, "no desideratum is listed"),
+        ({"model": "nobody"}, "no member 'nobody'"),
     ],
 )
-def test_mistakes_are_named(experiment: Experiment, settings: dcm.Settings, message: str) -> None:
+def test_mistakes_are_named(experiment: Experiment, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        dcm.run(experiment, settings)
+        dcm(experiment, **settings)
 
 
 def test_too_few_contexts_are_refused(experiment: Experiment, golden_task: GoldenTask) -> None:
     few = dataclasses.replace(experiment, task=dataclasses.replace(golden_task, count=21))
     with pytest.raises(UserError, match="3 contexts are too few"):
-        dcm.run(few, SMALL)
+        dcm(few)
 
 
-def test_masks_of_another_circuit_are_refused(experiment: Experiment, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no file"):
-        activation_patching.run(experiment, activation_patching.Settings(masks="nowhere.json"))
-    (tmp_path / "bad.json").write_text("[]")
-    with pytest.raises(UserError, match=r"bad\.json: is not a JSON object"):
-        activation_patching.run(experiment, activation_patching.Settings(masks=str(tmp_path / "bad.json")))
-    Masks({"value_fetcher": {"object_value": ((0, 5),)}}).write(tmp_path / "other.json")
-    settings = activation_patching.Settings(["base"], ["object_value"], masks=str(tmp_path / "other.json"))
-    with pytest.raises(UserError, match="are not in the circuit's group"):
-        activation_patching.run(experiment, settings)
+# Two groups of which one has no heads, two desiderata, two weights, six test prompts in contexts of their own.
+MASK = {"position": [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0]], "value": [[0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1]]}
+WHOLE = {"position": [1, 1, 1, 1, 1, 1], "value": [1, 1, 0, 0, 0, 0]}
+NOTHING = {"position": [0, 0, 0, 0, 0, 0], "value": [0, 0, 0, 1, 1, 1]}
+VALIDATION = {"position": [[0.25, 0.75], [0.5, 0.5]], "value": [[0.0, 0.25], [0.25, math.nan]]}
+
+
+def small_result() -> Result:
+    on = hand_made.prompts(6)
+    labels: dict[str, Any] = {"group": ["fetch"], "desideratum": ["position", "value"], "sparsity": ["0.01", "1.0"]}
+    correct = [[[[mask, WHOLE[rule], NOTHING[rule]]] for mask in MASK[rule]] for rule in MASK]
+    heads = ("2.1", "1.0", "0.3")
+    patched = [[[[True, True, False]], [[True, False, False]]], [[[False, False, False]], [[False, False, True]]]]
+    axes = "group desideratum sparsity draw"
+    return hand_made.laid_out(
+        "dcm",
+        {
+            "model": "base",
+            "groups": {"fetch": [(2, 1), (0, 3), (1, 0)], "none": []},
+            "desiderata": ["position", "value"],
+            "chosen": [
+                {"group": "fetch", "desideratum": "position", "sparsity": 0, "draw": 0},
+                {"group": "fetch", "desideratum": "value", "sparsity": 1, "draw": 0},
+            ],
+        },
+        {
+            "correct": hand_made.measured(
+                [correct], f"{axes} patched", on, **labels, patched=["mask", "whole group", "nothing"]
+            ),
+            "best_validation": hand_made.measured([[[[0.75], [0.5]], [[0.25], [0.25]]]], axes, **labels),
+            "patched_heads": hand_made.measured([patched], f"{axes} head", **labels, head=heads),
+            "validation": hand_made.measured(
+                [[[[curve] for curve in VALIDATION[rule]] for rule in VALIDATION]],
+                f"{axes} step",
+                **labels,
+                step=["4", "8"],
+            ),
+        },
+    )
+
+
+def accuracy(right: list[int]) -> Any:
+    return estimate(torch.tensor(right, dtype=torch.float64), torch.arange(6))
+
+
+def gain(mask: list[int], nothing: list[int]) -> Any:
+    first, second = (torch.tensor(right, dtype=torch.float64) for right in (mask, nothing))
+    return difference(first, second, torch.arange(6))
+
+
+def test_tables_say_what_was_measured() -> None:
+    result = small_result()
+    main, heads, every = result.tables
+    assert main.title == "DCM on base: test targets answered"
+    brackets = ("nothing [95 %]", "mask [95 %]", "whole group [95 %]")
+    assert main.columns == ("group/desideratum", *brackets, "heads", "n")
+
+    def row(name: str, rule: str, mask: int, taken: str) -> tuple[Any, ...]:
+        accuracies = (accuracy(NOTHING[rule]), accuracy(MASK[rule][mask]), accuracy(WHOLE[rule]))
+        return (name, *accuracies, taken, 6)
+
+    assert main.rows == (row("fetch/position", "position", 0, "2 of 3"), row("fetch/value", "value", 1, "1 of 3"))
+    assert heads.columns == ("group/desideratum", "mask minus nothing [95 %]", "heads")
+    assert heads.rows == (
+        ("fetch/position", gain(MASK["position"][0], NOTHING["position"]), "2.1, 1.0"),
+        ("fetch/value", gain(MASK["value"][1], NOTHING["value"]), "0.3"),
+    )
+    assert gain(MASK["position"][0], NOTHING["position"]).value == pytest.approx(5 / 6)
+    assert every.columns == ("group/desideratum/sparsity/draw", *main.columns[1:])
+    assert every.rows == (
+        row("fetch/position/0.01/0", "position", 0, "2 of 3"),
+        row("fetch/position/1/0", "position", 1, "1 of 3"),
+        row("fetch/value/0.01/0", "value", 0, "0 of 3"),
+        row("fetch/value/1/0", "value", 1, "1 of 3"),
+    )
+    assert result.notes[2:] == ("fetch carries position (+0.83)", "none has no heads: nothing to train")
+
+
+def test_the_figure_draws_chosen_masks_and_how_they_came() -> None:
+    result = small_result()
+    figure = result.figure()
+    assert figure is not None
+    heat_map, curves = figure.axes
+    expected = torch.tensor([[5 / 6, 0.5], [math.nan, math.nan]], dtype=torch.float64)
+    torch.testing.assert_close(drawn.image(heat_map), expected, equal_nan=True)
+    texts = {text.get_position(): text.get_text() for text in heat_map.texts}
+    interval = accuracy(MASK["position"][0])
+    assert texts[0, 0] == f"0.83 ±{(interval.high - interval.low) / 2:.2f}\n2 of 3"
+    assert texts[1, 0].endswith("\n1 of 3")
+    assert [label.get_text() for label in heat_map.get_yticklabels()] == ["fetch", "none"]
+    assert curves.get_title() == "fetch"
+    lines = [line for line in curves.lines if len(line.get_xydata())]  # type: ignore[arg-type]
+    plain = [torch.tensor(drawn.points(line)) for line in lines]
+    curves_of: list[Tensor] = [torch.tensor(curve) for rule in VALIDATION for curve in VALIDATION[rule]]
+    for points, curve in zip(plain, curves_of, strict=True):
+        assert points[:, 0].tolist() == [4, 8]
+        torch.testing.assert_close(points[:, 1], curve, equal_nan=True)
+    assert [line.get_alpha() for line in lines] == [1, 0.3, 0.3, 1]
+    assert curves.get_ylim() == (-0.02, 1.02)
+    (legend,) = figure.subfigs[1].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["position", "value"]
+    colors = [line.get_color() for line in lines]
+    assert colors == [line.get_color() for line in legend.get_lines() for _ in range(2)]
+    assert len(set(colors)) == 2

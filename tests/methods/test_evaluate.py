@@ -1,4 +1,4 @@
-"""Accuracy: it counts right answers, however prompts are batched."""
+"""Accuracy: it counts right answers, however prompts are batched, and is shown as it was counted."""
 
 from __future__ import annotations
 
@@ -6,49 +6,134 @@ import dataclasses
 
 import pytest
 import torch
-from torch import Tensor
 
+from entitrack.core.result import Result
 from entitrack.errors import UserError
-from entitrack.methods import evaluate
+from entitrack.methods import run_method
+from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment
 from entitrack.tasks.encoding import encode
+from tests.methods import hand_made
+
+
+def evaluate(experiment: Experiment, settings: Settings) -> Result:
+    return run_method("evaluate", experiment, settings)
 
 
 def test_accuracy_is_the_share_of_right_answers(golden_experiment: Experiment) -> None:
-    result = evaluate.run(golden_experiment, evaluate.Settings(models=["base"]))
+    result = evaluate(golden_experiment, Settings(models=["base"]))
     module = golden_experiment.base().envoy._module
     prompts = golden_experiment.task.prompts()
     batch = encode(prompts, golden_experiment.family.tokenizer)
     with torch.no_grad():
-        predicted = module(batch.tokens).logits[:, -1].argmax(-1)
+        logits = module(batch.tokens).logits[:, -1]
+    predicted = logits.argmax(-1)
     expected = predicted == batch.answers
-    (found,) = result.answers
-    assert torch.equal(found.correct, expected)
-    assert found.accuracy().value == pytest.approx(expected.float().mean().item())
+    probability = logits.softmax(-1)[torch.arange(len(prompts)), batch.answers]
+    assert torch.equal(result["correct"].at(model="base").values, expected)
+    assert torch.equal(result["prediction"].at(model="base").values, predicted)
+    torch.testing.assert_close(result["probability"].at(model="base").values, probability)
+    assert set(result.words) == set(predicted.tolist())
+    assert result["correct"].estimate(model="base").value == pytest.approx(expected.float().mean().item())
     for query in range(7):
-        assert found.accuracy(query).value == pytest.approx(expected[query::7].float().mean().item())
-        assert found.accuracy(query).n == 6
+        found = result["correct"].where("query", query).estimate(model="base")
+        assert found.value == pytest.approx(expected[query::7].float().mean().item())
+        assert found.n == 6
+    assert hand_made.rows(result.tables[0]) == [["7 boxes", round(expected.double().mean().item(), 6), 42]]
 
 
 @pytest.mark.parametrize("batch_size", [5, 42])
 def test_the_size_of_batches_does_not_matter(golden_experiment: Experiment, batch_size: int) -> None:
-    whole = evaluate.run(golden_experiment, evaluate.Settings())
-    other = evaluate.run(
-        dataclasses.replace(golden_experiment, batch_size=batch_size, padding="left"), evaluate.Settings()
-    )
-    for first, second in zip(whole.answers, other.answers, strict=True):
-        assert torch.equal(first.correct, second.correct)
+    first = evaluate(golden_experiment, Settings())
+    other = evaluate(dataclasses.replace(golden_experiment, batch_size=batch_size, padding="left"), Settings())
+    for name in ("correct", "prediction"):
+        assert first[name].labels == other[name].labels
+        assert torch.equal(first[name].values, other[name].values)
 
 
 def test_every_member_is_evaluated_by_default(golden_experiment: Experiment) -> None:
-    result = evaluate.run(golden_experiment, evaluate.Settings())
+    result = evaluate(golden_experiment, Settings())
     assert result.tables[0].columns == ("context", "base", "donor", "twin", "n")
-    arrays: dict[str, Tensor] = result.arrays
-    assert torch.equal(arrays["base.7.correct"], arrays["twin.7.correct"])
+    correct = result["correct"]
+    assert torch.equal(correct.at(model="base").values, correct.at(model="twin").values)
+
+
+def test_prompts_of_every_number_of_boxes_are_of_contexts_of_their_own(tiny_experiment: Experiment) -> None:
+    result = evaluate(tiny_experiment, Settings(models=["float"], boxes=[3, 2]))
+    correct = result["correct"]
+    assert correct.names("model") == ("float",)
+    assert correct.prompts is not None
+    assert [(row[0], row[-1]) for row in result.tables[0].rows] == [("2 boxes", 42), ("3 boxes", 42)]
+    assert len(correct.clusters.unique()) == 42 // 3 + 42 // 2
+    assert [prompts.count(",") for prompts in correct.prompts.texts] == [2] * 42 + [1] * 42
+    alone = evaluate(tiny_experiment, Settings(models=["float"], boxes=[2]))
+    assert alone.tables[0].rows == result.tables[0].rows[:1]
+    assert alone.tables[1] == result.tables[1]
 
 
 def test_what_does_not_exist_is_named(golden_experiment: Experiment) -> None:
     with pytest.raises(UserError, match=r"method\.models\.0: family 'golden' has no member 'nope'"):
-        evaluate.run(golden_experiment, evaluate.Settings(models=["nope"]))
+        evaluate(golden_experiment, Settings(models=["nope"]))
+    with pytest.raises(UserError, match=r"method\.models\.1: 'base' is there twice"):
+        evaluate(golden_experiment, Settings(models=["base", "base"]))
     with pytest.raises(UserError, match=r"method\.boxes: task 'golden' has its own prompts"):
-        evaluate.run(golden_experiment, evaluate.Settings(boxes=[2]))
+        evaluate(golden_experiment, Settings(boxes=[2]))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"), [([2, 3, 2], r"boxes\.2: 2 is there twice"), ([2, 40], r"boxes\.1: 40 boxes")]
+)
+def test_numbers_of_boxes_that_cannot_be_are_named(tiny_experiment: Experiment, boxes: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=rf"^method\.{message}"):
+        evaluate(tiny_experiment, Settings(boxes=boxes))
+
+
+CORRECT = [[True, True, False, False, False, False], [True, True, True, True, True, False]]
+"""Of two models, on the prompts of `result`."""
+
+
+def result(facets: dict[str, list[int]]) -> Result:
+    on = hand_made.prompts(6, facets)
+    return hand_made.laid_out("evaluate", {}, {"correct": hand_made.measured(CORRECT, "model", on, model=("a", "b"))})
+
+
+def test_tables_break_accuracy_down() -> None:
+    main, two, three = result({"boxes": [3, 3, 2, 2, 2, 3], "query": [0, 2, 0, 1, 1, 2]}).tables
+    assert (main.title, main.columns) == ("Accuracy", ("context", "a", "b", "n"))
+    assert hand_made.rows(main) == [["2 boxes", 0.0, 1.0, 3], ["3 boxes", 0.666667, 0.666667, 3]]
+    assert two.title == "Accuracy by position of the queried box, 2 boxes"
+    assert two.columns == ("position", "a", "b")
+    assert hand_made.rows(two) == [["box 1", 0.0, 1.0], ["box 2", 0.0, 1.0]]
+    assert three.title == "Accuracy by position of the queried box, 3 boxes"
+    assert hand_made.rows(three) == [["box 1", 1.0, 1.0], ["box 3", 0.5, 0.5]]
+
+
+def test_a_task_has_facets_of_its_own_or_none() -> None:
+    (fruit,) = result({"fruit": [0, 0, 0, 1, 1, 1]}).tables
+    assert fruit.columns == ("fruit", "a", "b", "n")
+    assert hand_made.rows(fruit) == [["fruit 0", 0.666667, 1.0, 3], ["fruit 1", 0.0, 0.666667, 3]]
+    plain = result({})
+    assert hand_made.rows(plain.tables[0]) == [["all", 0.333333, 0.833333, 6]]
+    assert plain.figure() is None
+
+
+QUERIES = [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "label", "places", "heights"),
+    [
+        ([3, 3, 2, 2, 2, 3], "boxes", [2, 3], ([0, 2 / 3], [1, 2 / 3])),
+        ([2] * 6, "position of the queried box", [1, 2], ([2 / 3, 0], [1, 2 / 3])),
+    ],
+)
+def test_the_figure_draws_a_curve_a_model(
+    boxes: list[int], label: str, places: list[int], heights: tuple[list[float], list[float]]
+) -> None:
+    (axis,) = hand_made.drawn_axes(result({"boxes": boxes, "query": QUERIES}))
+    assert axis.get_xlabel() == label
+    for container, expected, name in zip(axis.containers, heights, "ab", strict=True):
+        line = container[0]
+        assert container.get_label() == name
+        assert hand_made.across(line) == places
+        assert hand_made.heights(line) == pytest.approx(expected)

@@ -1,22 +1,30 @@
-"""Faithfulness: laws of means, metrics, random circuits and ratios."""
+"""Faithfulness: laws of means, metrics, random circuits and ratios; and what is shown of them."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from entitrack.backends import Local, Runner
 from entitrack.circuits import Circuit, Group
+from entitrack.core.measurement import Measurement
+from entitrack.core.result import Result
 from entitrack.errors import UserError
-from entitrack.methods import faithfulness
-from entitrack.methods.ablated import mean_z, prepare
-from entitrack.methods.ablation import Ablation, AblationSettings, Metric
+from entitrack.methods import run_method
+from entitrack.methods.ablated_model import mean_z, prepare
+from entitrack.methods.ablation_settings import Ablation, AblationSettings, Compat, Metric
+from entitrack.methods.evaluate.settings import Settings as EvaluateSettings
 from entitrack.methods.experiment import Experiment
+from entitrack.methods.faithfulness.method import CIRCUITS, random_circuits
+from entitrack.methods.faithfulness.settings import Settings
+from entitrack.methods.outcomes import MEASURED_AS, measured
 from entitrack.store import Store
 from tests.golden_prompts import GoldenTask
+from tests.methods import hand_made
 
 ROLES = ("last", "query_label", "prev_query_label")
 
@@ -26,32 +34,81 @@ def with_circuit(experiment: Experiment, circuit: Circuit, folder: Path) -> Expe
     return dataclasses.replace(experiment, circuit_name=str(folder / "circuit.json"))
 
 
-@pytest.mark.parametrize("ablation", Ablation)
-@pytest.mark.parametrize("metric", Metric)
+def faithfulness(experiment: Experiment, settings: Settings) -> Result:
+    return run_method("faithfulness", experiment, settings)
+
+
+def of_base(result: Result) -> Measurement:
+    """F of the circuits in the base."""
+    return measured(result).at(model="base")
+
+
+@pytest.mark.parametrize("ablation", get_args(Ablation))
+@pytest.mark.parametrize("metric", get_args(Metric))
 def test_every_metric_with_every_ablation(
     golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path, ablation: Ablation, metric: Metric
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    settings = faithfulness.Settings(
-        models=["base"], random_circuits=3, mean_count=42, ablation=ablation.value, metric=metric.value
-    )
-    result = faithfulness.run(experiment, settings)
-    found = result.found["base"]
-    assert found.circuit.shape == found.model.shape == found.roles.shape == (42,)
-    assert found.random.shape == (3, 42)
-    if metric is Metric.RECOVERED:
-        assert (found.empty == 0).all()
+    settings = Settings(models=["base"], random_circuits=3, mean_count=42, ablation=ablation, metric=metric)
+    result = faithfulness(experiment, settings)
+    for name in ("prediction", *MEASURED_AS.values()):
+        assert result[name].axes == ("model", "circuit", "prompt")
+        assert result[name].values.shape == (1, 4, 42)
+    assert (result["recovered"].at(circuit="empty").values == 0).all()
+    assert result["random"].values.shape == (1, len(MEASURED_AS), 3)
     assert len(result.tables) == 2
-    assert result.arrays["base.random"].shape == (3,)
+    assert hand_made.retold(result).tables == result.tables
+    assert metric in result.tables[0].title
+
+
+def test_quantities_of_an_answer_agree(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
+    """A prediction is right where it is the answer's token, and then no other answer has a larger logit."""
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = faithfulness(experiment, Settings(models=["base"], random_circuits=0, mean_count=42))
+    answers = torch.cat([batch.answers for batch in experiment.encoded(experiment.task.prompts())])
+    correct = result["correct"].values
+    assert torch.equal(correct, result["prediction"].values == answers)
+    assert (result["logit_difference"].values[correct] >= 0).all()
+    assert set(result.words) == set(result["prediction"].values.unique().tolist())
+    margin = result["logit_difference"]
+    expected = margin.at(circuit="circuit").values - margin.at(circuit="empty").values
+    assert torch.equal(result["recovered"].at(circuit="circuit").values, expected)
+
+
+def test_the_whole_model_is_the_model(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = faithfulness(experiment, Settings(random_circuits=0, ablation="zero"))
+    plain = run_method("evaluate", experiment, EvaluateSettings())
+    assert result["correct"].names("model") == plain["correct"].names("model")
+    assert torch.equal(result["prediction"].at(circuit="model").values, plain["prediction"].values)
+    torch.testing.assert_close(result["probability"].at(circuit="model").values, plain["probability"].values)
+
+
+@pytest.mark.parametrize("compat", get_args(Compat))
+def test_random_circuits_of_all_heads_are_the_circuit_unless_drawn_as_published(
+    golden_experiment: Experiment, tmp_path: Path, compat: Compat
+) -> None:
+    """There is one circuit of all heads; with replacement, some are drawn twice and others not at all."""
+    heads = tuple((layer, head) for layer in range(4) for head in range(6))
+    everything = Circuit(tuple(Group(role, role, heads) for role in ROLES))
+    settings = Settings(models=["base"], random_circuits=3, mean_count=42, metric="probability", compat=compat)
+    result = faithfulness(with_circuit(golden_experiment, everything, tmp_path), settings)
+    random = result["random"].at(model="base")
+    for metric, name in MEASURED_AS.items():
+        mean = result[name].means(model="base", circuit="circuit")
+        equal = (random.at(metric=metric).values - mean).abs() < 1e-9
+        assert bool(equal.all()) == (compat == "default")
 
 
 def test_the_base_and_its_twin_are_equally_faithful(
     golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    settings = faithfulness.Settings(models=["base", "twin"], random_circuits=0, mean_count=42, metric="probability")
-    result = faithfulness.run(experiment, settings)
-    assert torch.equal(result.found["base"].circuit, result.found["twin"].circuit)
+    settings = Settings(models=["base", "twin"], random_circuits=0, mean_count=42, metric="probability")
+    values = measured(result := faithfulness(experiment, settings))
+    for circuit in CIRCUITS:
+        ends = [values.at(model=model, circuit=circuit).values for model in ("base", "twin")]
+        assert torch.equal(*ends)
     assert len(result.tables) == 1
 
 
@@ -59,12 +116,12 @@ def test_results_do_not_depend_on_batches_or_sessions(
     golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    settings = faithfulness.Settings(models=["base"], random_circuits=5, mean_count=42, metric="logit_difference")
-    whole = faithfulness.run(experiment, settings).found["base"]
-    cut = dataclasses.replace(settings, circuits_per_session=3, chunk_tokens=50)
-    again = faithfulness.run(dataclasses.replace(experiment, batch_size=13), cut).found["base"]
-    for part in ("circuit", "model", "roles", "empty", "random"):
-        torch.testing.assert_close(getattr(again, part), getattr(whole, part), atol=1e-3, rtol=1e-4)
+    settings = Settings(models=["base"], random_circuits=5, mean_count=42, metric="logit_difference")
+    first = faithfulness(experiment, settings)
+    cut = settings.model_copy(update={"circuits_per_session": 3, "chunk_tokens": 50})
+    again = faithfulness(dataclasses.replace(experiment, batch_size=13), cut)
+    for name in ("probability", "logit_difference", "recovered", "random"):
+        torch.testing.assert_close(again[name].values, first[name].values, atol=1e-3, rtol=1e-4)
 
 
 def test_means_are_computed_once(golden_experiment: Experiment, tmp_path: Path) -> None:
@@ -81,11 +138,11 @@ def test_means_are_computed_once(golden_experiment: Experiment, tmp_path: Path) 
 def test_random_circuits_have_the_shape_of_the_circuit() -> None:
     live = torch.zeros(3, 4, 6, dtype=torch.bool)
     live[0, 1, :3] = live[2, 3, :] = live[2, 0, 0] = True
-    drawn = faithfulness.random_circuits(live, 50, seed=1)
+    drawn = random_circuits(live, 50, seed=1)
     assert (drawn.sum((2, 3)) == live.sum((1, 2))).all()
-    assert torch.equal(drawn, faithfulness.random_circuits(live, 50, seed=1))
+    assert torch.equal(drawn, random_circuits(live, 50, seed=1))
     assert len(drawn.flatten(1).unique(dim=0)) > 40
-    published = faithfulness.random_circuits(live, 200, seed=1, replace=True)
+    published = random_circuits(live, 200, seed=1, replace=True)
     assert (published.sum((2, 3)) <= live.sum((1, 2))).all()
     assert (published.sum((2, 3))[:, 2] < 7).any()
 
@@ -100,13 +157,78 @@ def test_roles_are_ordered_by_position_and_prompts_of_several_lengths_refused(go
     shorter = dataclasses.replace(task, boxes=5).prompts()
     with pytest.raises(UserError, match="one length"):
         prepare(golden_experiment, golden_experiment.base(), ROLES, settings, [*prompts, *shorter])
-    with pytest.raises(UserError, match="zero"):
-        prepare(golden_experiment, golden_experiment.base(), ROLES, AblationSettings(ablation="none"), prompts)
+
+
+def test_an_ablation_that_does_not_exist_is_named() -> None:
+    with pytest.raises(UserError, match=r"method\.ablation: unknown ablation 'none'; available: mean, zero, resample"):
+        AblationSettings(ablation="none")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"method\.compat: unknown compat 'old'; available: default, paper"):
+        Settings(compat="old")  # type: ignore[arg-type]
 
 
 def test_a_circuit_with_no_heads_is_the_empty_one(golden_experiment: Experiment, tmp_path: Path) -> None:
     nothing = Circuit(tuple(Group(role, role, ()) for role in ROLES))
     experiment = with_circuit(golden_experiment, nothing, tmp_path)
-    settings = faithfulness.Settings(models=["base"], random_circuits=0, mean_count=42, metric="probability")
-    found = faithfulness.run(experiment, settings).found["base"]
-    assert torch.equal(found.circuit, found.empty)
+    settings = Settings(models=["base"], random_circuits=0, mean_count=42, metric="probability")
+    values = of_base(faithfulness(experiment, settings))
+    assert torch.equal(values.at(circuit="circuit").values, values.at(circuit="empty").values)
+
+
+PROBABILITY = [
+    [[0.5, 0.7, 0.9, 0.9], [0.2, 0.4, 0.6, 0.8], [0.4, 0.4, 0.6, 0.8], [0.1, 0.1, 0.1, 0.3]],
+    [[0.0, 0.0, 0.0, 0.0], [0.1, 0.1, 0.3, 0.3], [0.3, 0.3, 0.3, 0.3], [0.0, 0.0, 0.0, 0.2]],
+]
+"""Of two models: the model, the circuit, all at its roles, none, on four prompts."""
+
+RANDOM = [[0.1, 0.2, 0.5, 0.6], [0.05, 0.1, 0.15, 0.15]]
+"""Mean probability of four random circuits in each model."""
+
+
+def result(compat: str = "default", random: bool = True) -> Result:
+    axes, labels = "model circuit", {"model": ("a", "b"), "circuit": CIRCUITS}
+    made = {"probability": hand_made.measured(PROBABILITY, axes, hand_made.prompts(4), **labels)}
+    if random:
+        means = [[[7.0] * 4, of_model, [8.0] * 4, [9.0] * 4] for of_model in RANDOM]
+        made["random"] = hand_made.measured(means, "model metric circuit", model=("a", "b"), metric=list(MEASURED_AS))
+    return hand_made.laid_out("faithfulness", {"metric": "probability", "compat": compat, "heads": 5}, made)
+
+
+def test_tables_show_what_was_measured() -> None:
+    main, random = result().tables
+    assert main.title == "Faithfulness of a circuit of 5 heads; F is probability"
+    head, (a, b) = main.columns, hand_made.rows(main)
+    assert head == ("model", "F(M) [95 %]", "F(C) [95 %]", "F(C)/F(M) [95 %]", "all at roles", "none", "n")
+    assert a == ["a", 0.75, 0.5, 0.666667, 0.55, 0.15, 4]
+    assert b[:3] == ["b", 0.0, 0.2]
+    assert b[3] != b[3]  # no number
+    assert b[4:] == [0.3, 0.05, 4]
+    assert random.columns == ("model", "5 %", "median", "95 %", "best", "the circuit", "p", "circuits")
+    assert hand_made.rows(random) == [
+        ["a", 0.115, 0.35, 0.585, 0.6, 0.5, 0.6, 4],
+        ["b", 0.0575, 0.125, 0.15, 0.15, 0.2, 0.2, 4],
+    ]
+    assert "b: F(M) is 0, so there is no ratio" in result().notes
+    assert not any(note.startswith("a:") for note in result().notes)
+
+
+def test_published_ratios_are_of_rounded_means() -> None:
+    values = [[[0.126] * 4, [0.054] * 4, [0.1] * 4, [0.0] * 4]]
+    labels = {"model": ("a",), "circuit": CIRCUITS}
+    made = {"probability": hand_made.measured(values, "model circuit", hand_made.prompts(4), **labels)}
+    for compat, ratio in (("default", 0.054 / 0.126), ("paper", 0.05 / 0.13)):
+        facts = {"metric": "probability", "compat": compat, "heads": 1}
+        shown = hand_made.laid_out("faithfulness", facts, made)
+        assert hand_made.rows(shown.tables[0])[0][3] == pytest.approx(ratio, abs=1e-6)
+        assert any("rounded to 2 decimals" in note for note in shown.notes) == (compat == "paper")
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_the_figure_draws_models_circuits_and_random_ones(random: bool) -> None:
+    (axis,) = hand_made.drawn_axes(result(random=random))
+    bars = [(patch.get_x() + patch.get_width() / 2, patch.get_height()) for patch in axis.patches]
+    assert sum(bars, ()) == pytest.approx((-0.2, 0.75, 0.2, 0.5, 0.8, 0.0, 1.2, 0.2))
+    assert [text.get_text() for text in axis.texts] == ["0.67", "nan"]
+    dots = [line for line in axis.lines if line.get_marker() == "_" and len(hand_made.heights(line)) == 4]
+    assert [hand_made.heights(line) for line in dots] == [pytest.approx(means) for means in RANDOM] * random
+    labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]
+    assert labels == ["model", "circuit (5 heads), with F(C)/F(M)", *["4 random circuits"] * random]

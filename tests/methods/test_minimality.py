@@ -1,35 +1,40 @@
-"""Minimality: the golden pairs, K by hand, and laws."""
+"""Minimality: the golden pairs, K by hand, laws, and what is shown."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from entitrack.circuits import Circuit, Group, read_circuit
-from entitrack.methods import head_removal, minimality
-from entitrack.methods.ablated import Ablated
-from entitrack.methods.ablation import AblationSettings, Compat, Metric
+from entitrack.core.result import Result
+from entitrack.methods import run_method
+from entitrack.methods.ablated_model import AblatedModel
+from entitrack.methods.ablation_settings import AblationSettings, Compat
 from entitrack.methods.experiment import Experiment
+from entitrack.methods.faithfulness.settings import Settings as FaithfulnessSettings
+from entitrack.methods.minimality import head_removal
+from entitrack.methods.minimality.settings import Settings
+from entitrack.methods.outcomes import measured
 from entitrack.models.family import Model
 from tests.conftest import ROLES
-from tests.interventions.test_ablation import golden_prompts
+from tests.engine.test_ablation import golden_prompts
+from tests.methods import hand_made
 from tests.methods.test_faithfulness import with_circuit
 
 
-def golden_trial(
+def golden_removal(
     experiment: Experiment, model: Model, golden: dict[str, Tensor], circuit: Circuit, compat: Compat
-) -> head_removal.Trial:
+) -> head_removal.HeadRemoval:
     answers = golden["eval.labels"]
     roles = ("prev_query_label", "query_label", "last")
-    units = (golden_prompts(golden),)
-    settings = AblationSettings(circuits_per_session=100)
-    ablated = Ablated(experiment, model, roles, settings, units, answers, torch.arange(len(answers)) // 7)
-    return head_removal.Trial(ablated, circuit, Metric.ACCURACY, compat)
+    inputs = (golden_prompts(golden),)
+    ablated = AblatedModel(experiment, model, roles, AblationSettings(circuits_per_session=100), inputs, answers)
+    return head_removal.HeadRemoval(ablated, circuit, "accuracy", compat)
 
 
 def minimality_circuit(golden_json: dict[str, Any]) -> Circuit:
@@ -37,7 +42,7 @@ def minimality_circuit(golden_json: dict[str, Any]) -> Circuit:
     return Circuit(tuple(Group(name, role, tuple((la, he) for la, he in listed[name])) for name, role in ROLES.items()))
 
 
-@pytest.mark.parametrize("compat", Compat)
+@pytest.mark.parametrize("compat", get_args(Compat))
 def test_pairs_are_golden(
     golden_experiment: Experiment,
     golden_model: Model,
@@ -47,7 +52,7 @@ def test_pairs_are_golden(
 ) -> None:
     """All the published pairs; with the fixed rule, those of heads with different indices, unrounded."""
     circuit = minimality_circuit(golden_json)
-    tables = golden_trial(golden_experiment, golden_model, golden, circuit, compat).pairs()
+    tables = golden_removal(golden_experiment, golden_model, golden, circuit, compat).pairs()
     name = "('model.layers.{}.self_attn.o_proj', {})"
     for group in ("value_fetcher", "pos_detector", "struct_reader"):
         heads = circuit.group(group).heads
@@ -56,7 +61,7 @@ def test_pairs_are_golden(
             for second in over:
                 published = golden_json[f"minimality.pairs.{group}"][name.format(*first)][name.format(*second)]
                 found = float(tables[group][heads.index(first), heads.index(second)])
-                if compat is Compat.PAPER:
+                if compat == "paper":
                     assert found == published
                 elif first[1] != second[1]:
                     assert round(found, 2) == published
@@ -67,8 +72,8 @@ def test_published_pairs_with_one_index_are_not_removed_together(
 ) -> None:
     circuit = minimality_circuit(golden_json)
     heads = ((3, 3), (1, 3))
-    paper = golden_trial(golden_experiment, golden_model, golden, circuit, Compat.PAPER)
-    fixed = golden_trial(golden_experiment, golden_model, golden, circuit, Compat.DEFAULT)
+    paper = golden_removal(golden_experiment, golden_model, golden, circuit, "paper")
+    fixed = golden_removal(golden_experiment, golden_model, golden, circuit, "default")
     assert paper._pair(heads, 0, 1) == ((3, 3),)
     assert fixed._pair(heads, 0, 1) == heads
 
@@ -77,9 +82,9 @@ def test_a_head_in_two_groups_at_one_role_is_removed_from_both(
     golden_experiment: Experiment, golden_model: Model, golden: dict[str, Tensor]
 ) -> None:
     twice = Circuit((Group("one", "last", ((0, 1), (2, 2))), Group("two", "last", ((0, 1),))))
-    trial = golden_trial(golden_experiment, golden_model, golden, twice, Compat.DEFAULT)
+    removal = golden_removal(golden_experiment, golden_model, golden, twice, "default")
     for group, head, kept in (("one", (0, 1), (2, 2)), ("two", (0, 1), (2, 2)), ("one", (2, 2), (0, 1))):
-        live = trial.without({group: [head]})[2]
+        live = removal.without({group: [head]})[2]
         assert not bool(live[head])
         assert bool(live[kept])
 
@@ -91,13 +96,12 @@ def test_removed_heads_by_hand() -> None:
     pairs[0, 1] = pairs[1, 0] = 0.4
     pairs[0, 2] = pairs[2, 0] = 0.4
     pairs[0, 3] = pairs[3, 0] = 0.4
-    default = Compat.DEFAULT
-    assert head_removal.choose_removed(heads, 0, pairs, 1.0, default) == ((0, 1), (1, 2))
-    assert head_removal.choose_removed(heads, 0, pairs, 0.25, default) == ((0, 1),)
-    assert head_removal.choose_removed(heads, 0, pairs, 0.0, default) == ()
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, "default") == ((0, 1), (1, 2))
+    assert head_removal.choose_removed(heads, 0, pairs, 0.25, "default") == ((0, 1),)
+    assert head_removal.choose_removed(heads, 0, pairs, 0.0, "default") == ()
     pairs[0, 1] = pairs[1, 0] = 0
-    assert head_removal.choose_removed(heads, 0, pairs, 1.0, default) == ((0, 1), (1, 2))
-    assert head_removal.choose_removed(heads, 0, pairs, 1.0, Compat.PAPER) == ((1, 2),)
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, "default") == ((0, 1), (1, 2))
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, "paper") == ((1, 2),)
 
 
 def test_scores_by_hand() -> None:
@@ -107,23 +111,74 @@ def test_scores_by_hand() -> None:
     assert head_removal.relative_drop(0.0, 0.0) == 0
 
 
-@pytest.mark.parametrize("compat", ["default", "paper"])
-def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path, compat: str) -> None:
+def minimality(experiment: Experiment, settings: Settings) -> Result:
+    return run_method("minimality", experiment, settings)
+
+
+def pruned_circuit(result: Result) -> Circuit:
+    found = result.artefacts["circuit"]
+    assert isinstance(found, Circuit)
+    return found
+
+
+@pytest.mark.parametrize("compat", get_args(Compat))
+def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path, compat: Compat) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    settings = minimality.Settings(mean_count=42, compat=compat, threshold=0.0, metric="accuracy")
-    result = minimality.run(experiment, settings)
-    assert len(result.scores) == golden_circuit.size == result.size
-    kept = {(one.group, one.head) for one in result.scores if one.score >= 0}
-    assert {(group.name, head) for group in result.circuit.groups for head in group.heads} == kept
-    for one in result.scores:
-        assert one.head not in one.removed
-        assert len(one.removed) <= math.ceil(0.3 * len(golden_circuit.group(one.group).heads))
-    result.circuit.write(tmp_path / "pruned.json")
-    assert read_circuit(str(tmp_path / "pruned.json"), "golden") == result.circuit
+    result = minimality(experiment, Settings(mean_count=42, compat=compat, threshold=0.0))
+    heads, scores = result.facts["heads"], result["score"].values.tolist()
+    assert len(heads) == len(scores) == golden_circuit.size == result.facts["circuit_heads"]
+    staying = {(one["group"], tuple(one["head"])) for one, score in zip(heads, scores, strict=True) if score >= 0}
+    pruned = pruned_circuit(result)
+    assert {(group.name, head) for group in pruned.groups for head in group.heads} == staying
+    assert result.facts["pruned_heads"] == pruned.size
+    for one in heads:
+        assert one["head"] not in one["removed"]
+        assert len(one["removed"]) <= math.ceil(0.3 * len(golden_circuit.group(one["group"]).heads))
+    pruned.write(tmp_path / "pruned.json")
+    assert read_circuit(str(tmp_path / "pruned.json"), "golden") == pruned
     assert [len(table.rows) for table in result.tables] == [2, golden_circuit.size]
-    everything = minimality.run(experiment, minimality.Settings(mean_count=42, threshold=-100.0))
-    assert everything.circuit.groups == golden_circuit.groups
-    assert torch.equal(everything.before, everything.after)
+    assert hand_made.retold(result).tables == result.tables
+    everything = minimality(experiment, Settings(mean_count=42, threshold=-100.0))
+    assert pruned_circuit(everything).groups == golden_circuit.groups
+    values = measured(everything)
+    assert torch.equal(values.at(circuit="circuit").values, values.at(circuit="pruned").values)
+
+
+def test_what_is_kept_of_heads_agrees(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
+    """Scores follow from F by prompt; without a K, F is the circuit's, and the drop is that of the pairs' diagonal."""
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = minimality(experiment, Settings(mean_count=42, share=0.0, metric="probability"))
+    circuit = measured(result).at(circuit="circuit").values
+    removal = result["removal.probability"]
+    numbers = {group.name: iter(range(len(group.heads))) for group in golden_circuit.groups}
+    for number, head in enumerate(result.facts["heads"]):
+        assert head["removed"] == []
+        assert torch.equal(removal.at(stage="without K", head=number).values, circuit)
+        alone = float(removal.means(stage="without K and v", head=number))
+        index = next(numbers[head["group"]])
+        assert alone == pytest.approx(float(result[f"pairs.{head['group']}"].values[index, index]), abs=1e-6)
+        score = float(result["score"].values[number])
+        assert score == pytest.approx(float(circuit.double().mean()) / alone - 1)
+
+
+def test_what_is_recovered_is_counted_from_the_empty_circuit(
+    golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path
+) -> None:
+    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
+    result = minimality(experiment, Settings(mean_count=42, metric="recovered"))
+    settings = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42)
+    alone = run_method("faithfulness", experiment, settings)
+    empty = alone["logit_difference"].at(model="base", circuit="empty").values
+    for prefix in ("", "removal."):
+        counted = result[f"{prefix}logit_difference"].values - result[f"{prefix}recovered"].values
+        torch.testing.assert_close(counted, empty.expand_as(counted), atol=1e-3, rtol=1e-4)
+
+
+def test_a_circuit_without_heads_has_no_scores(golden_experiment: Experiment, tmp_path: Path) -> None:
+    nothing = Circuit((Group("empty", "last", ()),))
+    result = minimality(with_circuit(golden_experiment, nothing, tmp_path), Settings(ablation="zero"))
+    assert [len(table.rows) for table in result.tables] == [2, 0]
+    assert result.figure() is not None
 
 
 @pytest.mark.parametrize(
@@ -134,3 +189,55 @@ def test_a_head_that_is_missed_scores_above_zero_whatever_the_sign_of_f(
     before: float, after: float, score: float
 ) -> None:
     assert head_removal.relative_drop(before, after) == pytest.approx(score)
+
+
+STAGES = ("without K", "without K and v")
+HEADS = [
+    {"group": "one", "head": [0, 1], "label": "0.1", "removed": [[2, 2], [1, 1]]},
+    {"group": "one", "head": [2, 2], "label": "2.2", "removed": []},
+    {"group": "two", "head": [0, 1], "label": "0.1", "removed": [[3, 3]]},
+]
+REMOVAL = [
+    [[0.5, 0.7, 0.6, 0.6], [0.9, 0.9, 0.9, 0.9], [0.1, 0.1, 0.2, 0.0]],
+    [[0.4, 0.4, 0.4, 0.4], [0.9, 0.9, 0.8, 1.0], [0.2, 0.3, 0.3, 0.4]],
+]
+"""Probability on four prompts without each head's K, and without the head too."""
+
+CIRCUITS = [[0.9, 0.9, 0.9, 0.9], [0.7, 0.8, 0.9, 1.0]]
+"""Probability of the circuit and of the pruned one."""
+
+
+def result(compat: str = "default") -> Result:
+    on = hand_made.prompts(4)
+    facts = {"model": "a", "metric": "probability", "compat": compat, "threshold": 0.01}
+    made = {
+        "probability": hand_made.measured(CIRCUITS, "circuit", on, circuit=("circuit", "pruned")),
+        "removal.probability": hand_made.measured(REMOVAL, "stage head", on, stage=STAGES),
+        "score": hand_made.measured([0.5, 0.005, -2 / 3], "head"),
+    }
+    return hand_made.laid_out("minimality", {**facts, "circuit_heads": 3, "pruned_heads": 2, "heads": HEADS}, made)
+
+
+def test_tables_show_what_was_measured() -> None:
+    ends, scores = result().tables
+    assert ends.title == "Minimality in a; F is probability"
+    assert ends.columns == ("", "heads", "F", "change [95 %]", "n")
+    assert hand_made.rows(ends) == [["circuit", 3, 0.9, None, 4], ["pruned at 0.01", 2, 0.85, -0.05, 4]]
+    head = ("group", "layer.head", "heads in K", "F(C\\K)", "F(C\\(K+v))", "drop [95 %]", "score", "stays")
+    assert (scores.title, scores.columns) == ("Scores", head)
+    assert hand_made.rows(scores) == [
+        ["one", "0.1", 2, 0.6, 0.4, 0.2, 0.5, "yes"],
+        ["one", "2.2", 0, 0.9, 0.9, 0.0, 0.005, "no"],
+        ["two", "0.1", 1, 0.1, 0.3, -0.2, -0.666667, "no"],
+    ]
+    assert not any("published" in note for note in result().notes)
+    assert any("published" in note for note in result("paper").notes)
+
+
+def test_the_figure_draws_drops_by_group() -> None:
+    one, two = hand_made.drawn_axes(result())
+    assert [axis.get_title() for axis in (one, two)] == ["one", "two"]
+    assert [text.get_text() for text in one.get_yticklabels()] == ["0.1", "2.2"]
+    for axis, drops in ((one, [0.2, 0.0]), (two, [-0.2])):
+        assert [bar.get_width() for bar in axis.patches] == pytest.approx(drops, abs=1e-6)
+    assert one.patches[0].get_facecolor() != one.patches[1].get_facecolor() == two.patches[0].get_facecolor()

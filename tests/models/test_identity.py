@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entitrack.backends import Local, Runner
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer
 from entitrack.methods.experiment import prompt_inputs
 from entitrack.models import hashing
 from entitrack.models.devices import device_kind

@@ -15,8 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from entitrack.backends import Local, Runner
 from entitrack.circuits import Circuit
+from entitrack.core.result import Result
 from entitrack.errors import UserError
-from entitrack.methods import activation_patching, cmap, evaluate, faithfulness, path_patching
+from entitrack.methods import run_method, settings_of
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.models.pairs import COMPONENTS, Difference, Verdict, compare
@@ -154,6 +155,10 @@ def test_a_refusal_names_what_stands_against_it_and_what_may_move() -> None:
     assert str(error.value) == expected
 
 
+def ask(experiment: Experiment, method: str, **settings: Any) -> Result:
+    return run_method(method, experiment, settings_of(method)(**settings))
+
+
 def experiment_on(family: Family, task: Any, donor: str = "donor") -> Experiment:
     return Experiment(family, task, Runner(Local()), donor, batch_size=21)
 
@@ -167,26 +172,24 @@ def test_another_rotary_base_gives_z_and_v_but_not_q_and_k(
     family_with: Callable[..., Family], golden_task: GoldenTask, golden_circuit: Circuit, tmp_path: Path
 ) -> None:
     experiment = written_circuit(experiment_on(family_with(ROTARY), golden_task), golden_circuit, tmp_path)
-    cmap.run(experiment, cmap.Settings())
-    cmap.run(experiment, cmap.Settings(form="input", components=["v"]))
+    ask(experiment, "cmap")
+    ask(experiment, "cmap", form="input", components=["v"])
     for components in (["qkv"], ["v", "q"], ["kv"]):
         with pytest.raises(
             UserError, match=r"^donor: .* of 'donor' cannot move to 'base': rotary .*; available: z, v$"
         ):
-            cmap.run(experiment, cmap.Settings(form="input", components=components))
-    assert experiment.runner.cost.units == 2 * 2 + 3 * 2
+            ask(experiment, "cmap", form="input", components=components)
+    assert experiment.runner.cost.units == 2 * 2 + 2 * 2
 
 
 METHODS: dict[str, Callable[[Experiment], object]] = {
-    "evaluate": lambda experiment: evaluate.run(experiment, evaluate.Settings()),
-    "faithfulness": lambda experiment: faithfulness.run(experiment, faithfulness.Settings(random_circuits=2)),
-    "activation_patching": lambda experiment: activation_patching.run(
-        experiment, activation_patching.Settings(desiderata=["object_value"], repeats=1)
+    "evaluate": lambda experiment: ask(experiment, "evaluate"),
+    "faithfulness": lambda experiment: ask(experiment, "faithfulness", random_circuits=2),
+    "activation_patching": lambda experiment: ask(
+        experiment, "activation_patching", desiderata=["object_value"], repeats=1
     ),
-    "path_patching": lambda experiment: path_patching.run(
-        experiment, path_patching.Settings(model="donor", stages=STAGES)
-    ),
-    "cmap": lambda experiment: cmap.run(experiment, cmap.Settings()),
+    "path_patching": lambda experiment: ask(experiment, "path_patching", model="donor", stages=STAGES),
+    "cmap": lambda experiment: ask(experiment, "cmap"),
 }
 
 
@@ -209,6 +212,5 @@ def test_a_member_with_another_tokenizer_is_refused_before_anything_runs(
 def test_a_tokenizer_that_differs_elsewhere_is_no_reason(
     family_with: Callable[..., Family], golden_task: GoldenTask
 ) -> None:
-    result = evaluate.run(experiment_on(family_with(unused_words), golden_task), evaluate.Settings())
-    one, other = result.answers
-    assert torch.equal(one.correct, other.correct)
+    correct = ask(experiment_on(family_with(unused_words), golden_task), "evaluate")["correct"]
+    assert torch.equal(correct.at(model="base").values, correct.at(model="donor").values)

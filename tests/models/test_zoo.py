@@ -13,16 +13,16 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from zoo_training.batches import Corpus, Example
+from zoo_training.boxes_corpus import FILLERS, Form, Shape, boxes_examples, draw_kept
+from zoo_training.card import render_card
+from zoo_training.dialogue_corpus import draw_dialogues
+from zoo_training.family import FamilyTraining
+from zoo_training.recipes import PUBLISHED, SMOKE
+from zoo_training.repeats_corpus import draw_repeats
+from zoo_training.variables_corpus import Arithmetic, draw_arithmetic
+from zoo_training.vocabulary import UNKNOWN, Vocabulary, build_tokenizer
 
-from entitrack.models.zoo.training.batches import Corpus, Example
-from entitrack.models.zoo.training.boxes_corpus import FILLERS, Form, Shape, boxes_examples, draw_kept
-from entitrack.models.zoo.training.card import render_card
-from entitrack.models.zoo.training.dialogue_corpus import draw_dialogues
-from entitrack.models.zoo.training.family import FamilyTraining
-from entitrack.models.zoo.training.recipes import PUBLISHED, SMOKE
-from entitrack.models.zoo.training.repeats_corpus import draw_repeats
-from entitrack.models.zoo.training.variables_corpus import Arithmetic, draw_arithmetic
-from entitrack.models.zoo.training.vocabulary import UNKNOWN, Vocabulary, build_tokenizer
 from entitrack.tasks.boxes import Box, Boxes, BoxesContext, BoxesPrompt, held_out
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 

@@ -13,8 +13,9 @@ from transformers import AutoTokenizer
 from entitrack.backends import Backend
 from entitrack.circuits import Circuit, Group
 from entitrack.config import CONF, METHODS, section
-from entitrack.methods import path_patching
 from entitrack.methods.experiment import Experiment
+from entitrack.methods.path_patching.scoring import Search, score_stage
+from entitrack.methods.path_patching.settings import Settings as PathPatchingSettings
 from entitrack.models.family import Family
 from entitrack.tasks.boxes import Boxes
 from tests.golden_prompts import GoldenTask
@@ -82,13 +83,13 @@ def run(method: str, on: GivenCircuit, **settings: Any) -> RecordingRunner:
     return runner
 
 
-def every_stage(on: GivenCircuit, settings: path_patching.Settings) -> None:
+def every_stage(on: GivenCircuit, settings: PathPatchingSettings) -> None:
     """Path patching with the given circuit's groups as receivers: every stage runs, whatever the one before finds."""
     circuit = on.circuit(None)
-    search = path_patching.Search(on, settings, on.base(), on.task.pairs())
+    search = Search(on, settings, on.base(), on.task.pairs())
     for stage in settings.stages:
         receivers = circuit.group(stage.receivers, "").heads if stage.receivers else ()
-        path_patching.run_stage(search, stage, receivers)
+        score_stage(search, stage, receivers)
 
 
 def differences(one: RecordingRunner, other: RecordingRunner) -> dict[str, float]:

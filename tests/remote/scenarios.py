@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from entitrack.backends import Local, Runner
+from entitrack.engine.patching import answer, answer_patched
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer, answer_patched
 from entitrack.methods.experiment import prompt_inputs
 from entitrack.models.family import Family
 from entitrack.store import Store
@@ -106,11 +106,11 @@ def broken_program(bench: Bench) -> Outcome:
     before = bench.server.counts()["executed"]
     prompts = bench.inputs[0]["prompts"]
     values = bench.right[0]["probability"].new_zeros(2, 1, 16)
-    site = {"layer": 0, "heads": [99], "position": prompts["last"], "values": values}
+    site = {"component": "z", "layer": 0, "heads": [99], "position": prompts["last"], "values": values}
     runner = bench.runner("broken")
     saw = SERVED
     try:
-        bench.run(runner, answer_patched, [{"prompts": prompts, "sites": [site], "variants": [[0]]}])
+        bench.run(runner, answer_patched, [{"prompts": prompts, "patches": [site], "variants": [[0]]}])
     except UserError as error:
         saw = str(error)
     twice = bench.server.counts()["executed"] - before - 1

@@ -28,8 +28,8 @@ def test_nothing_is_lost(fault: str, bench: Bench) -> None:
 
 def test_an_error_in_the_program_is_shown_with_our_line(bench: Bench) -> None:
     outcome = broken_program(bench)
-    assert "interventions/evaluation.py:" in outcome.saw
-    assert "in replace_z" in outcome.saw
+    assert "engine/sites.py:" in outcome.saw
+    assert "in columns_of" in outcome.saw
     assert "IndexError" in outcome.saw
     assert (outcome.retries, outcome.twice) == (0, 0)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from entitrack.backends import Runner
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer
 from entitrack.ndif.payload import model_key
 from entitrack.store import Store
 from tests.hostile.replies import HOST, JOB, RESULT_PAGE, Client, answers, compressed, saved

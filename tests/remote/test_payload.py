@@ -15,10 +15,10 @@ import torch
 import yaml
 import zstandard
 
-import entitrack.interventions
+import entitrack.engine
 from entitrack.backends import Runner, Unit
 from entitrack.circuits import Circuit
-from entitrack.interventions.evaluation import answer
+from entitrack.engine.patching import answer
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import payload
 from entitrack.store import Store
@@ -34,8 +34,8 @@ MOST_OVERHEAD = 1.5
 def interventions() -> list[tuple[str, Callable[..., Any]]]:
     """Every function that may travel."""
     found: list[tuple[str, Callable[..., Any]]] = []
-    for module in pkgutil.iter_modules(entitrack.interventions.__path__):
-        loaded = import_module(f"entitrack.interventions.{module.name}")
+    for module in pkgutil.iter_modules(entitrack.engine.__path__):
+        loaded = import_module(f"entitrack.engine.{module.name}")
         members = inspect.getmembers(loaded, inspect.isfunction)
         found += [(name, member) for name, member in members if member.__module__ == loaded.__name__]
     return found
@@ -79,7 +79,7 @@ def test_a_transplant_carries_little_but_its_slices(
     runner = matrix.run("cmap", on)
     heads = sum(len(group.heads) for group in golden_circuit.groups)
     slices = 84 * heads * bare_family.load("base").anatomy["d_head"] * 4
-    assert sum(values.numel() * 4 for values in runner.results["donor.read_heads"][0]["values"]) == slices
+    assert sum(values.numel() * 4 for values in runner.results["donor.read_sites"][0]["values"]) == slices
     _, to_base = server.counts()["uploads"][-2:]
     assert to_base <= MOST_OVERHEAD * slices
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from entitrack.config import BACKENDS
+from entitrack.engine.patching import answer
 from entitrack.errors import UserError
-from entitrack.interventions.evaluation import answer
 from entitrack.models.family import Checkpoint, Family
 from entitrack.ndif import Ndif, Settings
 from tests.remote.scenarios import UNITS, Bench

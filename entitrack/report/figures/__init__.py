@@ -1,51 +1,21 @@
-"""One figure a method, each in a file of its own."""
+"""A result's figure as an image, and the blank page that every figure starts from."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
 
 from matplotlib import rc_context
 
-from entitrack.report.figures import (
-    activation_patching,
-    attention_knockout,
-    attribution,
-    cmap,
-    completeness,
-    dcm,
-    evaluate,
-    faithfulness,
-    minimality,
-    path_patching,
-    positions,
-)
-from entitrack.report.figures.canvas import plot
-
-__all__ = [
-    "activation_patching",
-    "attention_knockout",
-    "attribution",
-    "cmap",
-    "completeness",
-    "dcm",
-    "draw",
-    "evaluate",
-    "faithfulness",
-    "minimality",
-    "path_patching",
-    "plot",
-    "positions",
-]
+from entitrack.core.result import Result
 
 
-def draw(result: Any) -> bytes | None:
+def draw(result: Result) -> bytes | None:
     """A result's figure as PNG; None for a method that has no figure.
 
     No text is read as mathematics: `$` in a name is a dollar.
     """
     with rc_context({"text.parse_math": False}):
-        figure = plot(result)
+        figure = result.figure()
         if figure is None:
             return None
         stream = io.BytesIO()

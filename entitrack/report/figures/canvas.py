@@ -1,9 +1,8 @@
-"""The blank page every figure starts from, and the door to the figure of a result."""
+"""The blank page that every figure starts from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import singledispatch
 from typing import Any
 
 from matplotlib import colormaps
@@ -15,12 +14,6 @@ from entitrack.stats import Estimate
 ACCENT, BASE, DONOR = "#4878a8", "#9a9a9a", "#c8783c"
 COLORS = [f"C{number}" for number in range(10)] + [colormaps["Dark2"](number) for number in range(8)]
 """Of many curves in one panel."""
-
-
-@singledispatch
-def plot(result: Any) -> Figure | None:
-    """The figure of a result; None for a method that has none."""
-    return None
 
 
 def blank(width: float, height: float) -> Figure:

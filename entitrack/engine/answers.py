@@ -1,0 +1,118 @@
+"""What is asked of a model, and how what it answers stands to the right answers."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from entitrack.engine.anatomy import Anatomy, unembed
+
+
+class Prompts(TypedDict):
+    """A batch of prompts, padded on either side; `mask` is 0 at the padding."""
+
+    tokens: Int[Tensor, "batch token"]
+    mask: Int[Tensor, "batch token"]
+    last: Int[Tensor, " batch"]
+    """The last token of each prompt, where it is answered."""
+    answers: Int[Tensor, " batch"]
+    """Token id of the right answer."""
+    rivals: NotRequired[Int[Tensor, "batch rival"]]
+    """The other answers that the context offers."""
+    position: NotRequired[Int[Tensor, " batch"]]
+    """Where a stage of path patching has its senders and receivers."""
+
+
+class Verdict(TypedDict):
+    """Whether prompts are answered."""
+
+    prediction: Int[Tensor, "*batch"]
+    """The most likely token."""
+    probability: Float[Tensor, "*batch"]
+    """Of the right answer, float32."""
+
+
+class Outcomes(TypedDict):
+    """How prompts are answered, where a context offers several answers."""
+
+    prediction: Int[Tensor, "*batch"]
+    probability: Float[Tensor, "*batch"]
+    margin: Float[Tensor, "*batch"]
+    """Logit of the right answer minus that of the best rival, float32."""
+
+
+def forward_inputs(prompts: Any) -> dict[str, Tensor]:
+    """Arguments of a forward pass over padded prompts, which have `tokens` and `mask`."""
+    mask = prompts["mask"]
+    return {"input_ids": prompts["tokens"], "attention_mask": mask, "position_ids": position_ids(mask)}
+
+
+def position_ids(mask: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
+    """Positions counted from the first token that is not padding."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def answer_probability(
+    logits: Float[Tensor, "batch ... vocab"], answers: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch ..."]:
+    """Probability of the right answer, in float32."""
+    logits = logits.float()
+    index = answers.to(logits.device).view(-1, *[1] * (logits.dim() - 1)).expand(*logits.shape[:-1], 1)
+    return (logits.gather(-1, index).squeeze(-1) - logits.logsumexp(-1)).exp()
+
+
+def verdict(logits: Float[Tensor, "batch vocab"], answers: Int[Tensor, " batch"]) -> Verdict:
+    """How logits stand to the right answers, `[batch]`."""
+    return {"prediction": logits.argmax(-1), "probability": answer_probability(logits, answers)}
+
+
+def outcomes(logits: Float[Tensor, "batch variant vocab"], prompts: Prompts) -> Outcomes:
+    """How several variants of each prompt are answered, `[batch, variant]`."""
+    logits = logits.float()
+    answers, rivals = prompts["answers"].to(logits.device), prompts["rivals"].to(logits.device)
+    width = logits.shape[1]
+    right = logits.gather(2, answers[:, None, None].expand(-1, width, 1)).squeeze(2)
+    best = logits.gather(2, rivals[:, None].expand(-1, width, -1)).amax(2)
+    probability = answer_probability(logits, answers)
+    return {"prediction": logits.argmax(-1), "probability": probability, "margin": right - best}
+
+
+def final_outcomes(
+    model: Any, anatomy: Anatomy, hidden: Float[Tensor, "batch variant d_model"], prompts: Prompts, most: int
+) -> Outcomes:
+    """`outcomes` of streams at the end of the last layer, at most about `most` of them unembedded at once."""
+    width = max(1, most // hidden.shape[0])
+    pieces = [outcomes(unembed(model, anatomy, piece), prompts) for piece in hidden.split(width, 1)]
+    return join(pieces, 1)
+
+
+def join(pieces: list[Outcomes], axis: int) -> Outcomes:
+    """Pieces of outcomes in one."""
+    prediction, probability, margin = (
+        torch.cat([piece[name] for piece in pieces], axis)  # type: ignore[literal-required]
+        for name in ("prediction", "probability", "margin")
+    )
+    return {"prediction": prediction, "probability": probability, "margin": margin}
+
+
+def rows_of(prompts: Prompts, rows: Int[Tensor, " row"]) -> Prompts:
+    """Some of the prompts."""
+    some: Any = {name: prompts[name][rows] for name in prompts}  # type: ignore[literal-required]
+    return some
+
+
+def put_outcomes(
+    results: dict[str, Tensor],
+    shape: tuple[int, int],
+    variants: Int[Tensor, " variant"],
+    rows: Int[Tensor, " row"],
+    answered: Outcomes,
+) -> None:
+    """Write the outcomes of some variants and prompts, `[row, variant]`, into those of all, `shape`."""
+    for name in ("prediction", "probability", "margin"):
+        values = answered[name]  # type: ignore[literal-required]
+        everything = results.setdefault(name, torch.empty(shape, dtype=values.dtype, device=values.device))
+        everything[variants[:, None].to(values.device), rows[None].to(values.device)] = values.T

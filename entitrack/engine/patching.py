@@ -1,0 +1,127 @@
+"""What a model answers with some of its activations replaced, and the activations of another run that replace them.
+
+Replaced: the patched sites. Recomputed: everything after them. Frozen: nothing; or, where z is *held*, every z outside
+the last token, at the model's own value, so that nothing but the live heads carries a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from entitrack.engine.anatomy import Anatomy, at
+from entitrack.engine.answers import Prompts, verdict
+from entitrack.engine.runs import logits_with, read_z
+from entitrack.engine.sites import Patch, Site, Visit, columns_of, put, read, replace
+
+
+def answer(model: Any, anatomy: Anatomy, prompts: Prompts) -> dict[str, Tensor]:
+    """The model's own `prediction` and `probability`, `[batch]`. Nothing is frozen, recomputed or replaced."""
+    own = verdict(logits_with(model, anatomy, prompts, {}), prompts["answers"])
+    return {"prediction": own["prediction"], "probability": own["probability"]}
+
+
+def read_sites(model: Any, anatomy: Anatomy, prompts: Prompts, sites: Sequence[Site]) -> dict[str, Any]:
+    """Activations, and the model's own answers.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        prompts: The prompts.
+        sites: What to read.
+
+    Returns:
+        `values`: what each site has, `[batch, head, d_head]`, without heads `[batch, d_model]`, with an axis `token`
+        after `batch` where it is all that is before a position; and what `answer` returns.
+    """
+    values: dict[int, Tensor] = {}
+    visits: dict[int, dict[str, Visit]] = {}
+    for layer, component, numbers in by_place(sites):
+
+        def look(whole: Tensor, numbers: list[int] = numbers) -> None:
+            values.update({number: read(anatomy, sites[number], whole) for number in numbers})
+
+        visits.setdefault(layer, {})[component] = look
+    own = verdict(logits_with(model, anatomy, prompts, visits), prompts["answers"])
+    return {"values": [values[number] for number in range(len(sites))], **own}
+
+
+def answer_patched(
+    model: Any,
+    anatomy: Anatomy,
+    prompts: Prompts,
+    patches: Sequence[Patch],
+    variants: Sequence[Sequence[int]],
+    live: Sequence[Sequence[Site]] | None = None,
+) -> dict[str, Tensor]:
+    """Answers with sites replaced, for several sets of them.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        prompts: The prompts.
+        patches: What is replaced, and by what.
+        variants: For each variant the numbers of its patches; with none, the model is itself.
+        live: For each variant the sites of `z` that are recomputed while every other z outside the last token is held;
+            None holds nothing.
+
+    Returns:
+        `prediction` and `probability` `[variant, batch]`.
+    """
+    held = None if live is None else read_z(model, anatomy, prompts, range(anatomy["n_layers"]))
+    results = []
+    for number, chosen in enumerate(variants):
+        visits = patch_visits(anatomy, [patches[index] for index in chosen])
+        if live is not None and held is not None:
+            hold(anatomy, visits, held, live[number], prompts["last"])
+        results.append(verdict(logits_with(model, anatomy, prompts, visits), prompts["answers"]))
+    return {
+        "prediction": torch.stack([result["prediction"] for result in results]),
+        "probability": torch.stack([result["probability"] for result in results]),
+    }
+
+
+def by_place(sites: Sequence[Site]) -> list[tuple[int, str, list[int]]]:
+    """Numbers of sites by layer and component."""
+    places: dict[tuple[int, str], list[int]] = {}
+    for number, site in enumerate(sites):
+        places.setdefault((site["layer"], site["component"]), []).append(number)
+    return [(layer, component, numbers) for (layer, component), numbers in places.items()]
+
+
+def patch_visits(anatomy: Anatomy, patches: Sequence[Patch]) -> dict[int, dict[str, Visit]]:
+    """Visits that put patches in."""
+    visits: dict[int, dict[str, Visit]] = {}
+    for layer, component, numbers in by_place(patches):
+
+        def patch(whole: Tensor, here: Sequence[Patch] = tuple(patches[number] for number in numbers)) -> Tensor:
+            return replace(anatomy, whole, here)
+
+        visits.setdefault(layer, {})[component] = patch
+    return visits
+
+
+def hold(
+    anatomy: Anatomy,
+    visits: dict[int, dict[str, Visit]],
+    held: dict[int, Float[Tensor, "batch token width"]],
+    live: Sequence[Site],
+    last: Int[Tensor, " batch"],
+) -> None:
+    """Add visits that hold z, of every layer, outside the last token and the live sites."""
+    for layer, values in held.items():
+
+        def keep(z: Tensor, own: Tensor = values, layer: int = layer) -> Tensor:
+            kept = own.clone()
+            for site in [site for site in live if site["layer"] == layer]:
+                columns = columns_of(anatomy, site, z)
+                put(kept, site["position"][:, None], columns, read(anatomy, site, z).flatten(1)[:, None])
+            rows = torch.arange(len(z), device=z.device)
+            kept[rows, last.to(z.device)] = at(z, last)
+            return kept
+
+        visits.setdefault(layer, {})["z"] = keep

@@ -1,0 +1,15 @@
+"""What `method=desiderata` may be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from entitrack.methods.desideratum_settings import DESIDERATA_HELP
+from entitrack.settings import MethodSettings
+
+
+class Settings(MethodSettings):
+    """One example pair of each desideratum (section 5). No model is run."""
+
+    desiderata: list[str] = Field(["all"], description=DESIDERATA_HELP)
+    prompt: int = Field(0, ge=0, le=1_000_000_000, description="number of the clean prompt to show, from 0")

@@ -1,0 +1,17 @@
+"""What every method that patches desideratum pairs may be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from entitrack.settings import MethodSettings
+
+DESIDERATA_HELP = "names; paper, extra or all; or one's own as module:Class"
+
+
+class PatchingSettings(MethodSettings):
+    """Which desiderata, for which groups of the circuit, and how much goes through the model at once."""
+
+    desiderata: list[str] = Field(["paper"], description=DESIDERATA_HELP)
+    groups: list[str] = Field([], description="groups, one by one; empty: all of the circuit's")
+    chunk_tokens: int = Field(8192, ge=1, le=2**27, description="at most this many tokens go through the model at once")

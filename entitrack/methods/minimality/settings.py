@@ -1,0 +1,20 @@
+"""What `method=minimality` may be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from entitrack.methods.ablation_settings import AblationSettings, Compat
+
+
+class Settings(AblationSettings):
+    """Does every head of the circuit earn its place? (section 4.2)."""
+
+    model: str | None = Field(None, description="member of the family; null: the base")
+    share: float = Field(
+        0.3, ge=0, le=1, description="most heads that are removed first, as a share of the group (the paper: 0.3)"
+    )
+    threshold: float = Field(
+        0.01, description="heads with a lower score are not in the pruned circuit (the paper: 0.01)"
+    )
+    compat: Compat = Field("default", description="paper: reproduce the published procedure's quirks")

@@ -1,0 +1,152 @@
+"""Scoring the heads of a stage: exactly, exactly after screening, or the naive way, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from entitrack.engine.attribution import attribution_effects
+from entitrack.engine.memory import budget_bytes
+from entitrack.engine.naive import naive_effects
+from entitrack.engine.passes import passes_bytes
+from entitrack.engine.path_patching import path_effects
+from entitrack.errors import UserError
+from entitrack.methods.experiment import Experiment
+from entitrack.methods.path_patching.settings import Settings, Stage
+from entitrack.methods.path_patching.stages import stage_batches
+from entitrack.methods.path_patching.verification import Verified, verify
+from entitrack.models.anatomy import Head
+from entitrack.models.family import Model
+from entitrack.tasks.prompts import Pair
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the stages of a run have in common.
+
+    Attributes:
+        experiment: The run.
+        settings: Its settings.
+        model: The model whose circuit is searched.
+        pairs: Clean and counterfactual prompts.
+        passes: The clean and the counterfactual pass of each batch, as the first stage that needs them leaves them;
+            None for those that did not fit the budget.
+    """
+
+    experiment: Experiment
+    settings: Settings
+    model: Model
+    pairs: Sequence[Pair]
+    passes: list[dict[str, Any] | None] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class StageScores:
+    """What was measured in a stage.
+
+    Attributes:
+        effects: Effect of each head on each prompt; NaN for heads that were not scored.
+        null_effects: Effect of a sender whose z is left alone: the arithmetic's own noise.
+        probability: Of the right answer in the clean run; None where the heads were scored the naive way.
+        peak_bytes: Memory of the largest piece that went through the model.
+        verified: How far some senders are from the naive way; None if none was compared.
+    """
+
+    effects: Float[Tensor, "prompt layer head"] = field(repr=False)
+    null_effects: Float[Tensor, " prompt"] = field(repr=False)
+    probability: Float[Tensor, " prompt"] | None = field(repr=False)
+    peak_bytes: int
+    verified: Verified | None
+
+    @property
+    def noise(self) -> float:
+        """Mean size of the effect of a sender that is left alone."""
+        return float(self.null_effects.abs().mean())
+
+
+def score_stage(search: Search, stage: Stage, receivers: Sequence[Head]) -> StageScores:
+    """Score the heads of one stage.
+
+    Raises:
+        UserError: The fast way is further from the naive one than arithmetic allows.
+    """
+    experiment, settings, model = search.experiment, search.settings, search.model
+    batches = stage_batches(experiment, model, search.pairs, stage, receivers)
+    senders = _senders(search, stage, batches)
+    if model.anatomy["factorised"]:
+        outputs = _exact_outputs(search, stage, [{**batch, "senders": senders} for batch in batches])
+        scored = [(layer, head) for layer, row in enumerate(senders) for head in row]
+        verified = verify(experiment, settings.verify, model, stage.name, batches[0], outputs[0], scored)
+        probability = torch.cat([output["probability"] for output in outputs])
+    else:
+        outputs, verified, probability = _naive_outputs(search, stage, batches, senders), None, None
+    effects = torch.cat([output["effect"] for output in outputs])
+    for layer, heads in enumerate(senders):
+        effects[:, layer, [head for head in range(effects.shape[2]) if head not in heads]] = torch.nan
+    null_effects = torch.cat([output["null"] for output in outputs])
+    peak = max(int(output["peak_bytes"]) for output in outputs)
+    return StageScores(effects, null_effects, probability, peak, verified)
+
+
+def _senders(search: Search, stage: Stage, batches: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """The heads to score, by layer: all, or the best share by first-order path patching."""
+    anatomy, share = search.model.anatomy, search.settings.screened_share
+    layers, width = anatomy["n_layers"], anatomy["n_heads"]
+    if share is None:
+        return [list(range(width)) for _ in range(layers)]
+    if not anatomy["factorised"]:
+        raise UserError("method.screen", "first-order path patching needs layers that are described in full")
+    outputs = search.experiment.sessions(search.model, attribution_effects, batches, f"screening: {stage.name}")
+    scores = torch.cat([output["effect"] for output in outputs]).mean(0)
+    best = scores.flatten().argsort()[: max(1, round(share * scores.numel()))].tolist()
+    return [[head for head in range(width) if layer * width + head in best] for layer in range(layers)]
+
+
+def _exact_outputs(search: Search, stage: Stage, inputs: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
+    """Effects batch by batch: the first measures the bytes that a token takes, the others go by them.
+
+    Batches keep their passes for the stages to come, as long as these fit the budget.
+    """
+    budget: dict[str, Any] = {"gib": search.settings.memory_gib}
+    passes = search.passes
+    passes.extend({} for _ in inputs[len(passes) :])
+    outputs: list[dict[str, Tensor]] = []
+    for part in (slice(0, 1), slice(1, None)):
+        found = search.experiment.sessions(
+            search.model,
+            path_effects,
+            inputs[part],
+            f"path patching: {stage.name}",
+            settings=budget,
+            kept=passes[part],
+        )
+        for output in found:
+            outputs.append(output)
+            if sum(passes_bytes(kept) for kept in passes if kept) > budget_bytes(
+                budget["gib"], search.model.envoy.device
+            ):
+                passes[len(outputs) - 1] = None
+        sweep, suffix = outputs[0]["bytes_per_token"].tolist()
+        budget["known"] = {"sweep": sweep, "suffix": suffix}
+    return outputs
+
+
+def _naive_outputs(
+    search: Search, stage: Stage, batches: Sequence[dict[str, Any]], senders: list[list[int]]
+) -> list[dict[str, Tensor]]:
+    """What `path_effects` gives, the naive way: for models whose layers are not described in full."""
+    anatomy = search.model.anatomy
+    heads = [[layer, head] for layer, row in enumerate(senders) for head in row]
+    inputs = [{**batch, "heads": heads} for batch in batches]
+    description = f"path patching, naively: {stage.name}"
+    outputs = []
+    for found in search.experiment.sessions(search.model, naive_effects, inputs, description):
+        effect = torch.zeros(len(found["null"]), anatomy["n_layers"], anatomy["n_heads"])
+        effect[:, [layer for layer, _ in heads], [head for _, head in heads]] = found["effect"]
+        outputs.append({"effect": effect, "null": found["null"], "peak_bytes": torch.zeros(1)})
+    return outputs

@@ -1,0 +1,99 @@
+"""What `method=path_patching` may be told: stages, how heads are chosen, on which prompts, within which memory."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from entitrack import settings
+
+Memory = Literal["auto"] | Annotated[float, Field(gt=0)]
+"""GiB, or `auto`."""
+
+
+class Stage(settings.Settings):
+    """One stage of path patching: what sends, what receives, and where."""
+
+    name: str = Field(description="name of the group it finds")
+    role: str = Field(description="position of the senders, and of what they send through")
+    component: Literal["logits", "q", "k", "v"] = Field(
+        "logits", description="what of the receivers is replaced; logits have no receivers"
+    )
+    receivers: str | None = Field(None, description="the earlier stage whose heads receive; null for logits")
+    size: int | None = Field(4, ge=1, le=1_000_000, description="most heads of the group; null sets no bound")
+
+
+PAPER_STAGES = (
+    Stage(name="value_fetcher", role="last", size=6),
+    Stage(name="pos_transmitter", role="last", component="q", receivers="value_fetcher"),
+    Stage(name="pos_detector", role="query_label", component="v", receivers="pos_transmitter"),
+    Stage(name="struct_reader", role="prev_query_label", component="v", receivers="pos_detector"),
+)
+"""The paper's four."""
+
+
+class Choice(settings.Settings):
+    """How the heads of a group are chosen; whichever way it is, a head that is within the noise is not."""
+
+    by: Literal["count", "threshold", "fdr"] = Field(
+        "count", description="count: the stage's size; threshold; fdr: a bootstrap test with false-discovery control"
+    )
+    threshold: float = Field(
+        0.02, ge=0, description="least importance under threshold: 0.02 is a loss of 2 % of the right probability"
+    )
+    rate: float = Field(0.05, gt=0, lt=1, description="false discovery rate under fdr (Benjamini-Hochberg)")
+
+
+class StageSettings(settings.MethodSettings):
+    """What every method that goes through stages may be told."""
+
+    model: str | None = Field(None, description="member of the family whose circuit is looked for; null: the base")
+    prompts: Literal["right", "all"] = Field(
+        "right", description="score on the prompts that the model answers rightly, or on all, as published"
+    )
+    stages: list[Stage] = Field(list(PAPER_STAGES), min_length=1, description="the stages, in order")
+    memory: Memory = Field(
+        "auto", description="for what goes through the model at once: GiB, or auto: half of a free accelerator, else 1"
+    )
+
+    @property
+    def memory_gib(self) -> float | None:
+        """The memory budget; None where the device decides."""
+        return None if self.memory == "auto" else self.memory
+
+
+class Settings(StageSettings):
+    """Which heads track entities, and in which order? (section 4.1)."""
+
+    choose: Choice = Field(Choice(), description="how the heads of a group are chosen")
+    verify: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="random senders to compare with the naive way on the first batch of each stage",
+    )
+    screen: str | None = Field(
+        None, description="attribution:0.2 scores only the fifth of the heads that is best to first order; null: all"
+    )
+
+    @field_validator("screen")
+    @classmethod
+    def _reads_as_a_share(cls, screen: str | None) -> str | None:
+        if screen is not None and not 0 < _share(screen) <= 1:
+            raise ValueError(f"{screen!r} does not read attribution:SHARE; say attribution:0.2")
+        return screen
+
+    @property
+    def screened_share(self) -> float | None:
+        """The share of heads that are scored exactly; None: all."""
+        return None if self.screen is None else _share(self.screen)
+
+
+def _share(screen: str) -> float:
+    """The number after `attribution:`; 0 where there is none."""
+    kind, _, share = screen.partition(":")
+    try:
+        return float(share) if kind == "attribution" else 0.0
+    except ValueError:
+        return 0.0

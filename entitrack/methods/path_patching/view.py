@@ -1,0 +1,83 @@
+"""A circuit, and the scores it was chosen by, as tables and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from entitrack.core.result import Result
+from entitrack.core.table import Cell, Table
+from entitrack.report.figures.canvas import new_figure
+
+
+def tables(result: Result) -> Sequence[Table]:
+    """The chosen heads group by group, and the stages."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, stage in result.facts["stages"].items():
+        scores, errors = (result[measured].at(stage=name).values for measured in ("score", "standard_error"))
+        for rank, (layer, head) in enumerate(stage["heads"], start=1):
+            score, error = float(scores[layer, head]), float(errors[layer, head])
+            rows.append((name, stage["role"], rank, f"{layer}.{head}", score, error))
+    columns = ("group", "role", "rank", "layer.head", "score", "standard error")
+    title = f"Circuit of {result.facts['model']} by path patching"
+    stages = tuple(_stage_row(result, name, stage) for name, stage in result.facts["stages"].items())
+    stage_columns = ("stage", "scored", "chosen", "noise", "rank overlap", "largest piece", "from naive")
+    return (Table(title, columns, tuple(rows)), Table("Stages", stage_columns, stages))
+
+
+def _stage_row(result: Result, name: str, stage: dict[str, Any]) -> tuple[Cell, ...]:
+    scored = int((~result["score"].at(stage=name).values.isnan()).sum())
+    verified = stage["verified"]
+    return (
+        name,
+        scored,
+        len(stage["heads"]),
+        f"{result['noise'].number(stage=name):.1e}",
+        f"{result['rank_overlap'].number(stage=name):.2f}",
+        f"{stage['peak_bytes'] / 2**20:.0f} MiB",
+        f"{verified['difference']:.1e} ({verified['heads']} heads)" if verified else "",
+    )
+
+
+def notes(result: Result) -> Sequence[str]:
+    """How to read the tables, and which groups are empty and why."""
+    facts = result.facts
+    empty = [
+        f"group {name} is empty: no head's score is below zero by the noise and its sampling error"
+        for name, stage in facts["stages"].items()
+        if not stage["heads"]
+    ]
+    skipped = [f"group {name} is empty: {why}" for name, why in facts["skipped"].items()]
+    slow = ["warning: scored the naive way, two forward passes a head: the layers are not described in full"]
+    return (
+        *(slow if facts["naive"] else ()),
+        "score: mean of (p_patched - p_clean) / p_clean of the right answer; most negative = most important;"
+        f" over {result['effect'].size('prompt')} prompts",
+        "noise: mean size of the same for a head that is left alone; errors are over contexts",
+        "a head is chosen only if its score is below zero by the noise and its sampling error",
+        "rank overlap: share of the chosen number of lowest scores that stays when contexts are resampled",
+        *empty,
+        *skipped,
+    )
+
+
+def figure(result: Result) -> Figure:
+    """Score of every head, a panel a stage; the chosen heads are ringed."""
+    stages = result.facts["stages"]
+    drawn, axes = new_figure(1, len(stages), width=3.2 * len(stages))
+    for axis, (name, stage) in zip(axes[0], stages.items(), strict=True):
+        scores = result["score"].at(stage=name).values
+        limit = float(scores.nan_to_num().abs().max()) or 1.0
+        image = axis.imshow(scores.numpy(), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+        for layer, head in stage["heads"]:
+            axis.plot(head, layer, "o", markersize=11, markerfacecolor="none", markeredgecolor="black")
+        axis.set_title(f"{name}\nat {stage['role']}", fontsize=9)
+        axis.set_xlabel("head")
+        axis.set_ylabel("layer")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        drawn.colorbar(image, ax=axis, shrink=0.8)
+    return drawn

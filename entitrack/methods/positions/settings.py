@@ -1,0 +1,15 @@
+"""What `method=positions` may be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from entitrack.methods.ablation_settings import AblationSettings
+
+
+class Settings(AblationSettings):
+    """At which positions is the work done? Grown from the last token over the places of the template."""
+
+    model: str | None = Field(None, description="member of the family; null: the base")
+    most: int = Field(6, ge=1, le=1000, description="places to grow to")
+    enough: float = Field(0.95, ge=0, description="stop when F reaches this share of F(M)")

@@ -1,0 +1,81 @@
+"""Path patching on a randomly initialised model of every architecture class: fast = naive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from nnsight import TransformersModel
+from transformers import PreTrainedTokenizerFast
+
+from entitrack.backends import Local
+from entitrack.engine.path_patching import path_effects
+from entitrack.models.anatomy import ARCHITECTURES, describe
+from entitrack.models.family import Model
+from entitrack.models.identity import Identity
+from tests.naive import layouts, path_patching, tiny
+from tests.naive.prompts import Prompts
+
+N, LENGTH = 5, 12
+
+
+def wrapped(architecture: str) -> tuple[Any, Model]:
+    module = tiny.tiny(architecture)
+    envoy = TransformersModel(module, task="text-generation", tokenizer=_tokenizer())
+    return module, Model(architecture, envoy, describe(module.config), Identity(architecture))
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    words = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<unk>")
+
+
+def ragged(seed: int, padding: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random prompts of 9 to 12 tokens: tokens, mask and index of the last token."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, 32, (N, LENGTH), generator=generator)
+    lengths = torch.tensor([12, 9, 11, 12, 10])
+    mask = (torch.arange(LENGTH)[None] < lengths[:, None]).long()
+    if padding == "left":
+        return tokens, mask.flip(1), torch.full((N,), LENGTH - 1)
+    return tokens, mask, lengths - 1
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize("component", ["logits", "q", "k", "v"])
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) & set(tiny.ARCHITECTURES)))
+def test_fast_is_naive(architecture: str, component: str, padding: str) -> None:
+    module, model = wrapped(architecture)
+    tokens, mask, last = ragged(1, padding)
+    others, other_mask, other_last = ragged(2, padding)
+    back = torch.zeros(N, dtype=torch.long) if component in ("logits", "q") else torch.tensor([1, 3, 2, 5, 2])
+    heads = [[1, head] for head in ((0, 3) if component == "q" else (1,))]
+    answers = torch.arange(N) + 3
+    layout = layouts.layout_of(module)
+    receivers = (
+        None if component == "logits" else path_patching.Receivers(component, [(layer, head) for layer, head in heads])
+    )
+    expected = path_patching.path_effects(
+        module,
+        layout,
+        Prompts(tokens, mask),
+        Prompts(others, other_mask),
+        answers,
+        path_patching.Path(last - back, other_last - 1, last, receivers),
+    )
+    inputs = {
+        "anatomy": model.anatomy,
+        "clean": {"tokens": tokens, "mask": mask, "position": last - back, "last": last, "answers": answers},
+        "source": {"tokens": others, "mask": other_mask, "position": other_last - 1},
+        "senders": [list(range(4))] * 2,
+        "receivers": {"component": component, **({} if component == "logits" else {"heads": heads})},
+        "gib": 1e-4,
+    }
+    found = Local().run(model, path_effects, inputs)["effect"]
+    scale = expected.abs().max().clamp(min=1)
+    torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
+    assert expected.abs().max() > 1e-3

@@ -1,0 +1,168 @@
+"""Activation patching as a method: what is patched, counted, shown, and refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from entitrack.circuits import Circuit, Group
+from entitrack.core.result import Result
+from entitrack.errors import UserError
+from entitrack.masks import Masks, read_masks
+from entitrack.methods import run_method
+from entitrack.methods.activation_patching.settings import Settings
+from entitrack.methods.activation_patching.units import NOTHING
+from entitrack.methods.desiderata.settings import Settings as ExampleSettings
+from entitrack.methods.experiment import Experiment
+from entitrack.stats import estimate
+from tests.golden_prompts import GoldenTask
+from tests.methods import drawn, hand_made
+
+
+@pytest.fixture
+def experiment(
+    golden_experiment: Experiment, golden_task: GoldenTask, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch
+) -> Experiment:
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model: golden_circuit)
+    return dataclasses.replace(golden_experiment, task=dataclasses.replace(golden_task, count=42))
+
+
+def patch(experiment: Experiment, **settings: Any) -> Result:
+    return run_method("activation_patching", experiment, Settings(**{"models": ["base"], **settings}))
+
+
+def test_masks_choose_what_is_patched(experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
+    none = Masks({group.name: {"object_value": ()} for group in golden_circuit.groups})
+    whole = Masks({group.name: {"object_value": group.heads} for group in golden_circuit.groups})
+    patched = {}
+    for name, masks in (("none", none), ("whole", whole)):
+        path = tmp_path / f"{name}.json"
+        masks.write(path)
+        assert read_masks(str(path)).heads == masks.heads
+        patched[name] = patch(experiment, desiderata=["object_value"], masks=str(path))
+    without = patch(experiment, desiderata=["object_value"])
+    for group in golden_circuit.groups:
+        own, nothing = (patched["none"]["prediction"].at(group=row).values for row in (group.name, NOTHING))
+        assert torch.equal(own, nothing)
+    for name in ("prediction", "target_logit"):
+        assert torch.equal(patched["whole"][name].values, without[name].values)
+    assert without.tables[0].rows[0][-1] == 3 * 42
+    assert without.facts["masks"] is None
+    assert [row[1] for row in patched["none"].tables[1].rows] == [0, 0, 0, 0]
+    assert patched["none"].notes[0].startswith(f"moved: z of the heads of the masks in {tmp_path}")
+
+
+def test_right_is_the_target_of_the_draw(experiment: Experiment) -> None:
+    result = patch(experiment, desiderata=["object_value", "positional"], repeats=2, models=["donor", "base"])
+    assert result["correct"].names("model") == ("donor", "base")
+    assert torch.equal(result["correct"].values, result["prediction"].values == result["target"].values)
+    targets = result["target"]
+    for rule in targets.names("desideratum"):
+        first, second = targets.at(desideratum=rule).values
+        assert not torch.equal(first, second)
+    assert targets.prompts is not None
+    answers = [result.words[token].strip() for token in targets.at(desideratum="positional", repeat=0).values.tolist()]
+    shown = run_method("desiderata", experiment, ExampleSettings(desiderata=["positional"], prompt=3))
+    assert shown.facts["examples"][0]["target"] == answers[3]
+    assert shown.facts["examples"][0]["clean"] == targets.prompts.texts[3]
+
+
+def test_groups_without_heads_change_nothing(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = Circuit((Group("value_fetcher", "last", ()),))
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model: empty)
+    result = patch(experiment)
+    prediction = result["prediction"]
+    assert torch.equal(prediction.at(group="value_fetcher").values, prediction.at(group=NOTHING).values)
+    assert result["target_logit"].size("group") == 0
+
+
+def test_published_positions_are_the_clean_prompts_own(experiment: Experiment, golden_task: GoldenTask) -> None:
+    """The quirk moves where the structure reader is read, and nothing else."""
+    from entitrack.methods.activation_patching import method
+
+    rules: dict[str, Any] = {"desiderata": ["add_seg_start"], "repeats": 1}
+    default = patch(experiment, **rules)["target_logit"]
+    draw_pairs: Any = method.draw_pairs  # of the default, in both
+    paper = dataclasses.replace(golden_task, count=42, compat="paper")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(method, "draw_pairs", lambda *given: draw_pairs(*given[:3], "default"))
+        published = patch(dataclasses.replace(experiment, task=paper), **rules)["target_logit"]
+    for group in default.names("group"):
+        same = torch.allclose(default.at(group=group).values, published.at(group=group).values, atol=1e-4)
+        assert same == (group != "struct_reader")
+
+
+def test_masks_of_another_circuit_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"method\.models\.1: 'base' is there twice"):
+        patch(experiment, models=["base", "base"])
+    with pytest.raises(UserError, match="no file"):
+        patch(experiment, masks="nowhere.json")
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(UserError, match=r"bad\.json: is not a JSON object"):
+        patch(experiment, masks=str(tmp_path / "bad.json"))
+    Masks({"value_fetcher": {"object_value": ((0, 5),)}}).write(tmp_path / "other.json")
+    with pytest.raises(UserError, match="are not in the circuit's group"):
+        patch(experiment, desiderata=["object_value"], masks=str(tmp_path / "other.json"))
+
+
+CORRECT = {
+    ("base", NOTHING): {"position": [[1, 0, 0, 0], [0, 0, 0, 0]], "value": [[0, 0, 0, 0], [0, 0, 0, 0]]},
+    ("base", "fetch"): {"position": [[1, 1, 0, 0], [1, 1, 1, 0]], "value": [[1, 1, 1, 1], [1, 1, 1, 0]]},
+    ("tuned", NOTHING): {"position": [[0, 0, 0, 0], [0, 0, 1, 1]], "value": [[0, 0, 0, 1], [0, 1, 0, 1]]},
+    ("tuned", "fetch"): {"position": [[0, 1, 0, 1], [0, 1, 1, 1]], "value": [[1, 1, 0, 1], [1, 1, 0, 1]]},
+}
+"""Model and group -> desideratum -> right or wrong by repeat and prompt; each prompt of a context of its own."""
+
+
+def small_result() -> Result:
+    values = [[list(CORRECT[model, group].values()) for group in (NOTHING, "fetch")] for model in ("base", "tuned")]
+    correct = hand_made.measured(
+        values,
+        "model group desideratum repeat",
+        hand_made.prompts(4),
+        model=("base", "tuned"),
+        group=(NOTHING, "fetch"),
+        desideratum=("position", "value"),
+    )
+    facts = {"masks": None, "heads": {"fetch": {"position": 3, "value": 2}}}
+    return hand_made.laid_out("activation_patching", facts, {"correct": correct})
+
+
+def accuracy(model: str, group: str, rule: str) -> Any:
+    right = torch.tensor(CORRECT[model, group][rule], dtype=torch.float64)
+    return estimate(right.flatten(), torch.arange(4).repeat(2))
+
+
+def test_tables_say_what_was_measured() -> None:
+    result = small_result()
+    main, heads = result.tables
+    assert main.columns == ("model/group", "position", "value", "n")
+    assert main.rows == tuple(
+        (f"{model}/{group}", accuracy(model, group, "position"), accuracy(model, group, "value"), 8)
+        for model, group in CORRECT
+    )
+    values = [[0.125, 0.0], [0.625, 0.875], [0.25, 0.375], [0.625, 0.75]]
+    assert [row[1:3] for row in hand_made.rows(main)] == values
+    assert (heads.columns, heads.rows) == (("group", "position", "value"), (("fetch", 3, 2),))
+    assert result.notes[0].startswith("moved: z of all heads of each group, ")
+    assert result.notes[2].startswith("2 draws of the counterfactuals")
+
+
+def test_the_figure_draws_a_panel_a_model() -> None:
+    figure = small_result().figure()
+    assert figure is not None
+    panels = [axis for axis in figure.axes if axis.images]
+    for panel, model in zip(panels, ("base", "tuned"), strict=True):
+        cells = [[accuracy(model, group, rule) for rule in ("position", "value")] for group in (NOTHING, "fetch")]
+        expected = torch.tensor([[cell.value for cell in row] for row in cells], dtype=torch.float64)
+        assert torch.equal(drawn.image(panel), expected)
+        assert panel.get_title() == model
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["position", "value"]
+        texts = {text.get_position(): text.get_text() for text in panel.texts}
+        half = (cells[1][0].high - cells[1][0].low) / 2
+        assert texts[0, 1] == f"{cells[1][0].value:.2f}\n±{half:.2f}"
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == [NOTHING, "fetch"]
