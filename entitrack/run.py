@@ -22,20 +22,21 @@ from time import perf_counter
 
 from hydra.core.utils import env_override
 
-from entitrack import command_line
-from entitrack.backends import Runner
-from entitrack.command_line import Composer, Job
-from entitrack.complaints import complain, explain, silence
-from entitrack.confidential import Keys, hide_words
-from entitrack.config import METHODS, RunConfig, check
+from entitrack.cli import command_line
+from entitrack.cli.command_line import Composer, Job
+from entitrack.cli.complaints import complain, explain, silence
+from entitrack.cli.config import METHODS, RunConfig, check
+from entitrack.core.confidential import Keys, hide_words
 from entitrack.core.result import Result
 from entitrack.methods.experiment import Experiment
-from entitrack.progress import track
-from entitrack.provenance import Invocation, provenance
-from entitrack.report import record, terminal
-from entitrack.store import Store
-from entitrack.tracking import check_tracking
-from entitrack.tracking import record as record_in_wandb
+from entitrack.record import terminal
+from entitrack.record.folder import Finished, check_folder, write
+from entitrack.record.provenance import Invocation, provenance
+from entitrack.record.tracking import check_tracking
+from entitrack.record.tracking import record as record_in_wandb
+from entitrack.runtime.backends import Runner
+from entitrack.runtime.progress import track
+from entitrack.runtime.store import Store
 
 _FAILED = 1
 _USER_MISTAKE = 2
@@ -146,17 +147,17 @@ class Command:
         config = check(composed.config)
         check_tracking(config.tracking)
         folder = composed.folder()
-        record.check_folder(folder)
+        check_folder(folder)
         if config.store:
-            record.check_folder(Path(config.store).absolute())
+            check_folder(Path(config.store).absolute())
         self.store = config.store
         invocation = Invocation(self.shown, tuple(hide_words(job.overrides, self.keys)), datetime.now().astimezone())
         with env_override(composed.environment):
             begun = perf_counter()
             result, experiment = execute(config)
             seconds = perf_counter() - begun
-        finished = record.Finished(config, result, provenance(experiment, invocation), experiment.runner.cost, seconds)
-        problem = record.write(finished, folder, self.keys)
+        finished = Finished(config, result, provenance(experiment, invocation), experiment.runner.cost, seconds)
+        problem = write(finished, folder, self.keys)
         self._print(lambda: _show(finished, folder))
         if problem:
             self._warn(f"no figure could be drawn ({problem})", folder)
@@ -188,7 +189,7 @@ class Command:
         return f"interrupted; finished sessions are kept in {self.store}{waiting}; to go on: {self.shown}"
 
 
-def _show(finished: record.Finished, folder: Path) -> None:
+def _show(finished: Finished, folder: Path) -> None:
     """Print a result, what it cost and where it is."""
     terminal.show(finished.result)
     for line in terminal.cost_lines(finished.cost, finished.seconds):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hydra
 
-from entitrack.circuits import SHIPPED
-from entitrack.config import CONF, check
+from entitrack.cli.config import CONF, check
+from entitrack.core.circuits import SHIPPED
 from entitrack.core.result import Result
-from entitrack.report import terminal
+from entitrack.record import terminal
 from entitrack.run import execute
 
 

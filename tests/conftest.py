@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from entitrack import run as door
-from entitrack.backends import Local, Runner
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Checkpoint, Family, Model
+from entitrack.runtime.backends import Local, Runner
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.encoding import encode
 from tests.golden_prompts import GoldenTask

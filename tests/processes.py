@@ -12,7 +12,7 @@ from pathlib import Path
 _HOLD = """
 import sys
 from pathlib import Path
-from entitrack.store import Store
+from entitrack.runtime.store import Store
 lock = Store(Path(sys.argv[1])).lock(sys.argv[2])
 assert lock.take()
 print("holding", flush=True)
@@ -22,7 +22,7 @@ sys.stdin.read()
 _WRITE = """
 import os, sys, torch
 from pathlib import Path
-from entitrack.store import Store
+from entitrack.runtime.store import Store
 def stop(*_):
     print("writing", flush=True)
     sys.stdin.read()

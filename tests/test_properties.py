@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from entitrack.circuits import Circuit, Group, check_group_name, read_circuit
-from entitrack.errors import UserError, printable
-from entitrack.masks import Masks, read_masks
-from entitrack.names import LONGEST
+from entitrack.core.circuits import Circuit, Group, check_group_name, read_circuit
+from entitrack.core.errors import UserError, printable
+from entitrack.core.masks import Masks, read_masks
+from entitrack.core.names import LONGEST
 from entitrack.tasks.boxes import Boxes, BoxesPrompt
 from entitrack.tasks.jsonl import BoxesFile
 

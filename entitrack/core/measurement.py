@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.errors import UserError
-from entitrack.stats import Estimate, difference, estimate, ratio
+from entitrack.core.errors import UserError
+from entitrack.core.stats import Estimate, difference, estimate, ratio
 
 PROMPT = "prompt"
 """Name of the axis over prompts; it is the last where there is one."""

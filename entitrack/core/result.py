@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement
 from entitrack.core.table import Table
-from entitrack.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from entitrack.circuits import Circuit
-    from entitrack.masks import Masks
+    from entitrack.core.circuits import Circuit
+    from entitrack.core.masks import Masks
 
 
 class View(Protocol):

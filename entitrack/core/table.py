@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from entitrack.stats import Estimate
+from entitrack.core.stats import Estimate
 
 if TYPE_CHECKING:
     import pandas

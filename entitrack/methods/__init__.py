@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from entitrack.core.result import Result
-    from entitrack.settings import MethodSettings
+    from entitrack.core.settings import MethodSettings
 
 
 @cache

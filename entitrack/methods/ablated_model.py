@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Group
+from entitrack.core.circuits import Group
+from entitrack.core.errors import UserError
 from entitrack.engine.ablation import model_without, total_z
 from entitrack.engine.circuits import circuit_answers
-from entitrack.errors import UserError
 from entitrack.methods.ablation_settings import Ablation, AblationSettings
 from entitrack.methods.experiment import Experiment, question_inputs, role_positions
 from entitrack.methods.outcomes import Outcomes

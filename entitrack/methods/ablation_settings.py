@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from entitrack.settings import MethodSettings
+from entitrack.core.settings import MethodSettings
 
 Ablation = Literal["mean", "zero", "resample"]
 """What a head that is ablated gives instead of its z.

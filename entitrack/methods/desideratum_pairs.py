@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.circuits import Group
-from entitrack.errors import UserError
+from entitrack.core.circuits import Group
+from entitrack.core.errors import UserError
 from entitrack.methods.experiment import Experiment, role_positions
 from entitrack.tasks.boxes import BoxesPrompt
 from entitrack.tasks.desiderata import DesideratumPair, aim

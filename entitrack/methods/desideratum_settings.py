@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from entitrack.settings import MethodSettings
+from entitrack.core.settings import MethodSettings
 
 DESIDERATA_HELP = "names; paper, extra or all; or one's own as module:Class"
 

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.backends import Intervention, Runner
-from entitrack.circuits import Circuit, read_circuit
+from entitrack.core.circuits import Circuit, read_circuit
+from entitrack.core.errors import UserError, quoted
 from entitrack.core.measurement import PromptSet
-from entitrack.errors import UserError, quoted
 from entitrack.models.context import context_length
 from entitrack.models.family import Family, Model
 from entitrack.models.pairs import compare, require_tokens
+from entitrack.runtime.backends import Intervention, Runner
 from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, check_first_tokens, encode
 from entitrack.tasks.prompts import LAST, Prompt, Question, Task, origin_of
 

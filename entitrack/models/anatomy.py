@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from entitrack.core.errors import UserError
 from entitrack.engine.anatomy import Anatomy, find
-from entitrack.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 
 ZOO = Path(__file__).parent / "zoo"
 _ZOO_SCHEME = "zoo://"

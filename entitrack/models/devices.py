@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 
 
 def pick_dtype(name: str) -> torch.dtype:

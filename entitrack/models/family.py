@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from entitrack.core.errors import UserError
+from entitrack.core.names import check_name
 from entitrack.engine.anatomy import Anatomy
-from entitrack.errors import UserError
 from entitrack.models.anatomy import Architecture, check_anatomy, describe
 from entitrack.models.checkpoint import ZOO, Checkpoint
 from entitrack.models.devices import pick_device, pick_dtype
@@ -22,7 +23,6 @@ from entitrack.models.identity import (
     weights_identity,
 )
 from entitrack.models.loading import Source, check_kind, explained, load_config, load_envoy
-from entitrack.names import check_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from entitrack.errors import UserError
-from entitrack.files import appearing
+from entitrack.core.errors import UserError
+from entitrack.disk.files import appearing
 
 _SETTLED_NS = 2_000_000_000
 _WORTH_KEEPING = 1 << 24

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.models.checkpoint import Checkpoint, local_folder, resolve, weight_files
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")

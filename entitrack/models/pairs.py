@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from entitrack.core.errors import UserError
 from entitrack.engine.anatomy import find, layer_at
-from entitrack.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,8 +14,8 @@ from itertools import permutations
 from random import Random
 from typing import ClassVar
 
-from entitrack.errors import UserError, quoted
-from entitrack.limits import Checked, limited
+from entitrack.cli.limits import Checked, limited
+from entitrack.core.errors import UserError, quoted
 from entitrack.tasks.prompts import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Pair, Span
 from entitrack.tasks.vocabulary import LABELS, OBJECTS
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.errors import UserError, quoted
+from entitrack.core.errors import UserError, quoted
 from entitrack.tasks.prompts import LAST, Prompt, Question, Span, origin_of
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hashlib import sha256
 from random import Random
 from typing import ClassVar
 
-from entitrack.errors import UserError, quoted
-from entitrack.limits import Checked, limited
-from entitrack.reading import parse_object, read_bytes, take
+from entitrack.cli.limits import Checked, limited
+from entitrack.core.errors import UserError, quoted
+from entitrack.disk.reading import parse_object, read_bytes, take
 from entitrack.tasks.boxes import (
     MOST_BOXES,
     ROLES,

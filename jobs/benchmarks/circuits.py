@@ -19,10 +19,10 @@ from torch import Tensor
 
 from benchmarks.shapes import SHAPES, embedded_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
-from entitrack.backends import Local
 from entitrack.engine.circuits import circuit_answers, plan
 from entitrack.methods.faithfulness.method import random_circuits
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local
 
 TINY = "tiny"
 CIRCUITS = {TINY: (4, 4, 10), "default": (5, 20, 47)}

@@ -24,10 +24,10 @@ from benchmarks.dcm_inputs import SETTINGS, TOKENS, Setting, cut, draw_inputs
 from benchmarks.dcm_naive import RATE, SPARSITY, train_naively
 from benchmarks.shapes import SHAPES, embedded_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
-from entitrack.backends import Local
 from entitrack.engine.dcm import train_masks
 from entitrack.engine.masks import suffix_jobs
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local
 
 TINY = "tiny"
 MOST_STEPS = 64

@@ -30,13 +30,13 @@ from benchmarks.path_patching_floor import passes_needed, stage_needed
 from benchmarks.path_patching_inputs import COMPONENTS, TOKENS, draw_inputs, golden_inputs
 from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
-from entitrack.backends import Local
 from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import Prompts
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.passes import SourcePrompts, both_passes, passes_bytes
 from entitrack.engine.path_patching import path_effects
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local
 
 TINY, GOLDEN = "tiny", "golden"
 PASSES = "both passes"

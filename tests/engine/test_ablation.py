@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local, dry_run
 from entitrack.engine.ablation import model_without, total_z
 from entitrack.engine.circuits import circuit_answers
 from entitrack.engine.positions import live_position_answers
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local, dry_run
 from tests.engine.test_architectures import wrapped
 from tests.naive import ablation as naive
 from tests.naive import golden as golden_data

@@ -9,11 +9,11 @@ import torch
 from nnsight import TransformersModel
 from transformers import PreTrainedTokenizerFast
 
-from entitrack.backends import Local
 from entitrack.engine.path_patching import path_effects
 from entitrack.models.anatomy import ARCHITECTURES, describe
 from entitrack.models.family import Model
 from entitrack.models.identity import Identity
+from entitrack.runtime.backends import Local
 from tests.naive import layouts, path_patching, tiny
 from tests.naive.prompts import Prompts
 

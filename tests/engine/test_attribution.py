@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local
 from entitrack.engine.attribution import attribution_effects
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.path_patching import path_effects
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local
 from tests.engine.test_path_patching import STAGES, _rows, golden_inputs
 
 

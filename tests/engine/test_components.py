@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local, dry_run
 from entitrack.engine.patching import answer_patched, read_sites
 from entitrack.engine.sites import COMPONENTS, WITH_HEADS
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local, dry_run
 from tests.engine.test_architectures import N, ragged, wrapped
 from tests.naive import components as naive
 from tests.naive import layouts, tiny

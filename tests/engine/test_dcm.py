@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local
 from entitrack.engine import masks as engine_masks
 from entitrack.engine.dcm import choose, start_choice, train_masks
 from entitrack.engine.masks import masked_answers, piece_logits
 from entitrack.engine.patching import read_sites
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local
 from tests.engine.test_architectures import ragged, wrapped
 from tests.engine.test_patching import patched
 from tests.naive import dcm as naive

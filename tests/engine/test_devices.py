@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from entitrack.backends import Local
 from entitrack.engine.circuits import circuit_answers
 from entitrack.engine.knockout import knockout_answers
 from entitrack.engine.masks import masked_answers
@@ -19,6 +18,7 @@ from entitrack.engine.patching import answer_patched, read_sites
 from entitrack.engine.path_patching import path_effects
 from entitrack.engine.positions import live_position_answers
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local
 from tests.engine.test_ablation import random_circuits, tiny_inputs
 from tests.engine.test_architectures import wrapped
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local, dry_run
 from entitrack.engine.knockout import knockout_answers
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local, dry_run
 from tests.engine.test_ablation import golden_prompts, probability
 from tests.engine.test_architectures import wrapped
 from tests.naive import golden as golden_data

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
 from entitrack.engine.patching import answer, answer_patched, hold, patch_visits, read_sites
 from entitrack.engine.runs import logits_with, read_z
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local
 
 GROUPS = ["value_fetcher", "pos_transmitter", "pos_detector", "struct_reader"]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local, dry_run
 from entitrack.engine.path_patching import path_effects
 from entitrack.models.family import Model
+from entitrack.runtime.backends import Local, dry_run
 
 SENDER_ROLE = {
     "value_fetcher": "last",

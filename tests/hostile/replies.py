@@ -21,13 +21,13 @@ import torch
 import zstandard
 from torch import Tensor
 
-from entitrack.backends import Runner
+from entitrack.core.errors import UserError
 from entitrack.engine.patching import answer
-from entitrack.errors import UserError
 from entitrack.models.family import Model
-from entitrack.ndif import Ndif, Settings
-from entitrack.ndif.payload import model_key
-from entitrack.store import Store
+from entitrack.runtime.backends import Runner
+from entitrack.runtime.ndif import Ndif, Settings
+from entitrack.runtime.ndif.payload import model_key
+from entitrack.runtime.store import Store
 
 HOST = "http://server.test:8080"
 KEY = "secret-of-mine"

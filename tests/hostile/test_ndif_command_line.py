@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from entitrack.ndif import backend
-from entitrack.ndif.wire import Wire
+from entitrack.runtime.ndif import backend
+from entitrack.runtime.ndif.wire import Wire
 from tests.conftest import Launch
 from tests.hostile.replies import (
     ANSI,

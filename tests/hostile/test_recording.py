@@ -13,10 +13,11 @@ from typing import IO, Any
 
 import pytest
 
-from entitrack import files
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
 from entitrack.core.result import Result
-from entitrack.report import record, terminal
+from entitrack.disk import files
+from entitrack.record import folder as records
+from entitrack.record import terminal
 from tests.conftest import Launch
 from tests.hostile.trial import listing
 
@@ -174,7 +175,7 @@ def test_a_folder_that_another_may_not_write_to_is_refused_first(
     def theirs(path: Any, mode: int) -> bool:
         return False if Path(path).name == "theirs" else access(path, mode)
 
-    monkeypatch.setattr(record.os, "access", theirs)
+    monkeypatch.setattr(records.os, "access", theirs)
     monkeypatch.setattr("entitrack.run.execute", lambda config: pytest.fail("it was run"))
     assert launch("method=cmap", "output_dir=theirs", *golden_overrides) == 2
     assert capsys.readouterr().err == f"entitrack: cannot use '{tmp_path / 'theirs'}' (Permission denied)\n"
@@ -184,7 +185,7 @@ def test_what_a_kill_left_is_removed_by_the_next_run(
     launch: Launch, golden_overrides: list[str], tmp_path: Path
 ) -> None:
     writer = (
-        "import os, pathlib, signal\nfrom entitrack.files import appearing\n"
+        "import os, pathlib, signal\nfrom entitrack.disk.files import appearing\n"
         "with appearing(pathlib.Path('outputs/cmap/killed/arrays.safetensors')) as stream:\n"
         "    stream.write(b'half'); stream.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -344,7 +345,7 @@ def test_digests_change_with_what_they_are_of(
 
 
 def test_numbers_that_json_has_not_are_words_that_python_reads() -> None:
-    written = json.dumps(record.plain_values({"a": [float("nan"), (float("-inf"), 1.5)], "b": None}), allow_nan=False)
+    written = json.dumps(records.plain_values({"a": [float("nan"), (float("-inf"), 1.5)], "b": None}), allow_nan=False)
     a, b = json.loads(written).values()
     assert str(float(a[0])) == "nan"
     assert float(a[1][0]) == float("-inf")

@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from entitrack import notices
-from entitrack.records import pack, unpack
+from entitrack.core import notices
+from entitrack.disk.records import pack, unpack
 from tests.conftest import Launch
 
 METHOD = ("method=evaluate", "method.models=[llama]", "tracking=disabled", "store={here}/store")

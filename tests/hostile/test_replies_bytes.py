@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from entitrack.backends import Cost
-from entitrack.errors import UserError
-from entitrack.ndif import Settings
-from entitrack.ndif.wire import Wire
+from entitrack.core.errors import UserError
+from entitrack.runtime.backends import Cost
+from entitrack.runtime.ndif import Settings
+from entitrack.runtime.ndif.wire import Wire
 from tests.hostile.replies import KEY, MIB, check_line, little_memory
 from tests.hostile.sockets import Send, sending
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entitrack.ndif.payload import CorruptResult, unpack
+from entitrack.runtime.ndif.payload import CorruptResult, unpack
 from tests.hostile.replies import (
     MIB,
     check_line,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entitrack.errors import UserError
-from entitrack.ndif import Settings
-from entitrack.ndif.saying import one_line, scrub
-from entitrack.ndif.wire import Wire
+from entitrack.core.errors import UserError
+from entitrack.runtime.ndif import Settings
+from entitrack.runtime.ndif.saying import one_line, scrub
+from entitrack.runtime.ndif.wire import Wire
 from tests.hostile.replies import (
     HOST,
     KEY,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from tests.hostile.replies import (
     ANSI,
     HOST,

@@ -20,7 +20,7 @@ import torch
 import zstandard
 from nnsight.schema.response import ResponseModel
 
-from entitrack.ndif.payload import CorruptResult, unpack, unpack_state
+from entitrack.runtime.ndif.payload import CorruptResult, unpack, unpack_state
 from tests.hostile.replies import (
     ANSI,
     CANARY,

@@ -11,8 +11,8 @@ import torch
 
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
+from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
-from entitrack.stats import Estimate
 
 
 def prompts(count: int, facets: Mapping[str, Sequence[int]] | None = None) -> PromptSet:

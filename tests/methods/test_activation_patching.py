@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
+from entitrack.core.errors import UserError
+from entitrack.core.masks import Masks, read_masks
 from entitrack.core.result import Result
-from entitrack.errors import UserError
-from entitrack.masks import Masks, read_masks
+from entitrack.core.stats import estimate
 from entitrack.methods import run_method
 from entitrack.methods.activation_patching.settings import Settings
 from entitrack.methods.activation_patching.units import NOTHING
 from entitrack.methods.desiderata.settings import Settings as ExampleSettings
 from entitrack.methods.experiment import Experiment
-from entitrack.stats import estimate
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from entitrack.core.errors import UserError
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.attention_knockout.method import random_positions
 from entitrack.methods.attention_knockout.settings import Edge, Settings

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
+from entitrack.core.errors import UserError
 from entitrack.core.measurement import PromptSet, stacked
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.cmap.settings import Settings
 from entitrack.methods.experiment import Experiment

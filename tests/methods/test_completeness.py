@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
+from entitrack.core.errors import UserError
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.completeness.method import random_sets
 from entitrack.methods.completeness.settings import Settings

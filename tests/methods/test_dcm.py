@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.backends import Local, Runner
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
+from entitrack.core.errors import UserError
+from entitrack.core.masks import Masks
 from entitrack.core.result import Result
-from entitrack.errors import UserError
-from entitrack.masks import Masks
+from entitrack.core.stats import difference, estimate
 from entitrack.methods import run_method
 from entitrack.methods.activation_patching.settings import Settings as PatchingSettings
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import split
 from entitrack.methods.experiment import Experiment
-from entitrack.stats import difference, estimate
-from entitrack.store import Store
+from entitrack.runtime.backends import Local, Runner
+from entitrack.runtime.store import Store
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.desiderata import DESIDERATA
 from tests.golden_prompts import GoldenTask

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from entitrack.core.errors import UserError
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.desiderata.settings import Settings
 from entitrack.methods.experiment import Experiment

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
+from entitrack.core.errors import UserError
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment

@@ -9,11 +9,10 @@ from typing import get_args
 import pytest
 import torch
 
-from entitrack.backends import Local, Runner
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
+from entitrack.core.errors import UserError
 from entitrack.core.measurement import Measurement
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import mean_z, prepare
 from entitrack.methods.ablation_settings import Ablation, AblationSettings, Compat, Metric
@@ -22,7 +21,8 @@ from entitrack.methods.experiment import Experiment
 from entitrack.methods.faithfulness.method import CIRCUITS, random_circuits
 from entitrack.methods.faithfulness.settings import Settings
 from entitrack.methods.outcomes import MEASURED_AS, measured
-from entitrack.store import Store
+from entitrack.runtime.backends import Local, Runner
+from entitrack.runtime.store import Store
 from tests.golden_prompts import GoldenTask
 from tests.methods import hand_made
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group, read_circuit
+from entitrack.core.circuits import Circuit, Group, read_circuit
 from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import AblatedModel

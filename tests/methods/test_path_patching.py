@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from entitrack.backends import Local, Runner
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
+from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, numbers
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.method import begin_search
@@ -23,6 +22,7 @@ from entitrack.methods.path_patching.settings import Settings, Stage
 from entitrack.methods.path_patching.stages import stage_batches
 from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
+from entitrack.runtime.backends import Local, Runner
 from entitrack.tasks.prompts import Pair
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
@@ -247,7 +247,7 @@ def test_settings_that_cannot_be_are_named(golden_experiment: Experiment, settin
 
 def test_a_killed_run_resumes(golden_experiment: Experiment, tmp_path: Any) -> None:
     """What was finished before an interruption is not computed again, and the result is the same."""
-    from entitrack.store import Store
+    from entitrack.runtime.store import Store
 
     class Interrupted(Local):
         left = 1

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from entitrack.core.errors import UserError
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import prepare
 from entitrack.methods.experiment import Experiment, questions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import AutoConfig
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.models.anatomy import check_heads, describe, given_architecture, kv_groups
 
 GROUPED = {

@@ -14,16 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entitrack.backends import Local, Runner
+from entitrack.core.errors import UserError
 from entitrack.engine.patching import answer
-from entitrack.errors import UserError
 from entitrack.methods.experiment import prompt_inputs
 from entitrack.models import hashing
 from entitrack.models.devices import device_kind
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.models.hashing import DigestCache, file_digest, file_state, user_cache
 from entitrack.models.identity import Identity, adapter_identity, tokenizer_identity, weights_identity
-from entitrack.store import Store
+from entitrack.runtime.backends import Local, Runner
+from entitrack.runtime.store import Store
 from entitrack.tasks.encoding import encode
 from tests.golden_prompts import GoldenTask
 from tests.models import altered

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.models.anatomy import Architecture
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.models.loading import reason

@@ -13,14 +13,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from entitrack.backends import Local, Runner
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
+from entitrack.core.errors import UserError
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods import run_method, settings_of
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.models.pairs import COMPONENTS, Difference, Verdict, compare
+from entitrack.runtime.backends import Local, Runner
 from tests.golden_prompts import GoldenTask
 from tests.methods.test_path_patching import STAGES
 from tests.models import altered

@@ -19,10 +19,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from entitrack.backends import Cost, Local, dry_run
-from entitrack.circuits import Circuit
-from entitrack.config import METHODS
+from entitrack.cli.config import METHODS
+from entitrack.core.circuits import Circuit
 from entitrack.models.family import Family
+from entitrack.runtime.backends import Cost, Local, dry_run
 from tests.conftest import golden_data, patched_circuit
 from tests.remote import matrix
 from tests.remote.command import BATCHES, Command, wait_for

@@ -21,9 +21,9 @@ from nnsight.schema.request import RequestModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from entitrack.backends import Runner
 from entitrack.models.family import ZOO, Checkpoint, Family, Model
-from entitrack.ndif import Ndif, Settings
+from entitrack.runtime.backends import Runner
+from entitrack.runtime.ndif import Ndif, Settings
 
 LOOPBACK = Path(__file__).parent / "loopback"
 _START_S = 120.0

@@ -10,13 +10,13 @@ import hydra
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
-from entitrack.backends import Backend
-from entitrack.circuits import Circuit, Group
-from entitrack.config import CONF, METHODS, section
+from entitrack.cli.config import CONF, METHODS, section
+from entitrack.core.circuits import Circuit, Group
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.scoring import Search, score_stage
 from entitrack.methods.path_patching.settings import Settings as PathPatchingSettings
 from entitrack.models.family import Family
+from entitrack.runtime.backends import Backend
 from entitrack.tasks.boxes import Boxes
 from tests.golden_prompts import GoldenTask
 from tests.remote.harness import RecordingRunner, largest_difference

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from entitrack.backends import Local, Runner
+from entitrack.core.errors import UserError
 from entitrack.engine.patching import answer, answer_patched
-from entitrack.errors import UserError
 from entitrack.methods.experiment import prompt_inputs
 from entitrack.models.family import Family
-from entitrack.store import Store
+from entitrack.runtime.backends import Local, Runner
+from entitrack.runtime.store import Store
 from entitrack.tasks.encoding import encode
 from tests.golden_prompts import GoldenTask
 from tests.remote.harness import Loopback, largest_difference

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from tests.remote.scenarios import UNITS, Bench
 
 

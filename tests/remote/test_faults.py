@@ -6,7 +6,7 @@ import pytest
 from nnsight.intervention.backends.remote import RemoteBackend
 
 from entitrack.models.family import Model
-from entitrack.ndif.payload import model_key
+from entitrack.runtime.ndif.payload import model_key
 from tests.remote.scenarios import SCENARIOS, SERVED, Bench, broken_program, play
 
 MESSAGES = {

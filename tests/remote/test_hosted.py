@@ -9,11 +9,11 @@ import httpx
 import pytest
 import torch
 
-from entitrack.backends import Runner
+from entitrack.core.errors import UserError
 from entitrack.engine.patching import answer
-from entitrack.errors import UserError
-from entitrack.ndif.payload import model_key
-from entitrack.store import Store
+from entitrack.runtime.backends import Runner
+from entitrack.runtime.ndif.payload import model_key
+from entitrack.runtime.store import Store
 from tests.hostile.replies import HOST, JOB, RESULT_PAGE, Client, answers, compressed, saved
 from tests.remote.harness import largest_difference, zoo
 

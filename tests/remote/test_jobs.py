@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from entitrack.backends import Local
-from entitrack.circuits import Circuit
-from entitrack.errors import UserError
+from entitrack.core.circuits import Circuit
+from entitrack.core.errors import UserError
 from entitrack.models.family import Family
+from entitrack.runtime.backends import Local
 from tests.remote import matrix
 from tests.remote.command import BATCHES, Command, wait_for
 from tests.remote.harness import Loopback, largest_difference

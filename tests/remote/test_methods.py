@@ -9,10 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from entitrack.backends import Local, dry_run
-from entitrack.circuits import Circuit
-from entitrack.config import METHODS
+from entitrack.cli.config import METHODS
+from entitrack.core.circuits import Circuit
 from entitrack.models.family import Checkpoint, Family
+from entitrack.runtime.backends import Local, dry_run
 from tests.remote import matrix
 from tests.remote.harness import Loopback, largest_difference
 

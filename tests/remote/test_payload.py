@@ -16,12 +16,12 @@ import yaml
 import zstandard
 
 import entitrack.engine
-from entitrack.backends import Runner, Unit
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
 from entitrack.engine.patching import answer
 from entitrack.models.family import Checkpoint, Family
-from entitrack.ndif import payload
-from entitrack.store import Store
+from entitrack.runtime.backends import Runner, Unit
+from entitrack.runtime.ndif import payload
+from entitrack.runtime.store import Store
 from tests.remote import matrix
 from tests.remote.harness import Loopback, largest_difference
 from tests.remote.loopback.guard import forbidden

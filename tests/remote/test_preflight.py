@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from entitrack.config import BACKENDS
+from entitrack.cli.config import BACKENDS
+from entitrack.core.errors import UserError
 from entitrack.engine.patching import answer
-from entitrack.errors import UserError
 from entitrack.models.family import Checkpoint, Family
-from entitrack.ndif import Ndif, Settings
+from entitrack.runtime.ndif import Ndif, Settings
 from tests.remote.scenarios import UNITS, Bench
 
 

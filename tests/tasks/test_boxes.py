@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.tasks.boxes import SPLITS, Box, Boxes, BoxesContext, count_contexts, draw_context, held_out
 from entitrack.tasks.jsonl import BoxesFile, parse_sentence
 from entitrack.tasks.vocabulary import LABELS, OBJECTS

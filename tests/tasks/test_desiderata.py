@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.tasks.boxes import Boxes, BoxesPrompt
 from entitrack.tasks.desiderata import DESIDERATA, EXTRA, PAPER, DesideratumPair, find_desiderata, find_desideratum
 from entitrack.tasks.jsonl import parse_sentence

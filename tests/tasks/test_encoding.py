@@ -12,7 +12,7 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.encoding import alternative_tokens, check_first_tokens, encode, template_positions
 from entitrack.tasks.jsonl import BoxesFile, parse_sentence

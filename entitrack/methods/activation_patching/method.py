@@ -10,11 +10,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
+from entitrack.core.masks import read_masks
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
 from entitrack.engine.masks import masked_answers
-from entitrack.masks import read_masks
 from entitrack.methods.activation_patching.settings import Settings
 from entitrack.methods.activation_patching.units import NOTHING, Unit, make_units, unit_inputs, unit_predictions
 from entitrack.methods.desideratum_pairs import box_prompts, check_targets, task_compat

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
 from entitrack.methods.desideratum_pairs import (
     EncodedPairs,
     encode_pairs,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from entitrack.core.result import Result
+from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
-from entitrack.report.figures.canvas import new_figure
-from entitrack.stats import Estimate
+from entitrack.record.figures.canvas import new_figure
 
 
 def tables(result: Result) -> Sequence[Table]:

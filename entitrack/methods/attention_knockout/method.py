@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from entitrack.core.errors import UserError, quoted
 from entitrack.core.result import Result
 from entitrack.engine.knockout import knockout_answers
-from entitrack.errors import UserError, quoted
 from entitrack.methods.ablated_model import joined_batches
 from entitrack.methods.attention_knockout.settings import Edge, Settings
 from entitrack.methods.experiment import Experiment, prompt_set, question_inputs, role_positions

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from entitrack.settings import MethodSettings
-from entitrack.settings import Settings as Part
+from entitrack.core.settings import MethodSettings
+from entitrack.core.settings import Settings as Part
 
 
 class Edge(Part):

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.circuits import Circuit, Group, count_heads
+from entitrack.core.circuits import Circuit, Group, count_heads
 from entitrack.core.measurement import stacked
 from entitrack.core.result import Result
 from entitrack.engine.patching import answer_patched, read_sites

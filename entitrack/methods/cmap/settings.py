@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from entitrack.errors import UserError, quoted
-from entitrack.settings import MethodSettings
+from entitrack.core.errors import UserError, quoted
+from entitrack.core.settings import MethodSettings
 
 Components = Literal["q", "k", "v", "qk", "qv", "kv", "qkv"]
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
-from entitrack.report.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
+from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
 
 WHAT_MOVES = {
     "output": "z of the circuit's heads at their roles",

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from entitrack.circuits import Circuit, Group, count_heads
+from entitrack.core.circuits import Circuit, Group, count_heads
 from entitrack.core.result import Result
 from entitrack.methods.ablated_model import AblatedModel, prepare
 from entitrack.methods.completeness.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from entitrack.circuits import Group
+from entitrack.core.circuits import Group
 from entitrack.core.measurement import PROMPT, STEP, Measurement, PromptSet
 from entitrack.methods.dcm.training import PATCHED, Trained
 from entitrack.models.anatomy import Head

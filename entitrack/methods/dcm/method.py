@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from entitrack.circuits import Group
+from entitrack.core.circuits import Group
+from entitrack.core.errors import UserError
+from entitrack.core.masks import Masks
 from entitrack.core.result import Result
-from entitrack.errors import UserError
-from entitrack.masks import Masks
 from entitrack.methods.dcm.measurements import measurements
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import Splits, split

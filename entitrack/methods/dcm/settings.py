@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.methods.desideratum_settings import PatchingSettings
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from entitrack.circuits import Group
+from entitrack.core.circuits import Group
+from entitrack.core.errors import UserError
 from entitrack.core.measurement import PromptSet
-from entitrack.errors import UserError
 from entitrack.methods.desideratum_pairs import encode_pairs, head_positions, pair_inputs
 from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.tasks.desiderata import DesideratumPair

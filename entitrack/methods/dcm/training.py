@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.circuits import Group
+from entitrack.core.circuits import Group
 from entitrack.engine.dcm import HALF, train_masks
 from entitrack.engine.masks import masked_answers
 from entitrack.methods.dcm.settings import Settings

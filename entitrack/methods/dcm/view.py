@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from entitrack.core.result import Result
+from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
-from entitrack.report.figures.canvas import COLORS, blank
-from entitrack.stats import Estimate
+from entitrack.record.figures.canvas import COLORS, blank
 
 Mask = Mapping[str, str | int]
 """Group and desideratum by name, weight and draw by number: where a mask stands in the measurements."""

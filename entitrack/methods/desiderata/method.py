@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+from entitrack.core.errors import UserError
 from entitrack.core.result import Result
-from entitrack.errors import UserError
 from entitrack.methods.desiderata.settings import Settings
 from entitrack.methods.desideratum_pairs import box_prompts, task_compat
 from entitrack.methods.experiment import Experiment

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from entitrack.core.settings import MethodSettings
 from entitrack.methods.desideratum_settings import DESIDERATA_HELP
-from entitrack.settings import MethodSettings
 
 
 class Settings(MethodSettings):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from entitrack.core.errors import UserError
 from entitrack.core.measurement import Measurement, PromptSet
 from entitrack.core.result import Result
 from entitrack.engine.patching import answer
-from entitrack.errors import UserError
 from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
 from entitrack.tasks.boxes import Boxes, check_boxes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from entitrack.settings import MethodSettings
+from entitrack.core.settings import MethodSettings
 
 
 class Settings(MethodSettings):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from entitrack.core.measurement import Measurement
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
-from entitrack.report.figures.canvas import error_bars, new_figure
+from entitrack.record.figures.canvas import error_bars, new_figure
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
 from entitrack.core.measurement import Measurement
 from entitrack.core.result import Result
 from entitrack.methods.ablated_model import AblatedModel, prepare

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.circuits import Circuit
+from entitrack.core.circuits import Circuit
 from entitrack.methods.ablated_model import AblatedModel, Heads
 from entitrack.methods.ablation_settings import Compat, Metric
 from entitrack.methods.outcomes import Outcomes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
 from entitrack.core.measurement import Measurement
 from entitrack.core.result import Result
 from entitrack.methods.ablated_model import prepare

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from entitrack.circuits import Circuit, Group
+from entitrack.core.circuits import Circuit, Group
+from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet, numbers, stacked
 from entitrack.core.result import Result
 from entitrack.engine.patching import answer
-from entitrack.errors import UserError
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
 from entitrack.methods.path_patching.scoring import Search, StageScores, score_stage
 from entitrack.methods.path_patching.selection import Selection, select

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from entitrack.core.errors import UserError
 from entitrack.engine.attribution import attribution_effects
 from entitrack.engine.memory import budget_bytes
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.passes import passes_bytes
 from entitrack.engine.path_patching import path_effects
-from entitrack.errors import UserError
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.settings import Settings, Stage
 from entitrack.methods.path_patching.stages import stage_batches

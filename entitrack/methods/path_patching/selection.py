@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from entitrack.core.stats import bootstrap_means, standard_error
 from entitrack.methods.path_patching.settings import Choice
 from entitrack.models.anatomy import Head
-from entitrack.stats import bootstrap_means, standard_error
 
 _Z = 1.959964
 _RESAMPLES = 4000

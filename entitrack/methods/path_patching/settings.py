@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from entitrack import settings
+from entitrack.core import settings
 
 Memory = Literal["auto"] | Annotated[float, Field(gt=0)]
 """GiB, or `auto`."""

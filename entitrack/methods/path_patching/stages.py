@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.circuits import check_group_name
-from entitrack.errors import UserError, quoted
+from entitrack.core.circuits import check_group_name
+from entitrack.core.errors import UserError, quoted
 from entitrack.methods.experiment import Experiment, prompt_inputs, role_positions
 from entitrack.methods.path_patching.settings import Stage
 from entitrack.models.anatomy import Head, kv_groups

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from entitrack.core.errors import UserError
 from entitrack.engine.naive import naive_effects
-from entitrack.errors import UserError
 from entitrack.methods.experiment import Experiment
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model, pick_dtype

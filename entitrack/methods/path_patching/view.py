@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
-from entitrack.report.figures.canvas import new_figure
+from entitrack.record.figures.canvas import new_figure
 
 
 def tables(result: Result) -> Sequence[Table]:

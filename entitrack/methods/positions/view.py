@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from entitrack.core.result import Result
+from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
-from entitrack.report.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
-from entitrack.stats import Estimate
+from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
 
 
 def tables(result: Result) -> Sequence[Table]:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from entitrack.errors import UserError, quoted, reason
-from entitrack.names import check_name
+from entitrack.core.errors import UserError, quoted, reason
+from entitrack.core.names import check_name
 from entitrack.tasks.desiderata.pairs import Desideratum
 from entitrack.tasks.desiderata.structure import (
     AddedComma,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from entitrack.errors import UserError, quoted, reason
+from entitrack.core.errors import UserError, quoted, reason
 from entitrack.tasks.boxes import BoxesPrompt
 from entitrack.tasks.desiderata.pairs import Desideratum, DesideratumPair
 from entitrack.tasks.prompts import Prompt

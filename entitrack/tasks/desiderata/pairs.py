@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Protocol
 
-from entitrack.errors import UserError
+from entitrack.core.errors import UserError
 from entitrack.tasks.boxes import MOST_BOXES, Box, BoxesPrompt, counterfactual_origin, draw_context
 from entitrack.tasks.prompts import Prompt
 from entitrack.tasks.vocabulary import LABELS, OBJECTS

@@ -1,0 +1,1 @@
+"""The command line: configuration, and what is said of a wrong one."""

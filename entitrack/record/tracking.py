@@ -1,0 +1,163 @@
+"""What a run leaves in W&B. Offline unless asked otherwise; an account is never asked for.
+
+A run is logged once its result is on the disk, by a process of its own; whatever happens to that is one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from entitrack.cli.config import TrackingConfig
+from entitrack.core.confidential import Keys
+from entitrack.core.errors import UserError
+from entitrack.core.measurement import STEP
+from entitrack.core.result import Result
+from entitrack.core.stats import Estimate
+from entitrack.core.table import Table
+from entitrack.record.folder import FIGURE, Finished, plain_record
+from entitrack.record.wandb_process import Logged, LoggedTable
+
+MODES = ("offline", "online", "disabled")
+
+
+def check_tracking(tracking: TrackingConfig) -> None:
+    """Refuse a mode that cannot work, before anything is computed.
+
+    Raises:
+        UserError: The mode is unknown, or it is `online` and there is no account.
+    """
+    if tracking.mode not in MODES:
+        raise UserError("tracking.mode", f"unknown mode {tracking.mode!r}", MODES)
+    if tracking.mode == "online" and not _has_key():
+        fix = "set WANDB_API_KEY, run `wandb login`, or use tracking=offline"
+        raise UserError("tracking", "online recording needs an account and none is logged in", fix=fix)
+
+
+def record(finished: Finished, folder: Path, keys: Keys) -> str | None:
+    """Log configuration, metrics, tables and figure of a finished run; gives why it could not be done."""
+    tracking = finished.config.tracking
+    if tracking.mode == "disabled":
+        return None
+    text = json.dumps(keys.hide_within(logged(finished, folder)))
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = _start(complaints)
+        except OSError as error:
+            return str(error)
+        try:
+            process.communicate(text.encode(), timeout=tracking.timeout_s)
+        except subprocess.TimeoutExpired:
+            return f"it did not finish within tracking.timeout_s={tracking.timeout_s:g}"
+        finally:
+            _end(process)
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines()
+    if process.returncode:
+        return lines[-1] if lines else f"its process ended with {process.returncode}"
+    return None
+
+
+def logged(finished: Finished, folder: Path) -> Logged:
+    """What is logged of a finished run, as plain values."""
+    record = plain_record(finished)
+    figure = folder / FIGURE
+    return {
+        "project": finished.config.tracking.project,
+        "mode": finished.config.tracking.mode,
+        "folder": str(folder),
+        "job_type": finished.config.method,
+        "config": {**record["config"], "command": record["command"]},
+        "points": curve_points(learning_curves(finished.result)),
+        "metrics": metrics(finished.result.tables[0]),
+        "tables": [_table(table) for table in finished.result.tables],
+        "figure": str(figure) if figure.is_file() else None,
+    }
+
+
+def _start(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+    """The process that logs; it finds this package, and is not told the server's key."""
+    environment = {name: value for name, value in os.environ.items() if name != "NDIF_API_KEY"}
+    package = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), package)))
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "entitrack.record.wandb_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=complaints,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, and those that it started."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _table(table: Table) -> LoggedTable:
+    return {"columns": list(table.columns), "data": [[_plain(cell) for cell in row] for row in table.rows]}
+
+
+def learning_curves(result: Result) -> dict[str, tuple[Tensor, Tensor]]:
+    """Measurements along steps of training: name and entries of the other axes -> steps and values that are there."""
+    curves = {}
+    for name, measurement in result.measurements.items():
+        if measurement.axes[-1:] != (STEP,):
+            continue
+        steps = torch.tensor([int(step) for step in measurement.names(STEP)])
+        for entries in product(*(measurement.names(axis) for axis in measurement.axes[:-1])):
+            values = measurement.at(**dict(zip(measurement.axes, entries, strict=False))).values
+            there = ~values.isnan()
+            curves["/".join((name, *entries))] = (steps[there], values[there])
+    return curves
+
+
+def curve_points(curves: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, float]]:
+    """Learning curves (name -> steps and values) step by step: the values of all curves that have one there."""
+    points: dict[int, dict[str, float]] = {}
+    for name, (steps, values) in curves.items():
+        for step, value in zip(steps.tolist(), values.tolist(), strict=True):
+            points.setdefault(int(step), {})[name] = value
+    return [points.get(step, {}) for step in range(max(points, default=-1) + 1)]
+
+
+def metrics(table: Table) -> dict[str, float]:
+    """The numbers of a table by row and column: `row/column`."""
+    found: dict[str, float] = {}
+    for row in table.rows:
+        for name, cell in zip(table.columns[1:], row[1:], strict=True):
+            value = cell.value if isinstance(cell, Estimate) else cell
+            if isinstance(value, float):
+                found[f"{row[0]}/{name.split(' [')[0]}"] = value
+    return found
+
+
+def _plain(cell: Any) -> Any:
+    return str(cell) if isinstance(cell, Estimate) else cell
+
+
+def _has_key() -> bool:
+    import netrc
+
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return any("wandb" in host for host in netrc.netrc().hosts)
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,1 @@
+"""Where and how units of work run, and how they are kept."""

@@ -1,0 +1,119 @@
+"""What is checked before the first job: that the server takes our key, runs our libraries, and hosts our model."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from nnsight.ndif import CRITICAL_PACKAGES
+
+from entitrack.core.errors import UserError
+from entitrack.models.family import Model
+from entitrack.runtime.backends import Cost
+from entitrack.runtime.ndif.addresses import parse
+from entitrack.runtime.ndif.hosted import Hosted, deployment_facts, deployments, environment_facts, packages
+from entitrack.runtime.ndif.payload import key_parts, model_key
+from entitrack.runtime.ndif.saying import one_line
+from entitrack.runtime.ndif.settings import Settings
+from entitrack.runtime.ndif.wire import Wire, denied
+
+_PUBLIC = "ndif.us"
+_SHOWN = 40
+_NAME = 80
+
+
+def check_key(settings: Settings, wire: Wire, cost: Cost) -> None:
+    """Refuse to go on without a key where one is needed.
+
+    Raises:
+        UserError: There is none, or the server does not know it.
+    """
+    host = parse(settings.address).host
+    if not settings.api_key and (host == _PUBLIC or host.endswith("." + _PUBLIC)):
+        raise denied(settings, "the public service takes no job without one")
+    wire.page("/whoami", cost)
+
+
+def check_versions(settings: Settings, wire: Wire, cost: Cost) -> dict[str, str]:
+    """Refuse a server that runs other versions of the libraries that interventions depend on.
+
+    nnsight must be the same; torch and transformers must agree up to the last number.
+
+    Returns:
+        What the server says of its libraries, as far as results may depend on it.
+
+    Raises:
+        UserError: Naming every library that differs, here and there.
+    """
+    page = wire.page("/env", cost)
+    try:
+        there, facts = packages(page), environment_facts(page)
+    except ValueError as error:
+        raise wire.malformed("/env", str(error)) from error
+    if not settings.check_versions:
+        return facts
+    named = sorted(CRITICAL_PACKAGES & there.keys())
+    serious = {name: (version(name), there[name]) for name in named if not _agree(name, version(name), there[name])}
+    if serious:
+        pairs = [f"{name} {here} here and {other} there" for name, (here, other) in serious.items()]
+        pins = " ".join(f"{name}=={_public(other)}" for name, (_, other) in serious.items())
+        fix = f"install {pins}, or set backend.check_versions=false"
+        raise UserError("backend.host", f"{settings.address} runs other versions: {', '.join(pairs)}", fix=fix)
+    return facts
+
+
+def check_hosted(settings: Settings, wire: Wire, cost: Cost, model: Model, environment: dict[str, str]) -> Hosted:
+    """Refuse a model that the server does not host, or hosts in several ways.
+
+    Args:
+        settings: Where.
+        wire: The way there.
+        cost: Where to add what asking cost.
+        model: The model.
+        environment: What `check_versions` returned.
+
+    Returns:
+        What the server says of the model.
+
+    Raises:
+        UserError: With what is hosted, or with what the replicas differ in.
+    """
+    page = wire.page("/status", cost)
+    try:
+        hosted = deployments(page)
+    except ValueError as error:
+        raise wire.malformed("/status", str(error)) from error
+    wanted = key_parts(model_key(model))
+    replicas = [deployment_facts(entry) for entry in hosted if key_parts(entry.get("model_key") or "") == wanted]
+    if not replicas:
+        names = sorted({_describe(entry) for entry in hosted})
+        problem = f"{settings.address} does not host {wanted[1]!r} (revision {wanted[2]}, {wanted[3]})"
+        known = names[:_SHOWN] or ["nothing at the moment"]
+        raise UserError(f"model.members.{model.name}", problem, known)
+    differing = sorted(
+        {name for facts in replicas for name in facts if any(facts[name] != other.get(name) for other in replicas)}
+    )
+    if differing:
+        problem = f"{settings.address} runs copies of {wanted[1]!r} that differ ({', '.join(differing)})"
+        fix = "nothing says which one a job is given; ask who runs the server"
+        raise UserError(f"model.members.{model.name}", problem, fix=fix)
+    return Hosted({**{f"model.{name}": text for name, text in replicas[0].items()}, **environment})
+
+
+def _describe(entry: dict[str, Any]) -> str:
+    """A hosted model as a reader knows it."""
+    parts = key_parts(entry.get("model_key") or "")
+    name, revision, task = entry.get("repo_id") or parts[1], entry.get("revision") or parts[2], parts[3]
+    extra = ([] if revision == "main" else [f"revision {revision}"]) + ([] if task == "text-generation" else [task])
+    return one_line(f"{name} ({', '.join(filter(None, extra))})" if any(extra) else name, _NAME)
+
+
+def _agree(name: str, here: str, there: str) -> bool:
+    """Whether two versions of a library go together."""
+    ours, theirs = _public(here), _public(there)
+    return ours == theirs if name == "nnsight" else ours.split(".")[:2] == theirs.split(".")[:2]
+
+
+def _public(version_string: str) -> str:
+    """A version without what the build adds to it (`2.9.0+cu128`)."""
+    return version_string.partition("+")[0]

@@ -1,0 +1,284 @@
+"""Requests to the server: repeated while it may help, bounded, counted, and explained where it does not.
+
+What comes back is read piece by piece up to a limit, as it is: a server is asked for nothing compressed. Redirects are
+not followed. The key goes to the configured scheme, host and port, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+from nnsight.schema.request import RequestModel
+from nnsight.schema.response import ResponseModel
+
+from entitrack.core.errors import UserError
+from entitrack.runtime.backends import Cost
+from entitrack.runtime.ndif.addresses import parse, same_server
+from entitrack.runtime.ndif.archive import TooLarge
+from entitrack.runtime.ndif.payload import CorruptResult, read_state, unpack_state
+from entitrack.runtime.ndif.saying import one_line, scrub
+from entitrack.runtime.ndif.settings import Settings
+
+_ASK = httpx.Timeout(10.0, read=60.0)
+_SUBMIT = httpx.Timeout(10.0, read=600.0, write=600.0)
+_LONGEST_WAIT_S = 60.0
+_DENIED = (401, 403)
+_TOO_MANY = 429
+_REDIRECT = 300
+_CLIENT_ERROR = 400
+_SERVER_ERROR = 500
+_BINARY = "application/octet-stream"
+_PAGE = 1 << 22
+_COMPLAINT = 1 << 16
+_FIX = "ask who runs the server; what is finished is kept"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server answered.
+
+    Attributes:
+        status: The status code.
+        kind: The content's type.
+        content: All of it; of an error only the beginning.
+        reason: What the status code means, or where it leads to, in the server's words.
+    """
+
+    status: int
+    kind: str
+    content: bytes
+    reason: str
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it is a complaint."""
+        return self.status >= _CLIENT_ERROR
+
+
+class Wire:
+    """The way to one server.
+
+    Args:
+        settings: Address, key, limits, and how often a request is repeated.
+        transport: What carries requests, where that is not the network.
+
+    Raises:
+        UserError: Connections cannot be made at all (a proxy in the environment that is none).
+    """
+
+    def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
+        self.settings = settings
+        self._own = parse(settings.address)
+        headers = {"accept-encoding": "identity"}
+        try:
+            self._client = httpx.Client(timeout=_ASK, headers=headers, transport=transport)
+        except Exception as error:  # a proxy's address or a certificate file; the text may hold a password
+            problem = f"no connection can be made with the proxy or certificates of this environment ({_kind(error)})"
+            raise UserError(
+                "backend.host", problem, fix="see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"
+            ) from None
+
+    def submit(self, request: RequestModel, blob: bytes, cost: Cost) -> str:
+        """Hand in a job.
+
+        A connection that breaks on the way may have handed it in: the job is then handed in again, and the first one
+        runs for nobody.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            UserError: The server does not take it.
+        """
+        headers = {
+            "ndif-timestamp": repr(time.time()),
+            "nnsight-version": version("nnsight"),
+            "python-version": one_line(sys.version),
+        }
+        files = {"blob": ("request", blob, _BINARY)}
+        form = {"data": {"data": request.metadata()}, "files": files, "headers": headers, "timeout": _SUBMIT}
+        reply = self._ask("POST", f"{self.settings.address}/request", cost, _PAGE, **form)
+        if reply.is_error:
+            raise UserError("backend.host", f"{self.settings.address} refused a job: {self._detail(reply)}")
+        state = self._state(self._page("/request", reply), "/request")
+        cost.jobs += 1
+        return state.id
+
+    def state(self, job: str, cost: Cost) -> ResponseModel | None:
+        """What the server says of a job; None if it says nothing (yet).
+
+        Raises:
+            UserError: What it says is damaged, too large, or about another job.
+        """
+        page = f"/response/{job}"
+        reply = self._ask("GET", self.settings.address + page, cost, self.settings.max_result_bytes)
+        if reply.is_error:
+            return None
+        if reply.kind.startswith(_BINARY):
+            state = self._state(reply.content, page)
+        else:
+            state = self._state(self._page(page, reply), page)
+        if state.id != job:
+            raise self.malformed(page, "it is about another job")
+        return state
+
+    def result(self, data: Any, cost: Cost) -> bytes:
+        """The bytes of a result: given with the job's state, or fetched from the address that it names.
+
+        Raises:
+            CorruptResult: There is none at that address, or it is no address that may be fetched from.
+        """
+        if isinstance(data, bytes):
+            return data
+        try:
+            url = parse(data)
+        except ValueError as error:
+            raise CorruptResult(f"what the server gives as its address {error}") from None
+        if self._own.scheme == "https" and url.scheme != "https":
+            raise CorruptResult("it would come from an address without https")
+        reply = self._ask("GET", str(data), cost, self.settings.max_result_bytes)
+        if reply.is_error:
+            raise CorruptResult(f"its address answers {reply.status} ({self._detail(reply)})")
+        return reply.content
+
+    def cancel(self, job: str, cost: Cost) -> None:
+        """Ask the server to drop a job. Servers that cannot are not asked twice."""
+        address = f"{self.settings.address}/request/{job}"
+        try:
+            self._send("DELETE", address, cost, _PAGE, self._key())
+        except (httpx.RequestError, UserError):
+            return
+
+    def page(self, path: str, cost: Cost) -> dict[str, Any] | None:
+        """A page of the server; None if it has no such page.
+
+        Raises:
+            UserError: It is not what pages are made of.
+        """
+        reply = self._ask("GET", self.settings.address + path, cost, _PAGE)
+        return None if reply.is_error else self._page(path, reply)
+
+    def _ask(self, method: str, address: str, cost: Cost, most: int, **content: Any) -> Reply:
+        """One request, repeated after a lost connection, an error of the server, or a full queue."""
+        own = same_server(httpx.URL(address), self._own)
+        headers = {**content.pop("headers", {}), **(self._key() if own else {})}
+        trouble = ""
+        for attempt in range(self.settings.retries + 1):
+            if attempt:
+                cost.retries += 1
+                time.sleep(min(self.settings.backoff_s * 2 ** (attempt - 1), _LONGEST_WAIT_S))
+            try:
+                reply = self._send(method, address, cost, most, headers, **content)
+            except httpx.RequestError as error:
+                trouble = f"the connection failed ({_kind(error)}: {self._shown(error)})"
+                continue
+            if own and reply.status in _DENIED:
+                raise denied(self.settings, self._detail(reply))
+            if _REDIRECT <= reply.status < _CLIENT_ERROR:
+                problem = f"the server answers {reply.status}, which leads elsewhere ({self._shown(reply.reason)})"
+                raise UserError("backend.host", f"{self.settings.address}: {problem}", fix="name the address itself")
+            if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
+                trouble = f"the server answers {reply.status} ({self._detail(reply)})"
+                continue
+            return reply
+        times = f"{self.settings.retries + 1} attempts"
+        fix = "what is finished is kept: run the same command again later"
+        raise UserError("backend.host", f"{self.settings.address}: {trouble} after {times}", fix=fix)
+
+    def _send(self, method: str, address: str, cost: Cost, most: int, headers: dict[str, str], **content: Any) -> Reply:
+        """One request, and its answer as far as it may be read."""
+        with self._client.stream(method, address, headers=headers, **content) as answer:
+            try:
+                body = self._read(answer, most)
+            finally:
+                cost.wire_up += int(answer.request.headers.get("content-length", 0))
+                cost.wire_down += answer.num_bytes_downloaded
+            kind = answer.headers.get("content-type", "")
+            return Reply(answer.status_code, kind, body, answer.headers.get("location") or answer.reason_phrase)
+
+    def _read(self, answer: httpx.Response, most: int) -> bytes:
+        """What an answer holds, read up to a limit and for a limited time; of an error only the beginning.
+
+        Raises:
+            UserError: There is more, or it is compressed though that was not asked for.
+        """
+        address = self.settings.address
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise UserError("backend.host", f"{address} sent a compressed answer, which was not asked for", fix=_FIX)
+        until = time.monotonic() + self.settings.timeout_s
+        body = bytearray()
+        for piece in answer.iter_raw():
+            body += piece
+            if answer.status_code >= _REDIRECT and len(body) >= _COMPLAINT:
+                return bytes(body[:_COMPLAINT])
+            if len(body) > most:
+                raise self._too_large(f"sent an answer of more than {most:,} bytes")
+            if time.monotonic() > until:
+                raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
+        return bytes(body)
+
+    def _page(self, page: str, reply: Reply) -> dict[str, Any]:
+        """A page's content."""
+        if len(reply.content) > _PAGE:
+            raise self.malformed(page, f"it has more than {_PAGE:,} bytes")
+        try:
+            content = json.loads(reply.content)
+        except (ValueError, RecursionError):
+            raise self.malformed(page, "it is not JSON") from None
+        if not isinstance(content, dict):
+            raise self.malformed(page, f"it is a {type(content).__name__}")
+        return content
+
+    def _state(self, content: dict[str, Any] | bytes, page: str) -> ResponseModel:
+        """A job's state; what it says in words is shown later, so the key is taken out of it here."""
+        try:
+            if isinstance(content, bytes):
+                state = unpack_state(content, self.settings.max_result_bytes)
+            else:
+                state = read_state(content)
+        except TooLarge as error:
+            raise self._too_large(f"sent a job's state that is too large: {error}") from error
+        except CorruptResult as error:
+            raise self.malformed(page, self._shown(error)) from error
+        return state.model_copy(update={"description": scrub(state.description, self.settings.api_key)})
+
+    def malformed(self, page: str, reason: str) -> UserError:
+        """The complaint about a page that is not what the protocol says."""
+        return UserError("backend.host", f"{self.settings.address}{page} is not what it should be: {reason}", fix=_FIX)
+
+    def _too_large(self, problem: str) -> UserError:
+        fix = "raise it if that is what you expect; what is finished is kept"
+        return UserError("backend.max_result_bytes", f"{self.settings.address} {problem}", fix=fix)
+
+    def _key(self) -> dict[str, str]:
+        return {"ndif-api-key": self.settings.api_key} if self.settings.api_key else {}
+
+    def _shown(self, text: object) -> str:
+        """A server's words as they may be shown."""
+        return one_line(scrub(str(text), self.settings.api_key))
+
+    def _detail(self, reply: Reply) -> str:
+        """What a server says about an error."""
+        text = reply.content.decode("utf-8", "replace").strip()
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError):
+            return self._shown(text or reply.reason)
+        detail = body.get("detail", body) if isinstance(body, dict) else body
+        return self._shown(detail if isinstance(detail, str) else text)
+
+
+def denied(settings: Settings, reason: str) -> UserError:
+    """The complaint about a key that is missing or not known."""
+    problem = "the server does not know this key" if settings.api_key else "the server wants a key and there is none"
+    return UserError("backend.key", f"{settings.address}: {problem} ({reason})", fix="set NDIF_API_KEY or backend.key")
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__

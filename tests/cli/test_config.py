@@ -1,0 +1,139 @@
+"""Every configuration composes and is checked; what is wrong is one line that names the key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from entitrack.cli.config import BACKENDS, CONF, METHODS, TASKS, check
+from entitrack.core.errors import UserError
+from entitrack.core.settings import Settings
+from entitrack.methods import method_names
+
+
+def compose(*overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", overrides=list(overrides))
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def setting_names(settings: type) -> list[str]:
+    if issubclass(settings, Settings):
+        return list(settings.model_fields)
+    return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_has_a_configuration(method: str) -> None:
+    composed = compose(f"method={method}")
+    assert set(composed.method) == {"name", *setting_names(METHODS[method].settings)}
+    config = check(composed)
+    assert config.method == method
+    assert isinstance(config.settings, METHODS[method].settings)
+
+
+def test_every_configured_method_exists() -> None:
+    assert sorted(method_names()) == sorted(METHODS)
+
+
+@pytest.mark.parametrize("group", ["model", "task", "backend", "tracking"])
+def test_every_option_composes(group: str) -> None:
+    for option in options(group):
+        extra = ["task.path=x.jsonl"] if option == "boxes_file" else []
+        check(compose(f"{group}={option}", *extra))
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    check(compose(f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("donor=nope", "donor: family 'tiny' has no member 'nope'; available: llama, vicuna, goat, float"),
+        ("model.base=nope", r"model\.base: family 'tiny' has no member 'nope'"),
+        ("method.name=nope", r"method\.name: unknown method 'nope'; available: .*cmap"),
+        ("+method.nope=1", r"method\.nope: unknown key; available: groups"),
+        ("method.groups=3", r"method\.groups"),
+        ("task.count=many", r"task\.count.*many"),
+        ("task.boxes=40", r"task\.boxes: 40 boxes"),
+        ("task.compat=old", r"task\.compat: unknown mode 'old'; available: default, paper"),
+        ("task=boxes_file", r"task"),
+        ("padding=up", "padding: unknown side 'up'"),
+        ("batch_size=0", "^batch_size: 0 is not 1 or more"),
+        ("batch_size=few", "^batch_size: .*few"),
+        ("seed=x", "^seed: .*x"),
+        ("seed=-1", "^seed: -1 is not 0 or more"),
+        ("store=[1]", "^store: "),
+        ("model.attention=nope", "^model.attention: unknown implementation 'nope'; available: sdpa, eager"),
+        ("task.count=0", "^task.count: 0 is not 1 or more"),
+        ("backend=ndif backend.in_flight=0", "^backend.in_flight: 0 is not 1 or more"),
+        ("backend=ndif backend.max_jobs=-1", "^backend.max_jobs: -1 is not 0 or more"),
+        ("task=boxes_file task.path=x task.count=-3", "^task.count: -3 is not 0 or more"),
+        ("method=path_patching method.verify=-3", "^method.verify: -3 is not 0 or more"),
+        ("method=path_patching method.stages.0.size=-2", "^method.stages.0.size: -2 is not 1 or more"),
+        ("method=path_patching method.choose.threshold=-1", "^method.choose.threshold: -1 is not 0 or more"),
+        ("method=path_patching method.choose.rate=1", "^method.choose.rate: 1 is not above 0 and below 1"),
+        ("method=attribution method.top=0", "^method.top: 0 is not 1 or more"),
+        ("method=positions method.enough=-1", "^method.enough: -1 is not 0 or more"),
+        ("method=desiderata method.prompt=-1", "^method.prompt: -1 is not 0 or more"),
+        ("method=minimality method.threshold=nan", "^method.threshold: nan is not a finite number"),
+        ("method=minimality method.share=1.5", "^method.share: 1.5 is not 0 or more and 1 or less"),
+        ("method=completeness method.share=0", "^method.share: 0 is not 0.01 or more and 1 or less"),
+        ("method=faithfulness method.random_circuits=-1", "^method.random_circuits: -1 is not 0 or more"),
+        ("method=dcm method.draws=0", "^method.draws: 0 is not 1 or more"),
+        ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1 is not 0 or more"),
+        ("method=dcm method.learning_rate=inf", "^method.learning_rate: inf is not a finite number"),
+        ("~batch_size", "^batch_size: has no value"),
+        ("seed=99999999999999999999", "^seed: 99999999999999999999 is not 0 or more and below 9.2"),
+    ],
+)
+def test_what_is_wrong_is_named(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        check(compose(*override.split()))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("nope", "^model.device: unknown device 'nope'; available: auto, cpu"), ("cuda:99", "'cuda:99' is not there")],
+)
+def test_a_device_that_is_not_there_is_named(device: str, message: str) -> None:
+    family = check(compose(f"model.device={device}")).family
+    with pytest.raises(UserError, match=message):
+        family.load(family.base)
+
+
+def test_top_level_keys_may_point_into_sections() -> None:
+    config = check(compose("seed=${task.seed}", "task.seed=7", "store=${task.name}/s"))
+    assert (config.seed, config.store) == (7, "boxes/s")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: METHODS["dcm"].settings(draws=0), "^method.draws: 0 is not 1 or more"),
+        (lambda: METHODS["completeness"].settings(share=np.float32(0)), "^method.share: 0.0 is not 0.01 or more"),
+        (lambda: METHODS["path_patching"].settings(choose={"rate": 2}), "^method.choose.rate: 2 is not above 0"),
+        (lambda: TASKS["boxes"](count=-3), "^task.count: -3 is not 1 or more"),
+        (lambda: BACKENDS["ndif"].settings(in_flight=0), "^backend.in_flight: 0 is not 1 or more"),
+    ],
+)
+def test_numbers_are_checked_in_python_too(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_configuration_is_found_beside_or_inside_the_package() -> None:
+    assert (CONF / "config.yaml").is_file()
+    assert CONF in (Path(__file__).parents[2] / "conf", Path(__file__).parents[2] / "entitrack" / "conf")
