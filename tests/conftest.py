@@ -31,7 +31,7 @@ SLOW = (
     "hostile/test_keys",
     "hostile/test_kills",
     "hostile/test_ndif",
-    "test_claims",
+    "runtime/test_claims",
 )
 """Tests that start processes and servers; `pytest -m slow` runs them."""
 
