@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,14 @@ class Circuit:
             if name in names[:index]:
                 raise UserError(f"{place}.{index}", f"group {quoted(name)} is there twice")
         return tuple(self.group(name, f"{place}.{index}") for index, name in enumerate(names)) or self.groups
+
+    def with_heads_once(self) -> Circuit:
+        """The circuit without the heads that a later group has at the same role."""
+        groups = []
+        for number, group in enumerate(self.groups):
+            later = {head for other in self.groups[number + 1 :] if other.role == group.role for head in other.heads}
+            groups.append(replace(group, heads=tuple(head for head in group.heads if head not in later)))
+        return Circuit(tuple(groups), self.found_on)
 
     def check(self, anatomy: Anatomy, roles: Iterable[str], place: str = "circuit") -> None:
         """Refuse heads that the model does not have and roles that the task does not have.

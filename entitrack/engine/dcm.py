@@ -25,7 +25,7 @@ def train_masks(
     sparsity: list[float],
     steps: int,
     learning_rate: float,
-    evaluate_every: int,
+    validate_after: list[int],
     patience: int,
     borrow_positions: bool,
     chunk_tokens: int,
@@ -45,7 +45,7 @@ def train_masks(
         sparsity: For each mask, the weight of the number of heads taken from the counterfactual.
         steps: At most this many steps.
         learning_rate: Of Adam.
-        evaluate_every: Steps between evaluations of the rounded masks on the validation batches.
+        validate_after: Numbers of steps, from 1, after which the rounded masks are tried on the validation batches.
         patience: Evaluations without a better accuracy after which a mask is done, counted from when it can have moved
             by half: before that it rounds to nothing but ones; 0: never.
         borrow_positions: Validate at the positions of the last training batch, as was published.
@@ -70,7 +70,7 @@ def train_masks(
             ready[number] = prepare_group(model, anatomy, heads, batches[number], draws, chunk_tokens)
         history["losses"].append(take_step(model, anatomy, ready[number], masks, weights, optimizer))
         history["masks"].append(masks.detach().clone())
-        if (step + 1) % evaluate_every and step + 1 < steps:
+        if step + 1 not in validate_after:
             continue
         if borrow_positions or not ready_validation:
             lent = [borrow(batch, batches[number]) if borrow_positions else batch for batch in validation]

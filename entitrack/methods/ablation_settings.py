@@ -1,4 +1,4 @@
-"""What may be chosen where heads are ablated: what they give instead, what is measured, which procedure is followed."""
+"""What may be chosen where heads are ablated: what they give instead, and what is measured."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ Metric = Literal["accuracy", "probability", "logit_difference", "recovered"]
 - logit_difference: logit of the right answer minus that of the best other answer which the context offers.
 - recovered: the logit difference above the empty circuit's: F(C)/F(M) is the fraction of it that the circuit recovers.
 """
-
-Compat = Literal["default", "paper"]
-"""Which procedure is followed: the paper's text, or the published code with its quirks."""
 
 
 class AblationSettings(MethodSettings):

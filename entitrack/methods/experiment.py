@@ -13,6 +13,7 @@ from torch import Tensor
 from entitrack.core.circuits import Circuit, read_circuit
 from entitrack.core.errors import UserError, quoted
 from entitrack.core.measurement import PromptSet
+from entitrack.core.quirks import NONE, Quirk, Quirks
 from entitrack.models.context import context_length
 from entitrack.models.family import Family, Model
 from entitrack.models.pairs import compare, require_tokens
@@ -38,6 +39,7 @@ class Experiment:
         batch_size: Prompts in a session.
         padding: Side on which shorter prompts are padded.
         seed: Seed of everything that is drawn outside the task.
+        quirks: Those of the published procedure that are followed.
         track: Wraps an iterable of known length to show progress.
         circuits: The circuits that were read so far, by the name or file that was asked for.
     """
@@ -50,6 +52,7 @@ class Experiment:
     batch_size: int = 64
     padding: str = "right"
     seed: int = 0
+    quirks: Quirks = NONE
     track: Callable[[Iterable[Any], str, int], Iterable[Any]] = field(default=_plain, repr=False)
     circuits: dict[str, Circuit] = field(default_factory=dict, repr=False)
 
@@ -74,7 +77,7 @@ class Experiment:
         return model
 
     def donor_of(self, components: Iterable[str]) -> Model:
-        """The donor, if these components (`z`, `q`, `k`, `v`) of it may move to the base.
+        """The donor, if these components of it may move to the base.
 
         Raises:
             UserError: None was chosen, they may not, or it cannot be loaded.
@@ -102,10 +105,17 @@ class Experiment:
                 raise UserError(f"{place}.{index}", f"{quoted(name)} is there twice")
         return list(names or self.family.members)
 
-    def circuit(self, model: Model) -> Circuit:
-        """The circuit that the run is about, checked against a model and the task."""
-        name = self.circuit_name or self.family.base
+    def circuit(self, model: Model, found_on: str | None = None) -> Circuit:
+        """The circuit that the run is about, checked against a model and the task.
+
+        Args:
+            model: The model whose heads it has.
+            found_on: The member whose own circuit it is where the run names none; None: the base.
+        """
+        name = self.circuit_name or found_on or self.family.base
         circuit = read_circuit(name, self.family.name)
+        if Quirk.SHARED_HEADS in self.quirks:
+            circuit = circuit.with_heads_once()
         circuit.check(model.anatomy, self.task.roles)
         self.circuits[name] = circuit
         return circuit

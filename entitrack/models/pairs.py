@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from entitrack.models.family import Model
 
-COMPONENTS = ("z", "v", "q", "k")
+OF_HEADS = ("z", "v", "q", "k")
+COMPONENTS = (*OF_HEADS, "mlp_out", "resid_pre", "resid_mid")
 NOTHING_MOVES = frozenset(COMPONENTS)
 NORMS = ("pre_attention_norm", "post_attention_norm", "pre_mlp_norm", "post_mlp_norm")
 
@@ -130,8 +131,8 @@ def require_tokens(base: Model, member: Model, texts: Iterable[str], place: str)
 
 _FORBIDS: dict[str, frozenset[str]] = {
     "layers are": NOTHING_MOVES,
-    "heads are": NOTHING_MOVES,
-    "d_head is": NOTHING_MOVES,
+    "heads are": frozenset(OF_HEADS),
+    "d_head is": frozenset(OF_HEADS),
     "the residual stream's width is": NOTHING_MOVES,
     "norms are": NOTHING_MOVES,
     "KV heads are": frozenset("vk"),

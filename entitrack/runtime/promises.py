@@ -15,7 +15,10 @@ from torch import Tensor
 from entitrack.core.errors import UserError
 
 Promise = Mapping[str, Any]
-"""Name -> type and axes of a tensor; `[...]` around it for a list of such tensors. Axes of one name are of one size."""
+"""Name -> type and axes of a tensor; `[...]` around it for a list of such tensors, `(..., ...)` for one of several.
+
+Axes of one name are of one size.
+"""
 
 
 def _outcomes(axes: str) -> Promise:
@@ -50,7 +53,10 @@ PROMISES: Mapping[str, Promise] = {
     "naive.naive_effects": {"effect": Float[Tensor, "batch sender"], "null": Float[Tensor, " batch"]},
     "patching.answer": _verdict("batch"),
     "patching.answer_patched": _verdict("variant batch"),
-    "patching.read_sites": {"values": [Float[Tensor, "batch ... d_head"]], **_verdict("batch")},
+    "patching.read_sites": {
+        "values": [(Float[Tensor, "batch _ ... d_head"], Float[Tensor, "batch d_model"])],
+        **_verdict("batch"),
+    },
     "path_patching.path_effects": {
         "effect": Float[Tensor, "batch layer head"],
         "null": Float[Tensor, " batch"],
@@ -109,7 +115,8 @@ def _check_field(function: str, field: str, kind: Any, value: Any) -> None:
         for place, entry in enumerate(value):
             _check_field(function, f"{field}[{place}]", kind[0], entry)
     elif not isinstance(value, kind):
-        wanted = f"{kind.dtype.__name__}[{kind.dim_str.strip()}]"
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(f"{one.dtype.__name__}[{one.dim_str.strip()}]" for one in kinds)
         raise WrongResult(function, f"{field!r} is {_describe(value)}, not {wanted}")
 
 

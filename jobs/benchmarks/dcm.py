@@ -147,14 +147,13 @@ def timed_ours(
         "draws": [0] * masks,
         "sparsity": [SPARSITY] * masks,
         "learning_rate": RATE,
-        "evaluate_every": max(given.steps, MOST_STEPS) + 1,
         "patience": 0,
         "borrow_positions": False,
         "chunk_tokens": given.chunk_tokens,
     }
 
     def training(steps: int) -> Tensor:
-        return Local().run(model, train_masks, {**arguments, "steps": steps})["masks"]
+        return Local().run(model, train_masks, {**arguments, "steps": steps, "validate_after": [steps]})["masks"]
 
     whole, found = time_steps(training, given)
     wrong = float((found - expected[:, None]).abs().max())

@@ -75,7 +75,7 @@ def train(model: Model, heads: Any, batch: dict[str, Any], **changes: Any) -> di
         "sparsity": [0.01],
         "steps": 8,
         "learning_rate": 0.1,
-        "evaluate_every": 4,
+        "validate_after": [4, 8],
         "patience": 0,
         "borrow_positions": False,
         "chunk_tokens": 4096,
@@ -114,7 +114,7 @@ def random_batch(padding: str, back: Tensor, seeds: tuple[int, ...] = (2,)) -> d
 
 
 def train_random(model: Model, batch: dict[str, Any], **changes: Any) -> dict[str, Tensor]:
-    given = {"batches": [batch], "validation": [batch], "steps": 6, "evaluate_every": 2, **changes}
+    given = {"batches": [batch], "validation": [batch], "steps": 6, "validate_after": [2, 4, 6], **changes}
     return train(model, HEADS, rows_of(batch, slice(0, N)), **given)
 
 

@@ -27,7 +27,7 @@ from tests.methods import drawn, hand_made
 def experiment(
     golden_experiment: Experiment, golden_task: GoldenTask, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> Experiment:
-    monkeypatch.setattr(Experiment, "circuit", lambda self, model: golden_circuit)
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model, found_on=None: golden_circuit)
     return dataclasses.replace(golden_experiment, task=dataclasses.replace(golden_task, count=42))
 
 
@@ -73,7 +73,7 @@ def test_right_is_the_target_of_the_draw(experiment: Experiment) -> None:
 
 def test_groups_without_heads_change_nothing(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = Circuit((Group("value_fetcher", "last", ()),))
-    monkeypatch.setattr(Experiment, "circuit", lambda self, model: empty)
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model, found_on=None: empty)
     result = patch(experiment)
     prediction = result["prediction"]
     assert torch.equal(prediction.at(group="value_fetcher").values, prediction.at(group=NOTHING).values)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from entitrack.core.circuits import Circuit, Group
+from entitrack.core.circuits import SHIPPED, Circuit, Group
 from entitrack.core.errors import UserError
+from entitrack.core.masks import Masks
 from entitrack.core.measurement import PromptSet, stacked
+from entitrack.core.quirks import NONE, Quirk
 from entitrack.core.result import Result
+from entitrack.engine.patching import answer, answer_patched, read_sites
 from entitrack.methods import run_method
 from entitrack.methods.cmap.settings import Settings
-from entitrack.methods.experiment import Experiment
+from entitrack.methods.cmap.transplants import Plan, Transplant, group_sites, plan_inputs
+from entitrack.methods.experiment import Experiment, prompt_inputs
+from entitrack.models.family import Model
+from entitrack.tasks.encoding import EncodedBatch
+from tests.naive import components, layouts
+from tests.naive.prompts import Prompts
 
 FORMS = [Settings(), Settings(form="input", components=["q", "kv", "qkv"])]
 
@@ -30,7 +39,7 @@ def right(result: Result, model: str) -> Tensor:
 
 
 def with_circuit(experiment: Experiment, circuit: Circuit, monkeypatch: pytest.MonkeyPatch) -> Experiment:
-    monkeypatch.setattr(Experiment, "circuit", lambda self, model: circuit)
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model, found_on=None: circuit)
     return experiment
 
 
@@ -65,6 +74,114 @@ def test_every_head_everywhere_it_matters_moves_the_answers(
     assert agree["donor"] >= 0.85
 
 
+@pytest.mark.parametrize("component", ["mlp_out", "resid_pre", "resid_mid"])
+def test_components_without_heads_move_as_naively(
+    golden_experiment: Experiment, golden_folder: Path, monkeypatch: pytest.MonkeyPatch, component: str
+) -> None:
+    """What the donor has of one layer, at the role of the group whose heads are there, put into the base by hooks."""
+    circuit = Circuit((Group("early", "query_label", ((1, 2), (1, 4))), Group("late", "last", ((3, 0),))))
+    experiment = with_circuit(golden_experiment, circuit, monkeypatch)
+    result = cmap(experiment, Settings(components=[component, "z"]))  # type: ignore[list-item]
+    (batch,) = [experiment.encode(experiment.task.prompts())]
+    layout, prompts = layouts.layout_of(experiment.base().envoy._module), Prompts(batch.tokens, batch.mask)
+    base, donor = (experiment.member(name).envoy._module for name in ("base", "donor"))
+    for group, layer in (("early", 1), ("late", 3)):
+        position = batch.positions[circuit.group(group).role]
+        values = components.read_component(donor, layout, prompts, component, layer, position)
+        last = batch.positions["last"]
+        logits = components.component_patched_logits(base, layout, prompts, component, layer, position, values, last)
+        assert torch.equal(result["prediction"].at(model=f"{group} {component}").values, logits.argmax(-1))
+    assert result.facts["heads"] == dict.fromkeys([f"full circuit {component}", "full circuit"], 3) | {
+        f"early {component}": 2,
+        "early": 2,
+        f"late {component}": 1,
+        "late": 1,
+    }
+    assert component.partition("_")[0] in ("mlp", "resid")
+    assert ("MLPs" if component == "mlp_out" else "stream") in result.tables[0].title
+
+
+def test_masks_narrow_the_groups_that_are_named(golden_experiment: Experiment, tmp_path: Path) -> None:
+    """Only heads that carry the group's desideratum move; groups without one are whole."""
+    circuit = Circuit((Group("one", "last", ((0, 1), (2, 2), (3, 3))), Group("two", "last", ((1, 1), (1, 2)))))
+    experiment = in_files(golden_experiment, tmp_path, base=circuit)
+    masks = Masks({"one": {"positional": ((2, 2),)}, "two": {"positional": ()}})
+    masks.write(tmp_path / "masks.json")
+    settings = {"masks": str(tmp_path / "masks.json"), "narrow": {"one": "positional"}}
+    narrowed = cmap(experiment, Settings(**settings))  # type: ignore[arg-type]
+    assert narrowed.facts["heads"] == {"full circuit": 3, "one": 1, "two": 2}
+    assert any("masks.json" in note for note in narrowed.notes)
+    by_hand = Circuit((Group("one", "last", ((2, 2),)), circuit.groups[1]))
+    expected = cmap(in_files(golden_experiment, tmp_path, base=by_hand), Settings())
+    assert torch.equal(narrowed["prediction"].values, expected["prediction"].values)
+    with pytest.raises(UserError, match=r"method\.narrow\.three: no group 'three' in the circuit; available: one, two"):
+        cmap(experiment, Settings(**{**settings, "narrow": {"three": "positional"}}))  # type: ignore[arg-type]
+
+
+def in_files(experiment: Experiment, folder: Path, **circuits: Circuit) -> Experiment:
+    """An experiment on the circuit of that file; `shipped` are those of members, as a family ships them."""
+    for name, circuit in circuits.items():
+        circuit.write(folder / f"{name}.json")
+    return dataclasses.replace(experiment, circuit_name=str(folder / "base.json"))
+
+
+def test_published_heads_are_those_of_the_donor_s_masks(
+    golden_experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The donor's own circuit, its value fetchers narrowed by object value, structure readers whole."""
+    own = Circuit((Group("value_fetcher", "last", ((3, 1), (3, 4))), Group("struct_reader", "last", ((0, 1),))))
+    other = Circuit((Group("value_fetcher", "last", ((2, 2),)), Group("struct_reader", "last", ())))
+    for name, circuit in {"donor": own, "base": other}.items():
+        circuit.write(tmp_path / f"{name}.json")
+    monkeypatch.setitem(SHIPPED, "golden", tmp_path)
+    experiment = dataclasses.replace(golden_experiment, quirks=frozenset({Quirk.DONOR_CIRCUIT}))
+    Masks({"value_fetcher": {"object_value": ((3, 4),)}}).write(tmp_path / "masks")
+    settings = {"masks": str(tmp_path / "masks"), "narrow": {"value_fetcher": "object_value"}}
+    result = cmap(experiment, Settings(**settings))  # type: ignore[arg-type]
+    assert result.facts["heads"] == {"full circuit": 2, "value_fetcher": 1, "struct_reader": 1}
+    assert any("donor's own circuit" in note for note in result.notes)
+    with pytest.raises(UserError, match=r"method\.masks: the published heads are narrowed by masks; pass"):
+        cmap(experiment, Settings())
+    assert cmap(golden_experiment, Settings()).facts["heads"]["value_fetcher"] == 1
+
+
+def test_published_groups_before_the_last_token_are_held(golden_experiment: Experiment) -> None:
+    """With every z held where it stands, q there can do nothing: the right answer is as likely as it was."""
+    heads = tuple((layer, head) for layer in range(4) for head in range(6))
+    circuit = Circuit((Group("all", "query_label", heads),))
+    batch = golden_experiment.encode(golden_experiment.task.prompts())
+    base, donor = golden_experiment.base(), golden_experiment.member("donor")
+    probabilities = {}
+    for quirks in (NONE, frozenset({Quirk.HELD_GROUP})):
+        plan = plan_inputs(base, circuit, batch, [Transplant("all", circuit.groups, "q")], quirks)
+        (predicted,) = probability_with(golden_experiment, base, donor, batch, plan)
+        probabilities[bool(quirks)] = predicted
+    own = golden_experiment.runner.run(base, answer, {"prompts": prompt_inputs(batch)})["probability"]
+    torch.testing.assert_close(probabilities[True], own)
+    assert float((probabilities[False] - own).abs().max()) > 1e-3
+
+
+def probability_with(experiment: Experiment, base: Model, donor: Model, batch: EncodedBatch, plan: Plan) -> Tensor:
+    """Of the right answer, `[variant, batch]`."""
+    prompts = prompt_inputs(batch)
+    read = experiment.runner.run(donor, read_sites, {"prompts": prompts, "sites": plan.sites})
+    patches = [{**site, "values": values} for site, values in zip(plan.sites, read["values"], strict=True)]
+    given = {"prompts": prompts, "patches": patches, "variants": plan.variants, "live": plan.live}
+    return experiment.runner.run(base, answer_patched, given)["probability"]
+
+
+def test_published_structure_readers_are_where_the_first_prompt_of_a_batch_has_them(
+    golden_experiment: Experiment, golden_circuit: Circuit
+) -> None:
+    batch = golden_experiment.encode(golden_experiment.task.prompts())
+    first = batch.positions["prev_query_label"][0]
+    for name, site in group_sites(golden_circuit, batch, one_position=True):
+        role = golden_circuit.group(name).role
+        expected = first.expand(len(batch)) if name == "struct_reader" else batch.positions[role]
+        assert torch.equal(site["position"], expected)
+    assert len(batch.positions["prev_query_label"].unique()) > 1
+
+
 @pytest.mark.parametrize("batch_size", [5, 42])
 def test_the_size_of_batches_does_not_matter(
     golden_experiment: Experiment, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch, batch_size: int
@@ -96,8 +213,12 @@ def test_a_group_that_does_not_exist_is_named(
     ("values", "message"),
     [
         ({"form": "sideways"}, r"method\.form: unknown form 'sideways'; available: output, input"),
-        ({"form": "input", "components": ["z"]}, r"method\.components\.0: unknown component 'z'; available: q, k, v"),
-        ({"components": []}, r"method\.components: "),
+        (
+            {"form": "input", "components": ["z"]},
+            r"method\.components\.0: the input form does not move 'z'; avail.*: q, k",
+        ),
+        ({"components": ["q"]}, r"method\.components\.0: the output form does not move 'q'; available: z, mlp_out"),
+        ({"components": ["o"]}, r"method\.components\.0: unknown component 'o'; available: z, mlp_out"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_named(values: dict[str, Any], message: str) -> None:
@@ -119,7 +240,10 @@ def made_result() -> Result:
         "full circuit": torch.tensor([0, 1, 1, 0]),
         "empty": torch.tensor([1, 0, 0, 0]),
     }
-    facts = {"base": "llama", "donor": "float", "form": "output", "heads": {"full circuit": 3, "empty": 0}}
+    facts = {
+        **{"base": "llama", "donor": "float", "form": "output", "components": ["z"], "masks": None, "quirks": []},
+        "heads": {"full circuit": 3, "empty": 0},
+    }
     return Result("cmap", facts, {"correct": stacked(rows, "model", prompts)}).laid_out()
 
 

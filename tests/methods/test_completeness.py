@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from entitrack.core.circuits import Circuit, Group
-from entitrack.core.errors import UserError
 from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.completeness.method import random_sets
@@ -55,11 +54,6 @@ def test_removing_a_group_leaves_the_circuit_of_the_others(
     assert not torch.allclose(left, result["recovered"].at(rest_of="circuit", set="nothing").values, atol=1e-2)
 
 
-def test_there_is_no_published_procedure() -> None:
-    with pytest.raises(UserError, match=r"method\.compat: unknown key; available: ablation"):
-        Settings(compat="paper")  # type: ignore[call-arg]
-
-
 def test_random_sets_are_of_the_circuit(golden_circuit: Circuit) -> None:
     sets = random_sets(golden_circuit, 200, 0.5, seed=3)
     assert [one.name for one in sets] == [f"random {number}" for number in range(1, 201)]
@@ -93,7 +87,7 @@ def result(count: int = 4) -> Result:
     measurement = hand_made.measured(
         values, "rest_of set", hand_made.prompts(4), rest_of=("model", "circuit"), set=names
     )
-    facts = {"model": "a", "metric": "probability", "sets": SETS[:count]}
+    facts = {"model": "a", "metric": "probability", "quirks": [], "sets": SETS[:count]}
     return hand_made.laid_out("completeness", facts, {"probability": measurement})
 
 

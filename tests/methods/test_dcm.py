@@ -14,6 +14,7 @@ from torch import Tensor
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
+from entitrack.core.quirks import NONE, Quirk
 from entitrack.core.result import Result
 from entitrack.core.stats import difference, estimate
 from entitrack.methods import run_method
@@ -24,7 +25,7 @@ from entitrack.methods.experiment import Experiment
 from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store
 from entitrack.tasks.boxes import Boxes
-from entitrack.tasks.desiderata import DESIDERATA
+from entitrack.tasks.desiderata import DESIDERATA, draw_pairs, find_desiderata
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
 
@@ -41,7 +42,7 @@ SMALL: dict[str, Any] = {
 def experiment(
     golden_experiment: Experiment, golden_task: GoldenTask, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> Experiment:
-    monkeypatch.setattr(Experiment, "circuit", lambda self, model: golden_circuit)
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model, found_on=None: golden_circuit)
     return dataclasses.replace(golden_experiment, task=dataclasses.replace(golden_task, count=42))
 
 
@@ -157,12 +158,12 @@ def test_whole_group_and_nothing_are_activation_patching(experiment: Experiment,
 
 def test_groups_without_heads_are_named(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     empty, one = Group("value_fetcher", "last", ()), Group("pos_transmitter", "last", ((2, 1),))
-    monkeypatch.setattr(Experiment, "circuit", lambda self, model: Circuit((empty, one)))
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model, found_on=None: Circuit((empty, one)))
     result = dcm(experiment, steps=1)
     assert "value_fetcher has no heads: nothing to train" in result.notes
     assert masks_of(result).heads["value_fetcher"]["positional"] == ()
     assert result["correct"].names("group") == ("pos_transmitter",)
-    monkeypatch.setattr(Experiment, "circuit", lambda self, model: Circuit((empty,)))
+    monkeypatch.setattr(Experiment, "circuit", lambda self, model, found_on=None: Circuit((empty,)))
     nothing = hand_made.retold(dcm(experiment))
     assert [len(table.rows) for table in nothing.tables] == [0, 0]
     assert nothing.figure() is not None
@@ -179,13 +180,13 @@ def test_finished_sessions_are_not_run_again(experiment: Experiment, tmp_path: P
 
 
 def test_published_positions_are_borrowed_where_the_structure_is_read(
-    experiment: Experiment, golden_task: GoldenTask, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from entitrack.methods.dcm import training
 
-    borrowed: dict[str, set[bool]] = {"paper": set(), "default": set()}
     train_inputs = training._train_inputs
-    for compat, seen in borrowed.items():
+    for quirks in (NONE, frozenset({Quirk.TRAINING_POSITION})):
+        seen: set[Any] = set()
 
         def noted(*given: Any, seen: set[Any] = seen) -> Any:
             inputs = train_inputs(*given)
@@ -193,11 +194,41 @@ def test_published_positions_are_borrowed_where_the_structure_is_read(
             return inputs
 
         monkeypatch.setattr(training, "_train_inputs", noted)
-        task = dataclasses.replace(golden_task, count=42, compat=compat)
-        dcm(dataclasses.replace(experiment, task=task), steps=1)
-    names = ("value_fetcher", "pos_transmitter", "pos_detector", "struct_reader")
-    assert borrowed["default"] == {(name, False) for name in names}
-    assert borrowed["paper"] == {(name, name == "struct_reader") for name in names}
+        dcm(dataclasses.replace(experiment, quirks=quirks), steps=1)
+        names = ("value_fetcher", "pos_transmitter", "pos_detector", "struct_reader")
+        assert seen == {(name, bool(quirks) and name == "struct_reader") for name in names}
+
+
+def test_published_training_takes_two_epochs(experiment: Experiment) -> None:
+    """Whatever `steps` and `patience` say; validated after the first step, then every so many."""
+    published = dataclasses.replace(experiment, quirks=frozenset({Quirk.TWO_EPOCHS}))
+    few: dict[str, Any] = {"draws": 1, "sparsity": [0.01], "groups": ["value_fetcher"], "desiderata": ["positional"]}
+    result = dcm(published, steps=1, patience=1, batch_size=8, evaluate_every=2, **few)
+    batches = math.ceil(len(training_prompts(experiment, by_prompt=False)) / 8)
+    assert result["loss"].size("step") == 2 * batches
+    assert not bool(result["loss"].values.isnan().any())
+    assert result["validation"].names("step") == tuple(str(step) for step in range(1, 2 * batches + 1, 2))
+
+
+def training_prompts(experiment: Experiment, by_prompt: bool) -> list[int]:
+    """Contexts of the training prompts."""
+    rule = find_desiderata(["positional"])[0]
+    pairs = draw_pairs(rule, experiment.task.prompts(), 0, "default")
+    return [pair.clean.cluster for pair in split([pairs], by_prompt).train[0]]
+
+
+def test_published_parts_share_contexts(experiment: Experiment, golden_task: GoldenTask) -> None:
+    """Half of the prompts train; a context of seven is then cut where half of the prompts end."""
+    experiment = dataclasses.replace(experiment, task=dataclasses.replace(golden_task, count=35))
+    prompts = len(experiment.task.prompts())
+    by_prompt = training_prompts(experiment, by_prompt=True)
+    assert len(by_prompt) == prompts // 2
+    assert prompts // 2 % 7
+    assert len(training_prompts(experiment, by_prompt=False)) % 7 == 0
+    published = dataclasses.replace(experiment, quirks=frozenset({Quirk.SPLIT_BY_PROMPT}))
+    few: dict[str, Any] = {"steps": 1, "groups": ["value_fetcher"], "desiderata": ["positional"]}
+    assert dcm(published, **few)["correct"].size("prompt") == prompts - prompts // 2 - prompts // 4
+    assert any("half of the prompts train" in note for note in dcm(published, **few).notes)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +275,7 @@ def small_result() -> Result:
             "model": "base",
             "groups": {"fetch": [(2, 1), (0, 3), (1, 0)], "none": []},
             "desiderata": ["position", "value"],
+            "quirks": [],
             "chosen": [
                 {"group": "fetch", "desideratum": "position", "sparsity": 0, "draw": 0},
                 {"group": "fetch", "desideratum": "value", "sparsity": 1, "draw": 0},

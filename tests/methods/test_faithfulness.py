@@ -12,10 +12,11 @@ import torch
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import Measurement
+from entitrack.core.quirks import NONE, Quirk, Quirks
 from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import mean_z, prepare
-from entitrack.methods.ablation_settings import Ablation, AblationSettings, Compat, Metric
+from entitrack.methods.ablation_settings import Ablation, AblationSettings, Metric
 from entitrack.methods.evaluate.settings import Settings as EvaluateSettings
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.faithfulness.method import CIRCUITS, random_circuits
@@ -26,6 +27,7 @@ from entitrack.runtime.store import Store
 from tests.golden_prompts import GoldenTask
 from tests.methods import hand_made
 
+PAPER = frozenset(Settings.quirks)
 ROLES = ("last", "query_label", "prev_query_label")
 
 
@@ -84,20 +86,21 @@ def test_the_whole_model_is_the_model(golden_experiment: Experiment, golden_circ
     torch.testing.assert_close(result["probability"].at(circuit="model").values, plain["probability"].values)
 
 
-@pytest.mark.parametrize("compat", get_args(Compat))
+@pytest.mark.parametrize("quirks", [NONE, PAPER], ids=["default", "paper"])
 def test_random_circuits_of_all_heads_are_the_circuit_unless_drawn_as_published(
-    golden_experiment: Experiment, tmp_path: Path, compat: Compat
+    golden_experiment: Experiment, tmp_path: Path, quirks: Quirks
 ) -> None:
     """There is one circuit of all heads; with replacement, some are drawn twice and others not at all."""
     heads = tuple((layer, head) for layer in range(4) for head in range(6))
     everything = Circuit(tuple(Group(role, role, heads) for role in ROLES))
-    settings = Settings(models=["base"], random_circuits=3, mean_count=42, metric="probability", compat=compat)
-    result = faithfulness(with_circuit(golden_experiment, everything, tmp_path), settings)
+    settings = Settings(models=["base"], random_circuits=3, mean_count=42, metric="probability")
+    experiment = dataclasses.replace(golden_experiment, quirks=quirks - {Quirk.SHARED_HEADS})
+    result = faithfulness(with_circuit(experiment, everything, tmp_path), settings)
     random = result["random"].at(model="base")
     for metric, name in MEASURED_AS.items():
         mean = result[name].means(model="base", circuit="circuit")
         equal = (random.at(metric=metric).values - mean).abs() < 1e-9
-        assert bool(equal.all()) == (compat == "default")
+        assert bool(equal.all()) == (not quirks)
 
 
 def test_the_base_and_its_twin_are_equally_faithful(
@@ -162,8 +165,6 @@ def test_roles_are_ordered_by_position_and_prompts_of_several_lengths_refused(go
 def test_an_ablation_that_does_not_exist_is_named() -> None:
     with pytest.raises(UserError, match=r"method\.ablation: unknown ablation 'none'; available: mean, zero, resample"):
         AblationSettings(ablation="none")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"method\.compat: unknown compat 'old'; available: default, paper"):
-        Settings(compat="old")  # type: ignore[arg-type]
 
 
 def test_a_circuit_with_no_heads_is_the_empty_one(golden_experiment: Experiment, tmp_path: Path) -> None:
@@ -184,13 +185,13 @@ RANDOM = [[0.1, 0.2, 0.5, 0.6], [0.05, 0.1, 0.15, 0.15]]
 """Mean probability of four random circuits in each model."""
 
 
-def result(compat: str = "default", random: bool = True) -> Result:
+def result(quirks: Quirks = NONE, random: bool = True) -> Result:
     axes, labels = "model circuit", {"model": ("a", "b"), "circuit": CIRCUITS}
     made = {"probability": hand_made.measured(PROBABILITY, axes, hand_made.prompts(4), **labels)}
     if random:
         means = [[[7.0] * 4, of_model, [8.0] * 4, [9.0] * 4] for of_model in RANDOM]
         made["random"] = hand_made.measured(means, "model metric circuit", model=("a", "b"), metric=list(MEASURED_AS))
-    return hand_made.laid_out("faithfulness", {"metric": "probability", "compat": compat, "heads": 5}, made)
+    return hand_made.laid_out("faithfulness", {"metric": "probability", "quirks": sorted(quirks), "heads": 5}, made)
 
 
 def test_tables_show_what_was_measured() -> None:
@@ -215,11 +216,11 @@ def test_published_ratios_are_of_rounded_means() -> None:
     values = [[[0.126] * 4, [0.054] * 4, [0.1] * 4, [0.0] * 4]]
     labels = {"model": ("a",), "circuit": CIRCUITS}
     made = {"probability": hand_made.measured(values, "model circuit", hand_made.prompts(4), **labels)}
-    for compat, ratio in (("default", 0.054 / 0.126), ("paper", 0.05 / 0.13)):
-        facts = {"metric": "probability", "compat": compat, "heads": 1}
+    for quirks, ratio in ((NONE, 0.054 / 0.126), (PAPER, 0.05 / 0.13)):
+        facts = {"metric": "probability", "quirks": sorted(quirks), "heads": 1}
         shown = hand_made.laid_out("faithfulness", facts, made)
         assert hand_made.rows(shown.tables[0])[0][3] == pytest.approx(ratio, abs=1e-6)
-        assert any("rounded to 2 decimals" in note for note in shown.notes) == (compat == "paper")
+        assert any("rounded to 2 decimals" in note for note in shown.notes) == bool(quirks)
 
 
 @pytest.mark.parametrize("random", [True, False])

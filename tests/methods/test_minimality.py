@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from entitrack.core.circuits import Circuit, Group, read_circuit
+from entitrack.core.quirks import NONE, Quirk, Quirks
 from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import AblatedModel
-from entitrack.methods.ablation_settings import AblationSettings, Compat
+from entitrack.methods.ablation_settings import AblationSettings
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.faithfulness.settings import Settings as FaithfulnessSettings
 from entitrack.methods.minimality import head_removal
@@ -26,15 +28,17 @@ from tests.engine.test_ablation import golden_prompts
 from tests.methods import hand_made
 from tests.methods.test_faithfulness import with_circuit
 
+PAPER = frozenset(Settings.quirks)
+
 
 def golden_removal(
-    experiment: Experiment, model: Model, golden: dict[str, Tensor], circuit: Circuit, compat: Compat
+    experiment: Experiment, model: Model, golden: dict[str, Tensor], circuit: Circuit, quirks: Quirks
 ) -> head_removal.HeadRemoval:
     answers = golden["eval.labels"]
     roles = ("prev_query_label", "query_label", "last")
     inputs = (golden_prompts(golden),)
     ablated = AblatedModel(experiment, model, roles, AblationSettings(circuits_per_session=100), inputs, answers)
-    return head_removal.HeadRemoval(ablated, circuit, "accuracy", compat)
+    return head_removal.HeadRemoval(ablated, circuit, "accuracy", quirks)
 
 
 def minimality_circuit(golden_json: dict[str, Any]) -> Circuit:
@@ -42,17 +46,17 @@ def minimality_circuit(golden_json: dict[str, Any]) -> Circuit:
     return Circuit(tuple(Group(name, role, tuple((la, he) for la, he in listed[name])) for name, role in ROLES.items()))
 
 
-@pytest.mark.parametrize("compat", get_args(Compat))
+@pytest.mark.parametrize("quirks", [NONE, PAPER], ids=["default", "paper"])
 def test_pairs_are_golden(
     golden_experiment: Experiment,
     golden_model: Model,
     golden: dict[str, Tensor],
     golden_json: dict[str, Any],
-    compat: Compat,
+    quirks: Quirks,
 ) -> None:
     """All the published pairs; with the fixed rule, those of heads with different indices, unrounded."""
     circuit = minimality_circuit(golden_json)
-    tables = golden_removal(golden_experiment, golden_model, golden, circuit, compat).pairs()
+    tables = golden_removal(golden_experiment, golden_model, golden, circuit, quirks).pairs()
     name = "('model.layers.{}.self_attn.o_proj', {})"
     for group in ("value_fetcher", "pos_detector", "struct_reader"):
         heads = circuit.group(group).heads
@@ -61,10 +65,34 @@ def test_pairs_are_golden(
             for second in over:
                 published = golden_json[f"minimality.pairs.{group}"][name.format(*first)][name.format(*second)]
                 found = float(tables[group][heads.index(first), heads.index(second)])
-                if compat == "paper":
+                if quirks:
                     assert found == published
                 elif first[1] != second[1]:
                     assert round(found, 2) == published
+
+
+def test_published_pairs_of_one_index_have_an_order_and_none_of_0(
+    golden_experiment: Experiment, golden_model: Model, golden: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads of one index: F without the first alone; where that is 0, without the second alone."""
+    circuit = Circuit((Group("one", "last", ((0, 1), (2, 1), (3, 2))),))
+    removal = golden_removal(golden_experiment, golden_model, golden, circuit, PAPER)
+    alone = {(0, 1): 0.3, (2, 1): 0.0, (3, 2): 0.1}
+
+    def answered(self: Any, circuits: Any) -> Tensor:
+        gone = [[head for head in alone if not live[2][head]] for live in circuits]
+        return torch.tensor([sum(alone[head] for head in heads) for heads in gone], dtype=torch.float64)
+
+    monkeypatch.setattr(head_removal.HeadRemoval, "answers", answered)
+    monkeypatch.setattr(head_removal.HeadRemoval, "mean", lambda self, means: means)
+    expected = torch.tensor([[0.3, 0.3, 0.4], [0.3, 0.0, 0.1], [0.4, 0.1, 0.1]], dtype=torch.float64)
+    torch.testing.assert_close(removal.pairs()["one"], expected)
+    own = dataclasses.replace(removal, quirks=PAPER - {Quirk.OTHER_ORDER})
+    expected[1, 0] = 0.0
+    torch.testing.assert_close(own.pairs()["one"], expected)
+    fixed = dataclasses.replace(removal, quirks=NONE)
+    expected[0, 1] = expected[1, 0] = 0.3
+    torch.testing.assert_close(fixed.pairs()["one"], expected)
 
 
 def test_published_pairs_with_one_index_are_not_removed_together(
@@ -72,8 +100,8 @@ def test_published_pairs_with_one_index_are_not_removed_together(
 ) -> None:
     circuit = minimality_circuit(golden_json)
     heads = ((3, 3), (1, 3))
-    paper = golden_removal(golden_experiment, golden_model, golden, circuit, "paper")
-    fixed = golden_removal(golden_experiment, golden_model, golden, circuit, "default")
+    paper = golden_removal(golden_experiment, golden_model, golden, circuit, PAPER)
+    fixed = golden_removal(golden_experiment, golden_model, golden, circuit, NONE)
     assert paper._pair(heads, 0, 1) == ((3, 3),)
     assert fixed._pair(heads, 0, 1) == heads
 
@@ -82,7 +110,7 @@ def test_a_head_in_two_groups_at_one_role_is_removed_from_both(
     golden_experiment: Experiment, golden_model: Model, golden: dict[str, Tensor]
 ) -> None:
     twice = Circuit((Group("one", "last", ((0, 1), (2, 2))), Group("two", "last", ((0, 1),))))
-    removal = golden_removal(golden_experiment, golden_model, golden, twice, "default")
+    removal = golden_removal(golden_experiment, golden_model, golden, twice, NONE)
     for group, head, kept in (("one", (0, 1), (2, 2)), ("two", (0, 1), (2, 2)), ("one", (2, 2), (0, 1))):
         live = removal.without({group: [head]})[2]
         assert not bool(live[head])
@@ -96,12 +124,12 @@ def test_removed_heads_by_hand() -> None:
     pairs[0, 1] = pairs[1, 0] = 0.4
     pairs[0, 2] = pairs[2, 0] = 0.4
     pairs[0, 3] = pairs[3, 0] = 0.4
-    assert head_removal.choose_removed(heads, 0, pairs, 1.0, "default") == ((0, 1), (1, 2))
-    assert head_removal.choose_removed(heads, 0, pairs, 0.25, "default") == ((0, 1),)
-    assert head_removal.choose_removed(heads, 0, pairs, 0.0, "default") == ()
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, NONE) == ((0, 1), (1, 2))
+    assert head_removal.choose_removed(heads, 0, pairs, 0.25, NONE) == ((0, 1),)
+    assert head_removal.choose_removed(heads, 0, pairs, 0.0, NONE) == ()
     pairs[0, 1] = pairs[1, 0] = 0
-    assert head_removal.choose_removed(heads, 0, pairs, 1.0, "default") == ((0, 1), (1, 2))
-    assert head_removal.choose_removed(heads, 0, pairs, 1.0, "paper") == ((1, 2),)
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, NONE) == ((0, 1), (1, 2))
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, PAPER) == ((1, 2),)
 
 
 def test_scores_by_hand() -> None:
@@ -121,10 +149,10 @@ def pruned_circuit(result: Result) -> Circuit:
     return found
 
 
-@pytest.mark.parametrize("compat", get_args(Compat))
-def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path, compat: Compat) -> None:
-    experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    result = minimality(experiment, Settings(mean_count=42, compat=compat, threshold=0.0))
+@pytest.mark.parametrize("quirks", [NONE, PAPER], ids=["default", "paper"])
+def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path, quirks: Quirks) -> None:
+    experiment = with_circuit(dataclasses.replace(golden_experiment, quirks=quirks), golden_circuit, tmp_path)
+    result = minimality(experiment, Settings(mean_count=42, threshold=0.0))
     heads, scores = result.facts["heads"], result["score"].values.tolist()
     assert len(heads) == len(scores) == golden_circuit.size == result.facts["circuit_heads"]
     staying = {(one["group"], tuple(one["head"])) for one, score in zip(heads, scores, strict=True) if score >= 0}
@@ -207,9 +235,9 @@ CIRCUITS = [[0.9, 0.9, 0.9, 0.9], [0.7, 0.8, 0.9, 1.0]]
 """Probability of the circuit and of the pruned one."""
 
 
-def result(compat: str = "default") -> Result:
+def result(quirks: Quirks = NONE) -> Result:
     on = hand_made.prompts(4)
-    facts = {"model": "a", "metric": "probability", "compat": compat, "threshold": 0.01}
+    facts = {"model": "a", "metric": "probability", "quirks": sorted(quirks), "threshold": 0.01}
     made = {
         "probability": hand_made.measured(CIRCUITS, "circuit", on, circuit=("circuit", "pruned")),
         "removal.probability": hand_made.measured(REMOVAL, "stage head", on, stage=STAGES),
@@ -231,7 +259,7 @@ def test_tables_show_what_was_measured() -> None:
         ["two", "0.1", 1, 0.1, 0.3, -0.2, -0.666667, "no"],
     ]
     assert not any("published" in note for note in result().notes)
-    assert any("published" in note for note in result("paper").notes)
+    assert any("published" in note for note in result(PAPER).notes)
 
 
 def test_the_figure_draws_drops_by_group() -> None:

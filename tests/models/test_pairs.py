@@ -69,13 +69,15 @@ def random_weights(kind: str = "llama", **values: Any) -> Change:
 ROTARY = altered.configured(rope_parameters={"rope_type": "default", "rope_theta": 500000.0})
 SCALED = altered.configured(rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0})
 
+STREAM = ("mlp_out", "resid_pre", "resid_mid")
+
 VERDICTS: dict[str, tuple[Change, tuple[str, ...], str]] = {
-    "rotary base": (ROTARY, ("z", "v"), "rotary base and scaling are"),
-    "rotary scaling": (SCALED, ("z", "v"), "rotary base and scaling are"),
-    "KV heads": (random_weights(num_key_value_heads=2), ("z", "q"), "KV heads are"),
+    "rotary base": (ROTARY, ("z", "v", *STREAM), "rotary base and scaling are"),
+    "rotary scaling": (SCALED, ("z", "v", *STREAM), "rotary base and scaling are"),
+    "KV heads": (random_weights(num_key_value_heads=2), ("z", "q", *STREAM), "KV heads are"),
     "layers": (random_weights(num_hidden_layers=5), (), "layers are"),
-    "heads": (random_weights(num_attention_heads=12, num_key_value_heads=12, head_dim=8), (), "heads are"),
-    "d_head": (random_weights(head_dim=32), (), "d_head is"),
+    "heads": (random_weights(num_attention_heads=12, num_key_value_heads=12, head_dim=8), STREAM, "heads are"),
+    "d_head": (random_weights(head_dim=32), STREAM, "d_head is"),
     "width": (random_weights(hidden_size=48), (), "the residual stream's width is"),
     "norms of q and k": (random_weights("qwen3"), (), "norms are"),
     "norms after attention": (random_weights("olmo2", pad_token_id=0), (), "norms are"),
@@ -118,8 +120,8 @@ def test_what_a_donor_may_give(name: str, family_with: Callable[..., Family], go
 @pytest.mark.parametrize(
     ("values", "may_move"),
     [
-        ({"attn_logit_softcapping": 50.0}, ("z", "v")),
-        ({"query_pre_attn_scalar": 32}, ("z", "v")),
+        ({"attn_logit_softcapping": 50.0}, ("z", "v", *STREAM)),
+        ({"query_pre_attn_scalar": 32}, ("z", "v", *STREAM)),
         ({"final_logit_softcapping": 30.0}, COMPONENTS),
     ],
 )
@@ -151,8 +153,8 @@ def test_a_refusal_names_what_stands_against_it_and_what_may_move() -> None:
     verdict.require("zv", "donor")
     with pytest.raises(UserError) as error:
         verdict.require("qz", "donor")
-    expected = "donor: q of 'float' cannot move to 'llama': rotary is 1 in 'llama', 2 in 'float'; available: z, v"
-    assert str(error.value) == expected
+    expected = "donor: q of 'float' cannot move to 'llama': rotary is 1 in 'llama', 2 in 'float'"
+    assert str(error.value) == f"{expected}; available: z, v, mlp_out, resid_pre, resid_mid"
 
 
 def ask(experiment: Experiment, method: str, **settings: Any) -> Result:
@@ -176,7 +178,8 @@ def test_another_rotary_base_gives_z_and_v_but_not_q_and_k(
     ask(experiment, "cmap", form="input", components=["v"])
     for components in (["qkv"], ["v", "q"], ["kv"]):
         with pytest.raises(
-            UserError, match=r"^donor: .* of 'donor' cannot move to 'base': rotary .*; available: z, v$"
+            UserError,
+            match=r"^donor: .* of 'donor' cannot move to 'base': rotary .*; available: z, v, mlp_out, resid",
         ):
             ask(experiment, "cmap", form="input", components=components)
     assert experiment.runner.cost.units == 2 * 2 + 2 * 2

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
+from entitrack.core.quirks import Quirk
 from entitrack.methods.desideratum_settings import PatchingSettings
 
 
 class Settings(PatchingSettings):
     """Does the same group carry the same thing in every member of the family? (section 5)."""
+
+    quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.OWN_POSITION, Quirk.CLEAN_POSITION)
 
     models: list[str] = Field([], description="members of the family; empty: all")
     masks: str | None = Field(None, description="masks.json of method=dcm, whose heads are patched; null: whole groups")

@@ -1,11 +1,4 @@
-"""Cross-model activation patching: which group, from the donor, makes the base as good? (paper, section 6).
-
-Output form: z of a group's heads at the group's role moves. MLPs, embeddings, unembedding, every other head and every
-other position are the base's own and are recomputed.
-
-Input form: q of the heads at the role, or k and v at the positions before it, move instead, and every other z outside
-the last token is held at the base's own value.
-"""
+"""Transplant the donor's activations into the base, group by group and all together."""
 
 from __future__ import annotations
 
@@ -17,13 +10,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.core.circuits import Circuit, Group, count_heads
+from entitrack.core.circuits import Circuit, count_heads
+from entitrack.core.errors import UserError
+from entitrack.core.masks import read_masks
 from entitrack.core.measurement import stacked
+from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
 from entitrack.engine.patching import answer_patched, read_sites
 from entitrack.methods.cmap.settings import Settings
-from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set, role_positions
-from entitrack.models.anatomy import kv_groups
+from entitrack.methods.cmap.transplants import Plan, Transplant, plan_inputs, plan_outputs
+from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
 
@@ -31,25 +27,25 @@ FULL = "full circuit"
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
-    """Transplant the donor's heads into the base, group by group and all together.
+    """Transplant the donor's activations into the base, group by group and all together.
 
     Returns:
         `correct` and `prediction` `[model, prompt]`: the base, the donor, and the base with each transplant.
     """
     base = experiment.base()
-    donor = experiment.donor_of("z" if settings.form == "output" else "".join(settings.components))
-    circuit = experiment.circuit(base)
+    donor = experiment.donor_of(settings.parts)
+    circuit = _circuit(experiment, settings, base, donor)
     circuit.check(donor.anatomy, experiment.task.roles)
-    chosen = circuit.choose(settings.groups, "method.groups")
-    transplants = {FULL: circuit.groups, **{group.name: (group,) for group in chosen}}
-    components = settings.components if settings.form == "input" else [""]
-    named = {f"{name} {moved}".strip(): (groups, moved) for name, groups in transplants.items() for moved in components}
-    transplant = {"output": transplant_outputs, "input": transplant_inputs}[settings.form]
+    transplants = _transplants(circuit, settings)
     prompts = experiment.task.prompts()
     batches = experiment.encoded(prompts)
-    predictions = transplant(experiment, base, donor, circuit, list(named.values()), batches)
-    by_model = dict(zip(("donor", "base", *named), predictions, strict=True))
-    prediction = stacked({"base": by_model["base"], **by_model}, "model", prompt_set(prompts))
+    if settings.form == "output":
+        plans = [plan_outputs(circuit, batch, transplants) for batch in batches]
+    else:
+        plans = [plan_inputs(base, circuit, batch, transplants, experiment.quirks) for batch in batches]
+    predictions = transplant(experiment, base, donor, batches, plans)
+    rows = dict(zip(("donor", "base", *(one.name for one in transplants)), predictions, strict=True))
+    prediction = stacked({"base": rows["base"], **rows}, "model", prompt_set(prompts))
     answers = torch.cat([batch.answers for batch in batches])
     return Result(
         method="cmap",
@@ -57,102 +53,67 @@ def run(experiment: Experiment, settings: Settings) -> Result:
             "base": base.name,
             "donor": donor.name,
             "form": settings.form,
-            "heads": {name: count_heads(groups) for name, (groups, _) in named.items()},
+            "components": list(settings.moved),
+            "masks": settings.masks,
+            "quirks": sorted(experiment.quirks),
+            "heads": {one.name: count_heads(one.groups) for one in transplants},
         },
         measurements={"correct": replace(prediction, values=prediction.values == answers), "prediction": prediction},
         words=experiment.words(predictions),
     )
 
 
-Transplant = tuple[Sequence[Group], str]
-"""The groups that move, and which of their components (input form)."""
+def _circuit(experiment: Experiment, settings: Settings, base: Model, donor: Model) -> Circuit:
+    """The circuit whose heads move: the one the run is about, narrowed by masks; published, the donor's own.
 
-
-def transplant_outputs(
-    experiment: Experiment,
-    base: Model,
-    donor: Model,
-    circuit: Circuit,
-    transplants: Sequence[Transplant],
-    batches: Sequence[EncodedBatch],
-) -> Int[Tensor, "row prompt"]:
-    """Answers of the donor, the base, and the base with the donor's z: a session in each model for each batch."""
-    found = [group_sites(circuit, batch) for batch in batches]
-    asked = [
-        {"prompts": prompt_inputs(batch), "sites": sites} for batch, (sites, _) in zip(batches, found, strict=True)
-    ]
-    own: list[Tensor] = []
-
-    def filled() -> Iterator[dict[str, Any]]:
-        """What the base is given for each batch, as soon as the donor has answered it."""
-        given = experiment.runner.map(donor, read_sites, asked)
-        for question, (sites, numbers), read in zip(asked, found, given, strict=True):
-            own.append(read["prediction"])
-            chosen = [sorted(n for group in groups for n in numbers[group.name]) for groups, _ in transplants]
-            moved = [{**site, "values": values} for site, values in zip(sites, read["values"], strict=True)]
-            yield {"prompts": question["prompts"], "patches": moved, "variants": [[], *chosen]}
-
-    description = f"cmap {donor.name} -> {base.name}"
-    taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
-    return torch.cat([torch.cat(own)[None], torch.cat([answers["prediction"] for answers in taken], 1)])
-
-
-def transplant_inputs(
-    experiment: Experiment,
-    base: Model,
-    donor: Model,
-    circuit: Circuit,
-    transplants: Sequence[Transplant],
-    batches: Sequence[EncodedBatch],
-) -> Int[Tensor, "row prompt"]:
-    """Answers of the donor, the base, and the base with the donor's q, k or v."""
-    found = [group_sites(circuit, batch) for batch in batches]
-    inputs = [[input_sites(base, site) for site in sites] for sites, _ in found]
-    asked: list[dict[str, Any]] = [
-        {"prompts": prompt_inputs(batch), "sites": [site for entry in sites for site in entry.values()]}
-        for batch, sites in zip(batches, inputs, strict=True)
-    ]
-    own: list[Tensor] = []
-
-    def filled() -> Iterator[dict[str, Any]]:
-        """What the base is given for each batch, as soon as the donor has answered it."""
-        given = experiment.runner.map(donor, read_sites, asked)
-        for question, (sites, numbers), read in zip(asked, found, given, strict=True):
-            own.append(read["prediction"])
-            chosen = [sorted(n for group in groups for n in numbers[group.name]) for groups, _ in transplants]
-            moved = [{**site, "values": values} for site, values in zip(question["sites"], read["values"], strict=True)]
-            variants = [
-                [3 * n + "qkv".index(name) for n in entry for name in components]
-                for entry, (_, components) in zip(chosen, transplants, strict=True)
-            ]
-            live = [[sites[n] for n in entry] for entry in chosen]
-            yield {"prompts": question["prompts"], "patches": moved, "variants": [[], *variants], "live": [[], *live]}
-
-    description = f"cmap {donor.name} -> {base.name}"
-    taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
-    return torch.cat([torch.cat(own)[None], torch.cat([answers["prediction"] for answers in taken], 1)])
-
-
-def input_sites(base: Model, site: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the heads of a site read: q at the role, and before it the k and v of the KV groups that they share."""
-    grouped = [head for _, head in kv_groups(base.anatomy, [(site["layer"], head) for head in site["heads"]])]
-    before = {"heads": grouped, "before": True}
-    return {"q": {**site, "component": "q"}, **{name: {**site, **before, "component": name} for name in "kv"}}
-
-
-def group_sites(circuit: Circuit, batch: EncodedBatch) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
-    """The heads of a circuit by layer and role, as interventions take them, and which of them each group has.
-
-    Returns:
-        Sites of z in ascending order of layers, and group name -> numbers of its sites.
+    Raises:
+        UserError: Masks are missing where the published procedure needs them, or they are not the circuit's.
     """
-    listed: list[tuple[str, dict[str, Any]]] = []
-    for group in circuit.groups:
-        position = role_positions(batch, group.role, f"circuit, group {group.name!r}")
-        for layer in sorted({layer for layer, _ in group.heads}):
-            heads = [head for where, head in group.heads if where == layer]
-            site = {"component": "z", "layer": layer, "heads": heads, "position": position}
-            listed.append((group.name, site))
-    listed.sort(key=lambda entry: entry[1]["layer"])
-    numbers = {group.name: [n for n, (name, _) in enumerate(listed) if name == group.name] for group in circuit.groups}
-    return [site for _, site in listed], numbers
+    published = Quirk.DONOR_CIRCUIT in experiment.quirks
+    if published and settings.masks is None:
+        fix = "pass the masks.json of a method=dcm run on the donor's circuit"
+        raise UserError("method.masks", "the published heads are narrowed by masks", fix=fix)
+    circuit = experiment.circuit(base, found_on=donor.name if published else None)
+    if settings.masks is None:
+        return circuit
+    masks = read_masks(settings.masks)
+    for group in settings.narrow:
+        circuit.group(group, f"method.narrow.{group}")
+    groups = [
+        masks.narrow(group, settings.narrow[group.name], settings.masks) if group.name in settings.narrow else group
+        for group in circuit.groups
+    ]
+    return replace(circuit, groups=tuple(groups))
+
+
+def _transplants(circuit: Circuit, settings: Settings) -> list[Transplant]:
+    """The whole circuit and each group, with each of the components that move; z and qkv need not be named."""
+    chosen = circuit.choose(settings.groups, "method.groups")
+    together = {FULL: circuit.groups, **{group.name: (group,) for group in chosen}}
+    return [
+        Transplant(name if component == "z" else f"{name} {component}", groups, component)
+        for name, groups in together.items()
+        for component in settings.moved
+    ]
+
+
+def transplant(
+    experiment: Experiment, base: Model, donor: Model, batches: Sequence[EncodedBatch], plans: Sequence[Plan]
+) -> Int[Tensor, "row prompt"]:
+    """Answers of the donor, the base, and the base with each transplant: a session in each model for each batch."""
+    prompts = [prompt_inputs(batch) for batch in batches]
+    asked = [{"prompts": given, "sites": plan.sites} for given, plan in zip(prompts, plans, strict=True)]
+    own: list[Tensor] = []
+
+    def filled() -> Iterator[dict[str, Any]]:
+        """What the base is given for each batch, as soon as the donor has answered it."""
+        answered = experiment.runner.map(donor, read_sites, asked)
+        for given, plan, read in zip(prompts, plans, answered, strict=True):
+            own.append(read["prediction"])
+            patches = [{**site, "values": values} for site, values in zip(plan.sites, read["values"], strict=True)]
+            live = {} if plan.live is None else {"live": [[], *plan.live]}
+            yield {"prompts": given, "patches": patches, "variants": [[], *plan.variants], **live}
+
+    description = f"cmap {donor.name} -> {base.name}"
+    taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
+    return torch.cat([torch.cat(own)[None], torch.cat([answers["prediction"] for answers in taken], 1)])

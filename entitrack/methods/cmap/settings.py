@@ -2,31 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from entitrack.core.errors import UserError, quoted
+from entitrack.core.quirks import Quirk
 from entitrack.core.settings import MethodSettings
 
-Components = Literal["q", "k", "v", "qk", "qv", "kv", "qkv"]
+OUTPUTS = ("z", "mlp_out", "resid_pre", "resid_mid")
+INPUTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
+Component = Literal["z", "mlp_out", "resid_pre", "resid_mid", "q", "k", "v", "qk", "qv", "kv", "qkv"]
 
 
 class Settings(MethodSettings):
     """Which group, taken from the donor, makes the base as good? (section 6)."""
 
+    quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.DONOR_CIRCUIT, Quirk.HELD_GROUP, Quirk.ONE_POSITION)
+
     groups: list[str] = Field([], description="groups to transplant one by one; empty: all of the circuit's")
-    form: Literal["output", "input"] = Field(
-        "output", description="output: z of the heads at their role; input: their q at the role, k and v before it"
+    masks: str | None = Field(
+        None, description="masks.json of method=dcm: only the heads that carry what `narrow` says move; null: all"
     )
-    components: list[Components] = Field(
-        ["qkv"], min_length=1, description="what the input form moves, one by one: q, k, v, or combinations"
+    narrow: dict[str, str] = Field(
+        {"value_fetcher": "object_value", "pos_transmitter": "positional", "pos_detector": "positional"},
+        description="group: the desideratum whose heads stay where masks are given; other groups are whole",
+    )
+    form: Literal["output", "input"] = Field(
+        "output", description="output: what the heads give, at their role; input: what they read there and before it"
+    )
+    components: list[Component] = Field(
+        [],
+        description="what moves, one by one. output: z, or of the heads' layers mlp_out, resid_pre, resid_mid;"
+        " input: q at the role, k and v before it, or combinations; empty: z, or qkv",
     )
 
     @field_validator("components")
     @classmethod
-    def _has_each_once(cls, components: list[Components]) -> list[Components]:
+    def _has_each_once(cls, components: list[Component]) -> list[Component]:
         for index, moved in enumerate(components):
             if moved in components[:index]:
                 raise UserError(f"method.components.{index}", f"{quoted(moved)} is there twice")
         return components
+
+    @model_validator(mode="after")
+    def _fits_the_form(self) -> Self:
+        known = OUTPUTS if self.form == "output" else INPUTS
+        for index, moved in enumerate(self.components):
+            if moved not in known:
+                problem = f"the {self.form} form does not move {moved!r}"
+                raise UserError(f"method.components.{index}", problem, known)
+        return self
+
+    @property
+    def moved(self) -> Sequence[str]:
+        """What moves, one by one."""
+        return self.components or (["z"] if self.form == "output" else ["qkv"])
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """The components that are in what moves, each once."""
+        parts = (part for moved in self.moved for part in ([moved] if self.form == "output" else moved))
+        return list(dict.fromkeys(parts))

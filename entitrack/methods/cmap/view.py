@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
 from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
 
-WHAT_MOVES = {
-    "output": "z of the circuit's heads at their roles",
-    "input": "q at the heads' roles, k and v before them",
+OUTPUTS = {
+    "z": "z of the circuit's heads",
+    "mlp_out": "what the MLPs of their layers add",
+    "resid_pre": "the stream at the start of their layers",
+    "resid_mid": "the stream after their layers' attention",
 }
-"""Form -> what it transplants."""
+"""Component -> what of the circuit's heads the output form transplants."""
 
 STAYS = {
     "output": "MLPs, embeddings, other heads and other positions are the base's own",
@@ -29,8 +33,15 @@ def tables(result: Result) -> Sequence[Table]:
     rows.append(_row(result, f"{facts['donor']} (donor)", "donor", None))
     rows += [_row(result, f"base with donor's {name}", name, heads) for name, heads in facts["heads"].items()]
     columns = ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "n")
-    title = f"CMAP: {facts['donor']} -> {facts['base']}, {WHAT_MOVES[facts['form']]}"
+    title = f"CMAP: {facts['donor']} -> {facts['base']}, {what_moves(facts)}"
     return (Table(title, columns, tuple(rows)),)
+
+
+def what_moves(facts: Mapping[str, Any]) -> str:
+    """What is transplanted, in words."""
+    if facts["form"] == "input":
+        return "q at the heads' roles, k and v before them"
+    return f"{', or '.join(OUTPUTS[component] for component in facts['components'])} at their roles"
 
 
 def _row(result: Result, label: str, key: str, heads: int | None) -> tuple[Cell, ...]:
@@ -41,9 +52,11 @@ def _row(result: Result, label: str, key: str, heads: int | None) -> tuple[Cell,
 
 def notes(result: Result) -> Sequence[str]:
     """What stays, and how intervals are made; a group without heads is named."""
-    heads = result.facts["heads"]
-    empty = [f"group {name} has no heads: its row is the base" for name, count in heads.items() if not count]
-    return (STAYS[result.facts["form"]], "95 % intervals: bootstrap over contexts, paired for differences", *empty)
+    facts = result.facts
+    empty = [f"group {name} has no heads: its row is the base" for name, count in facts["heads"].items() if not count]
+    masks = [f"heads narrowed by {facts['masks']}"] if facts["masks"] else []
+    intervals = "95 % intervals: bootstrap over contexts, paired for differences"
+    return (STAYS[facts["form"]], intervals, *masks, *empty, *published_notes(facts["quirks"]))
 
 
 def figure(result: Result) -> Figure:

@@ -49,7 +49,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     listed = [{"name": one.name, "kind": one.kind, "heads": count_heads(one.groups)} for one in sets]
     return Result(
         method="completeness",
-        facts={"model": model.name, "metric": settings.metric, "sets": listed},
+        facts={"model": model.name, "metric": settings.metric, "quirks": sorted(experiment.quirks), "sets": listed},
         measurements=outcomes.measurements(("rest_of", "set"), labels, prompt_set(prompts)),
         words=experiment.words(outcomes.prediction),
     )

@@ -8,6 +8,7 @@ from itertools import cycle
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
@@ -63,6 +64,7 @@ def notes(result: Result) -> Sequence[str]:
     return (
         "M\\K: every head live everywhere, K ablated at its roles; C\\K: ablated outside the circuit, and K too",
         "95 % intervals: bootstrap over contexts, paired; a head that two groups have at one role goes from both",
+        *published_notes(result.facts["quirks"]),
     )
 
 

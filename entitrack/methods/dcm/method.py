@@ -9,6 +9,7 @@ from typing import Any
 from entitrack.core.circuits import Group
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
+from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
 from entitrack.methods.dcm.measurements import measurements
 from entitrack.methods.dcm.settings import Settings
@@ -51,6 +52,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
             "model": model.name,
             "groups": {group.name: [list(head) for head in group.heads] for group in groups},
             "desiderata": list(splits),
+            "quirks": sorted(experiment.quirks),
             "chosen": [masks.unit.names | asdict(masks.best) for masks in trained],
         },
         measurements=measurements(settings.sparsity, by_group, test_prompts) if by_group else {},
@@ -67,7 +69,7 @@ def _draw(experiment: Experiment, settings: Settings, rule: Desideratum, prompts
         problem = f"desideratum {rule.name!r} gives other clean prompts in every draw"
         raise UserError("method.draws", problem, fix="use method.draws=1")
     check_targets(experiment, [pair for pairs in drawn for pair in pairs])
-    return split(drawn)
+    return split(drawn, by_prompt=Quirk.SPLIT_BY_PROMPT in experiment.quirks)
 
 
 def _best_heads(

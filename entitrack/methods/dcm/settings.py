@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
 from entitrack.core.errors import UserError
+from entitrack.core.quirks import Quirk
 from entitrack.methods.desideratum_settings import PatchingSettings
 
 
 class Settings(PatchingSettings):
     """What does each group carry? Desiderata-based component masking (section 5)."""
+
+    quirks: ClassVar[tuple[Quirk, ...]] = (
+        Quirk.OWN_POSITION,
+        Quirk.SHARED_HEADS,
+        Quirk.TRAINING_POSITION,
+        Quirk.SPLIT_BY_PROMPT,
+        Quirk.TWO_EPOCHS,
+    )
 
     model: str | None = Field(None, description="member of the family; null: the base")
     sparsity: list[Annotated[float, Field(ge=0)]] = Field(

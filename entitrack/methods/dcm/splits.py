@@ -19,10 +19,10 @@ Draws = Sequence[Sequence[DesideratumPair]]
 
 @dataclass(frozen=True)
 class Splits:
-    """Pairs by what they are for; no context is in two of them.
+    """Pairs by what they are for.
 
     Attributes:
-        train: Half of the contexts.
+        train: Half of the contexts, or of the prompts.
         validation: A quarter.
         test: The rest.
     """
@@ -37,21 +37,27 @@ class Splits:
         return prompt_set([pair.clean for pair in self.test[0]])
 
 
-def split(drawn: Draws) -> Splits:
+def split(drawn: Draws, by_prompt: bool = False) -> Splits:
     """Half of the contexts to train, a quarter to validate, a quarter to test.
+
+    Args:
+        drawn: The pairs, in every draw.
+        by_prompt: Count prompts and not contexts, as published: one context may then be in two parts.
 
     Raises:
         UserError: There are fewer than four contexts.
     """
-    order = {cluster: n for n, cluster in enumerate(dict.fromkeys(pair.clean.cluster for pair in drawn[0]))}
-    count = len(order)
+    unit = [number if by_prompt else pair.clean.cluster for number, pair in enumerate(drawn[0])]
+    order = {entry: n for n, entry in enumerate(dict.fromkeys(unit))}
+    count, counted = len(order), "prompts" if by_prompt else "contexts"
     if count < 4:
-        problem = f"{count} contexts are too few for training, validation and test"
-        raise UserError("task.count", problem, fix="ask for prompts of at least 4 contexts")
+        problem = f"{count} {counted} are too few for training, validation and test"
+        raise UserError("task.count", problem, fix=f"ask for {'' if by_prompt else 'prompts of '}at least 4 {counted}")
     half, three_quarters = count // 2, count // 2 + max(1, count // 4)
     ends = ((0, half), (half, three_quarters), (three_quarters, count))
     parts = [
-        [[pair for pair in pairs if low <= order[pair.clean.cluster] < high] for pairs in drawn] for low, high in ends
+        [[pair for entry, pair in zip(unit, pairs, strict=True) if low <= order[entry] < high] for pairs in drawn]
+        for low, high in ends
     ]
     return Splits(*parts)
 

@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.core.circuits import Group
+from entitrack.core.quirks import Quirk
 from entitrack.engine.dcm import HALF, train_masks
 from entitrack.engine.masks import masked_answers
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import Splits, batch_inputs
-from entitrack.methods.desideratum_pairs import task_compat
 from entitrack.methods.experiment import Experiment
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
@@ -130,18 +130,32 @@ def _plan(settings: Settings) -> list[tuple[int, float]]:
 def _train_inputs(experiment: Experiment, settings: Settings, unit: Unit) -> dict[str, Any]:
     """What `train_masks` takes."""
     group, splits, plan = unit.group, unit.splits, _plan(settings)
+    batches = batch_inputs(experiment, splits.train, group, settings.batch_size)
     return {
         "heads": [list(head) for head in group.heads],
-        "batches": batch_inputs(experiment, splits.train, group, settings.batch_size),
+        "batches": batches,
         "validation": batch_inputs(experiment, splits.validation, group, settings.batch_size),
         "draws": [draw for draw, _ in plan],
         "sparsity": [weight for _, weight in plan],
-        "steps": settings.steps,
         "learning_rate": settings.learning_rate,
-        "evaluate_every": settings.evaluate_every,
-        "patience": settings.patience or 0,
-        "borrow_positions": task_compat(experiment) == "paper" and group.role == PREV_QUERY_LABEL,
+        "borrow_positions": Quirk.TRAINING_POSITION in experiment.quirks and group.role == PREV_QUERY_LABEL,
+        **_schedule(settings, len(batches), Quirk.TWO_EPOCHS in experiment.quirks),
     }
+
+
+def _schedule(settings: Settings, batches: int, two_epochs: bool) -> dict[str, Any]:
+    """How many steps are taken, and when masks are validated: of `train_masks`.
+
+    Args:
+        settings: What was asked for.
+        batches: Training batches of an epoch.
+        two_epochs: As published: two epochs whatever comes of them, validated first after the first step.
+    """
+    every = settings.evaluate_every
+    if two_epochs:
+        return {"steps": 2 * batches, "validate_after": [*range(1, 2 * batches + 1, every)], "patience": 0}
+    validate_after = sorted({*range(every, settings.steps + 1, every), settings.steps})
+    return {"steps": settings.steps, "validate_after": validate_after, "patience": settings.patience or 0}
 
 
 def _test_inputs(

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
@@ -90,9 +91,16 @@ def notes(result: Result) -> Sequence[str]:
     """How to read the table, and in words what each group carries."""
     return (
         "mask: its heads' z, at the role, from counterfactual to clean prompt; brackets: no head, every head",
-        "half of the contexts train, a quarter chooses the mask, a quarter tests it; 95 % intervals over contexts",
+        f"half of the {_counted(result)} train, a quarter chooses the mask, a quarter tests it;"
+        " 95 % intervals over contexts",
+        *published_notes(result.facts["quirks"]),
         *(_in_words(result, group, heads) for group, heads in result.facts["groups"].items()),
     )
+
+
+def _counted(result: Result) -> str:
+    """What training, validation and test do not share."""
+    return "prompts" if Quirk.SPLIT_BY_PROMPT in result.facts["quirks"] else "contexts"
 
 
 def _in_words(result: Result, group: str, heads: Sequence[Sequence[int]]) -> str:

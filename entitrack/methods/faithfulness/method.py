@@ -10,9 +10,9 @@ from torch import Tensor
 
 from entitrack.core.circuits import Circuit
 from entitrack.core.measurement import Measurement
+from entitrack.core.quirks import Quirk, Quirks
 from entitrack.core.result import Result
 from entitrack.methods.ablated_model import AblatedModel, prepare
-from entitrack.methods.ablation_settings import Compat
 from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.methods.faithfulness.settings import Settings
 from entitrack.methods.outcomes import MEASURED_AS, Outcomes
@@ -48,7 +48,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         model = experiment.member(name, "method.models")
         circuit.check(model.anatomy, experiment.task.roles)
         ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
-        by_model[name] = measure(ablated, circuit, settings.compat, settings.random_circuits)
+        by_model[name] = measure(ablated, circuit, experiment.quirks, settings.random_circuits)
     outcomes = Outcomes.stacked([answers.circuits for answers in by_model.values()])
     labels = {"model": tuple(by_model), "circuit": CIRCUITS}
     measurements = outcomes.measurements(("model", "circuit"), labels, prompt_set(prompts))
@@ -58,16 +58,16 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         measurements["random"] = Measurement(means, ("model", "metric", "circuit"), names)
     return Result(
         method="faithfulness",
-        facts={"metric": settings.metric, "compat": settings.compat, "heads": circuit.size},
+        facts={"metric": settings.metric, "quirks": sorted(experiment.quirks), "heads": circuit.size},
         measurements=measurements,
         words=experiment.words(outcomes.prediction),
     )
 
 
-def measure(ablated: AblatedModel, circuit: Circuit, compat: Compat, n_random: int) -> Answers:
+def measure(ablated: AblatedModel, circuit: Circuit, quirks: Quirks, n_random: int) -> Answers:
     """One circuit, and random ones of its shape, in one model."""
     live = ablated.live(circuit.groups)
-    drawn = random_circuits(live, n_random, ablated.experiment.seed, replace=compat == "paper")
+    drawn = random_circuits(live, n_random, ablated.experiment.seed, replace=Quirk.HEADS_WITH_REPLACEMENT in quirks)
     everything, nothing = torch.ones_like(live), torch.zeros_like(live)
     outcomes = ablated.run(torch.cat([torch.stack([live, everything, nothing]), drawn]))
     empty = outcomes.logit_difference[2]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
-from entitrack.methods.ablation_settings import AblationSettings, Compat
+from entitrack.core.quirks import Quirk
+from entitrack.methods.ablation_settings import AblationSettings
 
 
 class Settings(AblationSettings):
     """Does the circuit alone do what the model does, in every member of the family? (sections 4.2 and 5)."""
 
+    quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.SHARED_HEADS, Quirk.ROUNDED_F, Quirk.HEADS_WITH_REPLACEMENT)
+
     models: list[str] = Field([], description="members of the family to run the circuit on; empty: all")
     random_circuits: int = Field(100, ge=0, le=100_000, description="random circuits of the same shape to compare with")
-    compat: Compat = Field("default", description="paper: reproduce the published procedure's quirks")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
@@ -51,7 +52,7 @@ def random_means(result: Result, model: str) -> Tensor:
 
 def faithfulness(result: Result, model: str) -> Estimate:
     """F(C)/F(M) of one model, with its interval."""
-    decimals = 2 if result.facts["compat"] == "paper" else None
+    decimals = 2 if Quirk.ROUNDED_F in result.facts["quirks"] else None
     circuit, whole_model = ({"model": model, "circuit": name} for name in ("circuit", "model"))
     return measured(result).ratio(circuit, whole_model, decimals=decimals)
 
@@ -59,7 +60,6 @@ def faithfulness(result: Result, model: str) -> Estimate:
 def notes(result: Result) -> Sequence[str]:
     """How to read the tables."""
     values = measured(result)
-    rounding = "; F is rounded to 2 decimals before ratios are taken" if result.facts["compat"] == "paper" else ""
     undefined = [
         model
         for model in values.names("model")
@@ -68,7 +68,8 @@ def notes(result: Result) -> Sequence[str]:
     return (
         "all at roles: every head live at the circuit's roles, ablated elsewhere; none: the empty circuit",
         "p: share of random circuits, counting this one, that do at least as well",
-        f"95 % intervals: bootstrap over contexts, paired for ratios{rounding}",
+        "95 % intervals: bootstrap over contexts, paired for ratios",
+        *published_notes(result.facts["quirks"]),
         *[f"{model}: F(M) is 0, so there is no ratio" for model in undefined],
     )
 

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.core.circuits import Circuit
+from entitrack.core.quirks import Quirk, Quirks
 from entitrack.methods.ablated_model import AblatedModel, Heads
-from entitrack.methods.ablation_settings import Compat, Metric
+from entitrack.methods.ablation_settings import Metric
 from entitrack.methods.outcomes import Outcomes
 from entitrack.models.anatomy import Head
 
@@ -60,12 +61,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class HeadRemoval:
-    """A circuit whose heads are removed group by group."""
+    """A circuit whose heads are removed group by group.
+
+    Attributes:
+        ablated: The model and its prompts.
+        circuit: The circuit.
+        metric: What F is.
+        quirks: Those of the published procedure that are followed.
+    """
 
     ablated: AblatedModel
     circuit: Circuit
     metric: Metric
-    compat: Compat
+    quirks: Quirks
 
     def without(self, removed: Mapping[str, Sequence[Head]]) -> Heads:
         """Live heads of the circuit less some heads of its groups, which other groups at that role lose too."""
@@ -79,29 +87,34 @@ class HeadRemoval:
         return outcomes.above(outcomes.logit_difference[-1])[:-1]
 
     def mean(self, outcomes: Outcomes) -> Float[Tensor, "*circuit"]:
-        """Mean F; rounded to two decimals where the published procedure is followed."""
+        """Mean F; published, rounded to two decimals."""
         means = outcomes.values(self.metric).double().mean(-1)
-        return means.round(decimals=2) if self.compat == "paper" else means
+        return means.round(decimals=2) if Quirk.ROUNDED_F in self.quirks else means
 
     def pairs(self) -> dict[str, Float[Tensor, "head head"]]:
-        """Mean F of the circuit without each pair of heads of a group; on the diagonal, without one head."""
+        """Mean F of the circuit without each pair of heads of a group; on the diagonal, without one head.
+
+        Published, heads of one index are not removed together, and the pair's F depends on its order.
+        """
         wanted = [
             (group, first, second)
             for group in self.circuit.groups
             for first in range(len(group.heads))
-            for second in range(first, len(group.heads))
+            for second in range(len(group.heads))
         ]
         tables = {g.name: torch.zeros(len(g.heads), len(g.heads), dtype=torch.float64) for g in self.circuit.groups}
         if wanted:
             removed = [{group.name: self._pair(group.heads, i, j)} for group, i, j in wanted]
             means = self.mean(self.answers([self.without(heads) for heads in removed]))
             for (group, first, second), mean in zip(wanted, means.tolist(), strict=True):
-                tables[group.name][first, second] = tables[group.name][second, first] = mean
+                tables[group.name][first, second] = mean
+        if Quirk.OTHER_ORDER in self.quirks:
+            return {name: torch.where(table == 0, table.T, table) for name, table in tables.items()}
         return tables
 
     def _pair(self, heads: Sequence[Head], first: int, second: int) -> tuple[Head, ...]:
         """What is removed for a pair; published, the first alone if both have one index in their layers."""
-        if self.compat == "paper" and heads[first][1] == heads[second][1]:
+        if Quirk.PAIRS_OF_ONE_INDEX in self.quirks and heads[first][1] == heads[second][1]:
             return (heads[first],)
         return (heads[first], heads[second])
 
@@ -133,22 +146,22 @@ def relative_drop(before: float, after: float) -> float:
 
 
 def choose_removed(
-    heads: Sequence[Head], index: int, pairs: Float[Tensor, "head head"], share: float, compat: Compat
+    heads: Sequence[Head], index: int, pairs: Float[Tensor, "head head"], share: float, quirks: Quirks
 ) -> tuple[Head, ...]:
     """K of one head: the others of its group, ranked by how important it is once each is gone, as far as it is.
 
     Importance of v without u: F(C\\u) - F(C\\(u+v)). The published table has no entry for pairs that leave no right
-    answer, so those are never chosen there.
+    answer in either order, so those are never chosen there.
 
     Args:
         heads: The group.
         index: Which of them is v.
         pairs: Mean F without each pair.
         share: Most heads of K, as a share of the group.
-        compat: Which procedure.
+        quirks: Those of the published procedure that are followed.
     """
     gains = [(float(pairs[u, u] - pairs[index, u]), u) for u in range(len(heads)) if u != index]
-    if compat == "paper":
+    if Quirk.OTHER_ORDER in quirks:
         gains = [(gain, u) for gain, u in gains if pairs[index, u] > 0]
     ranked = sorted(gains, key=lambda entry: -entry[0])[: math.ceil(share * len(heads))]
     return tuple(heads[u] for gain, u in ranked if gain > 0)

@@ -27,11 +27,11 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
     ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
-    removal = HeadRemoval(ablated, circuit, settings.metric, settings.compat)
+    removal = HeadRemoval(ablated, circuit, settings.metric, experiment.quirks)
     pairs = removal.pairs()
     first_removed = {
         group.name: [
-            choose_removed(group.heads, index, pairs[group.name], settings.share, settings.compat)
+            choose_removed(group.heads, index, pairs[group.name], settings.share, experiment.quirks)
             for index in range(len(group.heads))
         ]
         for group in circuit.groups
@@ -53,7 +53,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         facts={
             "model": model.name,
             "metric": settings.metric,
-            "compat": settings.compat,
+            "quirks": sorted(experiment.quirks),
             "threshold": settings.threshold,
             "circuit_heads": circuit.size,
             "pruned_heads": pruned.size,

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
-from entitrack.methods.ablation_settings import AblationSettings, Compat
+from entitrack.core.quirks import Quirk
+from entitrack.methods.ablation_settings import AblationSettings
 
 
 class Settings(AblationSettings):
     """Does every head of the circuit earn its place? (section 4.2)."""
+
+    quirks: ClassVar[tuple[Quirk, ...]] = (
+        Quirk.SHARED_HEADS,
+        Quirk.ROUNDED_F,
+        Quirk.PAIRS_OF_ONE_INDEX,
+        Quirk.OTHER_ORDER,
+    )
 
     model: str | None = Field(None, description="member of the family; null: the base")
     share: float = Field(
@@ -17,4 +27,3 @@ class Settings(AblationSettings):
     threshold: float = Field(
         0.01, description="heads with a lower score are not in the pruned circuit (the paper: 0.01)"
     )
-    compat: Compat = Field("default", description="paper: reproduce the published procedure's quirks")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
@@ -49,11 +50,10 @@ def drop(result: Result, number: int) -> Estimate:
 
 def notes(result: Result) -> Sequence[str]:
     """What a score is, and which procedure was followed."""
-    paper = ("published procedure: pairs with one head index are not removed together, F is rounded to 2 decimals",)
     return (
         "score of v: F(C\\K) / F(C\\(K+v)) - 1; K: the heads of v's group whose removal most raises v's importance",
         "95 % intervals: bootstrap over contexts, paired; a head that two groups have at one role goes from both",
-        *(paper if result.facts["compat"] == "paper" else ()),
+        *published_notes(result.facts["quirks"]),
     )
 
 
