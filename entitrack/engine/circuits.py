@@ -177,7 +177,7 @@ def finish_start(
     fill: Float[Tensor, "#batch token width"],
     live: Bool[Tensor, "circuit place head"],
     layout: Layout,
-) -> Float[Tensor, "lane token d_model"]:
+) -> Float[Tensor, "lane slot d_model"]:
     """The end of the start layer, computed once for each place and set of live heads that occurs there."""
     laid = fill_lanes(live, *layout["shape"][1:3])
     places = torch.arange(laid.shape[2], device=live.device).expand(laid.shape[:3]).flatten()

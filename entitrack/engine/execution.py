@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 def execute(
-    model: Any, function: Callable[..., dict[str, Tensor]], inputs: dict[str, Any], kept: dict[str, Any] | None = None
-) -> dict[str, Tensor]:
+    model: Any, function: Callable[..., dict[str, Any]], inputs: dict[str, Any], kept: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Run an intervention with its tensors on the model's device, and bring its result to the CPU.
 
     Servers run sessions under bfloat16 autocast; scores near zero are noise then, so it is switched off. What is in

@@ -134,7 +134,7 @@ def window_mask(
     shape: tuple[int, int, int, int],
     reach: int,
     dtype: torch.dtype,
-) -> Float[Tensor, "lane 1 token key"]:
+) -> Float[Tensor, "lanes 1 token seen"]:
     """The additive mask of layers whose tokens see so many back, themselves included.
 
     Keys are the prefix, then the slots of all variants in the lane. Distances are those of token indices: what stands
@@ -173,7 +173,7 @@ def prefix_cache(run: Run, layout: Layout, first: int) -> Any:
     return filled_cache(run["cache"], *prefix_entries(run, layout, first))
 
 
-def at_slots(values: Float[Tensor, "batch token width"], layout: Layout) -> Float[Tensor, "lane token width"]:
+def at_slots(values: Float[Tensor, "batch token width"], layout: Layout) -> Float[Tensor, "lane slot width"]:
     """Values of whole prompts at the slots."""
     slots = layout["slots"].to(values.device)
     found = values[layout["rows"].to(values.device)[:, None, None, None], slots]
@@ -181,6 +181,6 @@ def at_slots(values: Float[Tensor, "batch token width"], layout: Layout) -> Floa
     return flatten(found.expand(*layout["shape"], -1)).contiguous()
 
 
-def flatten(values: Float[Tensor, "row lane pack place width"]) -> Float[Tensor, "lane token width"]:
+def flatten(values: Float[Tensor, "row lane pack place width"]) -> Float[Tensor, "row*lane pack*place width"]:
     """As the model takes them."""
     return values.flatten(2, 3).flatten(0, 1)

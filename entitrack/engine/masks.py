@@ -330,7 +330,7 @@ def make_piece(
     }
 
 
-def in_packs(offset: Int[Tensor, "lane place"], layout: Layout) -> Int[Tensor, "lane place"]:
+def in_packs(offset: Int[Tensor, "lane place"], layout: Layout) -> Int[Tensor, "lane packed"]:
     """Places in the variants of every pack, pack by pack, from places in the slots."""
     _, _, pack, length = layout["shape"]
     begins = torch.arange(0, length * pack, length, device=offset.device)

@@ -61,7 +61,7 @@ def received_probability(
     anatomy: Anatomy,
     clean: Prompts,
     passes: Passes,
-    received: dict[int, Float[Tensor, "batch variant receiver d_head"]],
+    received: dict[int, Float[Tensor, "batch _ _ d_head"]],
     receivers: Receivers,
     gib: float | None,
     measured: Measured,
@@ -163,7 +163,7 @@ def rerun_suffix(
 
 def start_projections(
     model: Any, anatomy: Anatomy, layer: int, stream: Float[Tensor, "batch token d_model"], layout: Layout
-) -> dict[str, Float[Tensor, "lane token width"]]:
+) -> dict[str, Float[Tensor, "lane slot _"]]:
     """Outputs of a layer's projections, by path, where the stream is the same in all variants: once a prompt."""
     prompts, prompt = torch.unique_consecutive(layout["rows"], return_inverse=True)
     one = torch.searchsorted(prompt, torch.arange(len(prompts), device=prompt.device))
