@@ -112,7 +112,7 @@ def masked_answers(
     anatomy: Anatomy,
     groups: list[Group],
     batch: Pairs,
-    masks: list[Float[Tensor, "mask head"]],
+    masks: list[Float[Tensor, "mask _"]],
     draws: list[int],
     chunk_tokens: int,
 ) -> dict[str, Tensor]:
