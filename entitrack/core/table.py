@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from entitrack.core.stats import Estimate
@@ -54,11 +54,6 @@ class Table:
         caption = f"<caption>{html.escape(self.title)}</caption>"
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-    def record(self) -> dict[str, Any]:
-        """As plain values; `table_of` reads them."""
-        rows = [[asdict(cell) if isinstance(cell, Estimate) else cell for cell in row] for row in self.rows]
-        return {"title": self.title, "columns": list(self.columns), "rows": rows}
-
 
 def as_text(cell: Cell) -> str:
     """A cell as a reader sees it."""
@@ -68,6 +63,6 @@ def as_text(cell: Cell) -> str:
 
 
 def table_of(record: Mapping[str, Any]) -> Table:
-    """The table that `Table.record` made."""
+    """The table of its plain values."""
     rows = tuple(tuple(Estimate(**cell) if isinstance(cell, dict) else cell for cell in row) for row in record["rows"])
     return Table(record["title"], tuple(record["columns"]), rows)
