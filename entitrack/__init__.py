@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from entitrack.core.errors import UserError
     from entitrack.core.result import Result
     from entitrack.record.loading import load
+    from entitrack.study import Study
 
-__all__ = ["Circuit", "Result", "UserError", "load"]
+__all__ = ["Circuit", "Result", "Study", "UserError", "load"]
 
 _ROOMS = {
     "Circuit": "core.circuits",
     "Result": "core.result",
+    "Study": "study",
     "UserError": "core.errors",
     "load": "record.loading",
 }

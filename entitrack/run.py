@@ -56,9 +56,9 @@ def main() -> None:
         raise SystemExit(code)
 
 
-def execute(config: RunConfig) -> tuple[Result, Experiment]:
-    """Run the configured method."""
-    experiment = Experiment(
+def experiment_of(config: RunConfig) -> Experiment:
+    """What the configured method is given."""
+    return Experiment(
         family=config.family,
         task=config.task,
         runner=Runner(config.backend, Store(Path(config.store)) if config.store else None),
@@ -69,6 +69,11 @@ def execute(config: RunConfig) -> tuple[Result, Experiment]:
         seed=config.seed,
         track=track,
     )
+
+
+def execute(config: RunConfig) -> tuple[Result, Experiment]:
+    """Run the configured method."""
+    experiment = experiment_of(config)
     return METHODS[config.method].run(experiment, config.settings), experiment
 
 

@@ -33,12 +33,13 @@ class Table:
         """As a data frame; an estimate has a column for its value and one for each end of its interval."""
         import pandas
 
-        return pandas.DataFrame([dict(self._flat(row)) for row in self.rows])
+        rows = [dict(self._flat(row)) for row in self.rows]
+        return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[_short(name) for name in self.columns])
 
     def _flat(self, row: tuple[Cell, ...]) -> list[tuple[str, Any]]:
         found: list[tuple[str, Any]] = []
         for name, cell in zip(self.columns, row, strict=True):
-            short = name.removesuffix(" [95 %]")
+            short = _short(name)
             if isinstance(cell, Estimate):
                 found += [(short, cell.value), (f"{short}, low", cell.low), (f"{short}, high", cell.high)]
             else:
@@ -53,6 +54,11 @@ class Table:
         )
         caption = f"<caption>{html.escape(self.title)}</caption>"
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _short(column: str) -> str:
+    """A column's name without what is said of its cells."""
+    return column.removesuffix(" [95 %]")
 
 
 def as_text(cell: Cell) -> str:
