@@ -32,6 +32,7 @@ from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
 from entitrack.core.measurement import Measurement
 from entitrack.core.result import Result
+from entitrack.methods import settings_of
 from entitrack.methods.ablated_model import mean_z, one_length
 from entitrack.methods.ablation_settings import AblationSettings
 from entitrack.models.family import Family
@@ -144,7 +145,7 @@ class Study:
         """The command line that asks a method, with these settings of this run alone."""
         if method not in METHODS:
             raise UserError("method", f"there is no method {method!r}", METHODS)
-        own = METHODS[method].settings.model_fields
+        own = settings_of(method).model_fields
         given = dict(self._given)
         for name, value in settings.items():
             if name in own:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import entitrack
 from entitrack import Study, UserError, load
-from entitrack.cli.config import METHODS
+from entitrack.methods import method_names, settings_of
 from entitrack.study import SECTIONS, TOP
 from tests.conftest import Launch
 
@@ -103,7 +103,7 @@ def test_a_methods_own_settings_come_before_what_is_set_for_all(study: Study) ->
     found = study.run("dcm", batch_size=7, **settings)
     assert found.provenance["config"]["method"]["batch_size"] == 7
     assert found.provenance["config"]["batch_size"] == 84
-    shared = {name: set(TOP) & set(method.settings.model_fields) for name, method in METHODS.items()}
+    shared = {name: set(TOP) & set(settings_of(name).model_fields) for name in method_names()}
     assert {name: names for name, names in shared.items() if names} == {"dcm": {"batch_size"}}
     assert set(SECTIONS).isdisjoint(TOP)
 
