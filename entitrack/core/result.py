@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from entitrack.core.circuits import Circuit
+    from entitrack.core.comparison import Comparison
     from entitrack.core.masks import Masks
 
 
@@ -110,6 +111,16 @@ class Result:
         from entitrack.record.folder import save
 
         return save(self, Path(folder))
+
+    def compare(self, other: Result) -> Comparison:
+        """How another result of the same method differs from this one; see `core.comparison`.
+
+        Raises:
+            UserError: It is of another method.
+        """
+        from entitrack.core.comparison import compare
+
+        return compare(self, other)
 
     def frame(self, name: str | None = None) -> pandas.DataFrame:
         """A measurement as a data frame, a row a value and its axes; prompts have their text and answer.
