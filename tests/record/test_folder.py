@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +74,26 @@ def test_what_is_read_is_what_was_written(method: str, runs: Callable[[str], tup
     for name in result.measurements:
         pandas.testing.assert_frame_equal(read.frame(name), result.frame(name))
     assert read._repr_html_() == result._repr_html_()
+
+
+READ_ELSEWHERE = """
+import sys
+sys.modules |= dict.fromkeys(["transformers", "nnsight", "peft", "datasets", "wandb"])  # importing them fails
+from entitrack import load
+from entitrack.record import figures
+for folder in sys.argv[1:]:
+    result = load(folder)
+    result._repr_html_(), [result.frame(name) for name in result.measurements], figures.draw(result)
+print("read", len(sys.argv) - 1)
+"""
+
+
+def test_reading_and_drawing_need_no_models(runs: Callable[[str], tuple[Result, Path]], tmp_path: Path) -> None:
+    folders = [str(runs(method)[1]) for method in method_names()]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", READ_ELSEWHERE, *folders]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "read 12\n", done.stderr
 
 
 @pytest.mark.parametrize("method", method_names())
