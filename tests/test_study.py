@@ -149,8 +149,8 @@ def test_an_unknown_method_is_named(study: Study) -> None:
 def test_settings_of_one_run_are_not_those_of_the_next(study: Study) -> None:
     first = study.run("evaluate", models=["llama"], task={"boxes": 3})
     second = study.run("evaluate", models=["llama"])
-    assert [result.provenance["config"]["task"]["boxes"] for result in (first, second)] == [3, 7]
-    assert second.provenance["prompts"]["count"] == 28
+    tasks = [result.provenance["config"]["task"] for result in (first, second)]
+    assert [(task["boxes"], task["count"]) for task in tasks] == [(3, 28), (7, 28)]
 
 
 def test_a_program_that_uses_hydra_keeps_its_own(study: Study, tmp_path: Path) -> None:
