@@ -15,7 +15,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
@@ -30,11 +30,11 @@ from entitrack.core.confidential import Keys, hide_words
 from entitrack.core.result import Result
 from entitrack.methods.experiment import Experiment
 from entitrack.record import terminal
-from entitrack.record.folder import Finished, check_folder, write
+from entitrack.record.folder import check_folder, write
 from entitrack.record.provenance import Invocation, provenance
 from entitrack.record.tracking import check_tracking
 from entitrack.record.tracking import record as record_in_wandb
-from entitrack.runtime.backends import Runner
+from entitrack.runtime.backends import Cost, Runner
 from entitrack.runtime.progress import track
 from entitrack.runtime.store import Store
 
@@ -56,9 +56,9 @@ def main() -> None:
         raise SystemExit(code)
 
 
-def execute(config: RunConfig) -> tuple[Result, Experiment]:
-    """Run the configured method."""
-    experiment = Experiment(
+def experiment_of(config: RunConfig) -> Experiment:
+    """What the configured method is given."""
+    return Experiment(
         family=config.family,
         task=config.task,
         runner=Runner(config.backend, Store(Path(config.store)) if config.store else None),
@@ -69,6 +69,11 @@ def execute(config: RunConfig) -> tuple[Result, Experiment]:
         seed=config.seed,
         track=track,
     )
+
+
+def execute(config: RunConfig) -> tuple[Result, Experiment]:
+    """Run the configured method."""
+    experiment = experiment_of(config)
     return METHODS[config.method].run(experiment, config.settings), experiment
 
 
@@ -156,12 +161,12 @@ class Command:
             begun = perf_counter()
             result, experiment = execute(config)
             seconds = perf_counter() - begun
-        finished = Finished(config, result, provenance(experiment, invocation), experiment.runner.cost, seconds)
-        problem = write(finished, folder, self.keys)
-        self._print(lambda: _show(finished, folder))
+        result = replace(result, provenance=provenance(config, experiment, invocation, seconds))
+        problem = write(result, folder, self.keys)
+        self._print(lambda: _show(result, experiment.runner.cost, seconds, folder))
         if problem:
             self._warn(f"no figure could be drawn ({problem})", folder)
-        problem = record_in_wandb(finished, folder, self.keys)
+        problem = record_in_wandb(result, config.tracking, folder, self.keys)
         if problem:
             self._warn(f"W&B has no record ({problem})", folder)
 
@@ -189,10 +194,10 @@ class Command:
         return f"interrupted; finished sessions are kept in {self.store}{waiting}; to go on: {self.shown}"
 
 
-def _show(finished: Finished, folder: Path) -> None:
+def _show(result: Result, cost: Cost, seconds: float, folder: Path) -> None:
     """Print a result, what it cost and where it is."""
-    terminal.show(finished.result)
-    for line in terminal.cost_lines(finished.cost, finished.seconds):
+    terminal.show(result)
+    for line in terminal.cost_lines(cost, seconds):
         print(f"  {line}")
     print(f"  recorded in {folder}")
 

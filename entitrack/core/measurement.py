@@ -19,7 +19,7 @@ STEP = "step"
 """Name of the axis over steps of training; values along it as the last are a learning curve."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptSet:
     """Prompts that something was measured on.
 
@@ -39,6 +39,17 @@ class PromptSet:
         """Number of prompts."""
         return len(self.texts)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether another set has the same prompts in the same order."""
+        if not isinstance(other, PromptSet):
+            return NotImplemented
+        same = (self.texts, self.answers, list(self.facets)) == (other.texts, other.answers, list(other.facets))
+        return (
+            same
+            and equal_values(self.clusters, other.clusters)
+            and all(equal_values(values, other.facets[name]) for name, values in self.facets.items())
+        )
+
     @staticmethod
     def joined(sets: Sequence[PromptSet]) -> PromptSet:
         """The prompts of several sets in order; contexts of one set are never those of another."""
@@ -54,7 +65,7 @@ class PromptSet:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measurement:
     """Values with named axes.
 
@@ -89,6 +100,13 @@ class Measurement:
                 raise ValueError(
                     f"{size} labels for axis {name!r} of {dict(zip(self.axes, self.values.shape, strict=True))}"
                 )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another measurement has the same values, to the bit, of the same things."""
+        if not isinstance(other, Measurement):
+            return NotImplemented
+        about = (self.axes, dict(self.labels)) == (other.axes, dict(other.labels))
+        return about and equal_values(self.values, other.values) and self.prompts == other.prompts
 
     def size(self, axis: str) -> int:
         """Number of entries along an axis."""
@@ -200,6 +218,13 @@ class Measurement:
         if chosen.axes != (PROMPT,):
             raise ValueError(f"{where} leaves axes {chosen.axes}: one value a prompt is needed")
         return chosen.values.double()
+
+
+def equal_values(first: Tensor, second: Tensor) -> bool:
+    """Whether tensors have one type, one shape and the same values; what is not a number equals itself."""
+    if (first.shape, first.dtype) != (second.shape, second.dtype):
+        return False
+    return bool(((first == second) | (first != first) & (second != second)).all())
 
 
 def _key(where: Mapping[str, str | int]) -> Hashable:

@@ -2,7 +2,7 @@
 
 1. A method measures, and gives a `Result` without tables.
 2. Its view lays out tables and notes once (`laid_out`); they are part of the result from then on.
-3. `record.disk` writes it and reads it again; figures, HTML and W&B are drawn from it, with or without a model.
+3. `save` writes it, `entitrack.load` reads it again; figures, HTML and W&B are drawn from it, with or without a model.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement
+from entitrack.core.plain import plain
 from entitrack.core.table import Table
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from entitrack.core.circuits import Circuit
+    from entitrack.core.comparison import Comparison
     from entitrack.core.masks import Masks
 
 
@@ -67,6 +70,10 @@ class Result:
     notes: tuple[str, ...] = field(default=(), repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        """Have facts as they are once they have been written and read: plain, with lists for tuples."""
+        object.__setattr__(self, "facts", plain(self.facts))
+
     def __getitem__(self, name: str) -> Measurement:
         """The measurement of that name.
 
@@ -90,6 +97,30 @@ class Result:
     def figure(self) -> Figure | None:
         """The result as a figure; None for a method that has none."""
         return view_of(self.method).figure(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything of it into a folder, for `entitrack.load` to read: all of it, or nothing.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: The folder already holds a result.
+            OSError: It cannot be written to; nothing is left of it.
+        """
+        from entitrack.record.folder import save
+
+        return save(self, Path(folder))
+
+    def compare(self, other: Result) -> Comparison:
+        """How another result of the same method differs from this one; see `core.comparison`.
+
+        Raises:
+            UserError: It is of another method.
+        """
+        from entitrack.core.comparison import compare
+
+        return compare(self, other)
 
     def frame(self, name: str | None = None) -> pandas.DataFrame:
         """A measurement as a data frame, a row a value and its axes; prompts have their text and answer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from entitrack.core.stats import Estimate
@@ -33,12 +33,13 @@ class Table:
         """As a data frame; an estimate has a column for its value and one for each end of its interval."""
         import pandas
 
-        return pandas.DataFrame([dict(self._flat(row)) for row in self.rows])
+        rows = [dict(self._flat(row)) for row in self.rows]
+        return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[_short(name) for name in self.columns])
 
     def _flat(self, row: tuple[Cell, ...]) -> list[tuple[str, Any]]:
         found: list[tuple[str, Any]] = []
         for name, cell in zip(self.columns, row, strict=True):
-            short = name.removesuffix(" [95 %]")
+            short = _short(name)
             if isinstance(cell, Estimate):
                 found += [(short, cell.value), (f"{short}, low", cell.low), (f"{short}, high", cell.high)]
             else:
@@ -54,10 +55,10 @@ class Table:
         caption = f"<caption>{html.escape(self.title)}</caption>"
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-    def record(self) -> dict[str, Any]:
-        """As plain values; `table_of` reads them."""
-        rows = [[asdict(cell) if isinstance(cell, Estimate) else cell for cell in row] for row in self.rows]
-        return {"title": self.title, "columns": list(self.columns), "rows": rows}
+
+def _short(column: str) -> str:
+    """A column's name without what is said of its cells."""
+    return column.removesuffix(" [95 %]")
 
 
 def as_text(cell: Cell) -> str:
@@ -68,6 +69,6 @@ def as_text(cell: Cell) -> str:
 
 
 def table_of(record: Mapping[str, Any]) -> Table:
-    """The table that `Table.record` made."""
+    """The table of its plain values."""
     rows = tuple(tuple(Estimate(**cell) if isinstance(cell, dict) else cell for cell in row) for row in record["rows"])
     return Table(record["title"], tuple(record["columns"]), rows)

@@ -25,6 +25,18 @@ def answer(model: Any, anatomy: Anatomy, prompts: Prompts) -> dict[str, Tensor]:
     return {"prediction": own["prediction"], "probability": own["probability"]}
 
 
+def answer_logits(model: Any, anatomy: Anatomy, prompts: Prompts) -> dict[str, Tensor]:
+    """What `answer` returns, and `logits` `[batch, offered]`, float32, of the right answer and then of its rivals."""
+    logits = logits_with(model, anatomy, prompts, {}).float()
+    offered = torch.cat([prompts["answers"][:, None], prompts["rivals"]], 1).to(logits.device)
+    own = verdict(logits, prompts["answers"])
+    return {
+        "prediction": own["prediction"],
+        "probability": own["probability"],
+        "logits": logits.gather(1, offered),
+    }
+
+
 def read_sites(model: Any, anatomy: Anatomy, prompts: Prompts, sites: Sequence[Site]) -> dict[str, Any]:
     """Activations, and the model's own answers.
 

@@ -1,54 +1,41 @@
-"""What a run leaves in its folder: all of it, or nothing.
+"""A result in a folder: all of it, or nothing. `entitrack.load` reads it again, see `record.loading`.
 
-`arrays.safetensors`, a circuit or masks where found, `figure.png`, the configuration in `hydra/`, and `result.json`,
-which comes last, so that it is there only if everything else is. Numbers that JSON cannot say are written as the texts
-`nan`, `inf` and `-inf`, which Python's `float` reads; null is an empty cell.
+1. `arrays.safetensors` has the values of every measurement, `prompts.jsonl` the prompts that they are about.
+2. `circuit.json` and `masks.json`, where found, are for other runs to take.
+3. `figure.png` and `hydra/`, the configuration of a run, are for people; nothing is read from them.
+4. `result.json` has all else and the digests of the first four files. It comes last: where it is, everything is. It is
+   strict JSON; see `core.plain` for numbers that JSON has not.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save
+from safetensors.torch import save as packed
 
-from entitrack.cli.config import RunConfig
 from entitrack.core.confidential import Keys
 from entitrack.core.errors import UserError
+from entitrack.core.measurement import Measurement, PromptSet
+from entitrack.core.notices import warn
+from entitrack.core.plain import encode, plain
 from entitrack.core.result import Result
 from entitrack.disk.files import appearing, clean_up
 from entitrack.record import figures
-from entitrack.runtime.backends import Cost
+from entitrack.record.prompts import distinct_sets, number_of, prompt_lines, prompt_records, set_records
 
-RESULT = "result.json"
-FIGURE = "figure.png"
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that is done, before anybody was told.
-
-    Attributes:
-        config: Its configuration.
-        result: What its method found.
-        provenance: What it was computed from, see `entitrack.record.provenance`.
-        cost: What it cost.
-        seconds: How long it took.
-    """
-
-    config: RunConfig
-    result: Result
-    provenance: Mapping[str, Any]
-    cost: Cost
-    seconds: float
+RESULT, ARRAYS, PROMPTS, FIGURE = "result.json", "arrays.safetensors", "prompts.jsonl", "figure.png"
+ARTEFACTS = ("circuit", "masks")
+FORMAT = 1
+"""Number of this layout; `load` refuses another one."""
 
 
 def check_folder(folder: Path) -> None:
@@ -67,11 +54,21 @@ def check_folder(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
-def write(finished: Finished, folder: Path, keys: Keys) -> str | None:
-    """Write the record of a finished run: every file of it, or none.
+def save(result: Result, folder: Path) -> Path:
+    """Write a result that may be anybody's; gives the folder. See `Result.save`."""
+    folder = folder.absolute()
+    check_folder(folder)
+    problem = write(result, folder, Keys())
+    if problem:
+        warn(f"no figure could be drawn ({problem}); the result is in {folder}")
+    return folder
+
+
+def write(result: Result, folder: Path, keys: Keys) -> str | None:
+    """Write a result: every file of it, or none.
 
     Args:
-        finished: The run.
+        result: The result.
         folder: Where it belongs; it is made. What a killed run left unfinished there and beside it is removed.
         keys: What may not be recorded.
 
@@ -82,13 +79,15 @@ def write(finished: Finished, folder: Path, keys: Keys) -> str | None:
         OSError: Something could not be written; nothing of it is left.
     """
     clean_up(folder.parent)
-    image, problem = _drawn(finished.result)
+    image, problem = _drawn(result)
     written: list[Path] = []
     made = [place for place in (folder / "hydra", folder, *folder.parents) if not place.exists()]
     try:
-        for name, put in _files(finished, image, keys):
+        digests: dict[str, str] = {}
+        for name, put in _files(result, image, keys, digests):
             written.append(folder / name)
             put(folder / name)
+            digests[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
@@ -99,35 +98,48 @@ def write(finished: Finished, folder: Path, keys: Keys) -> str | None:
     return problem
 
 
-def _files(finished: Finished, image: bytes | None, keys: Keys) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """Name and writer of every file, `result.json` last."""
-    arrays = {name: array.contiguous().clone() for name, array in finished.result.arrays.items()}
-    yield "arrays.safetensors", _bytes(save(arrays))
-    for name in ("circuit", "masks"):
-        artefact = finished.result.artefacts.get(name)
-        if artefact is not None:
-            yield f"{name}.json", artefact.write
+def _files(
+    result: Result, image: bytes | None, keys: Keys, digests: dict[str, str]
+) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """Name and writer of every file, `result.json` last; it names the `digests` that there are by then."""
+    yield ARRAYS, _bytes(packed({name: array.contiguous().clone() for name, array in result.arrays.items()}))
+    sets = distinct_sets(result.measurements.values())
+    if sets:
+        yield PROMPTS, _text(prompt_lines(keys.hide_within(record) for record in prompt_records(sets)))
+    for name in ARTEFACTS:
+        if name in result.artefacts:
+            yield f"{name}.json", result.artefacts[name].write
+    read_again = dict(digests)  # of what has been written when this goes on
     if image is not None:
         yield FIGURE, _bytes(image)
-    record = keys.hide_within(plain_record(finished))
-    yield "hydra/config.yaml", _text(yaml.safe_dump(record["config"], sort_keys=False, allow_unicode=True))
-    yield "hydra/overrides.yaml", _text(yaml.safe_dump(record["overrides"], allow_unicode=True))
+    record = keys.hide_within(result_record(result, sets, read_again))
+    for name in ("config", "overrides"):
+        if name in result.provenance:
+            yield f"hydra/{name}.yaml", _text(yaml.safe_dump(record[name], sort_keys=False, allow_unicode=True))
     yield RESULT, _text(json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
-def plain_record(finished: Finished) -> dict[str, Any]:
-    """The content of `result.json`."""
-    cost = {**asdict(finished.cost), "seconds": finished.seconds}
-    record = {
-        "method": finished.config.method,
-        "tables": [asdict(table) for table in finished.result.tables],
-        "notes": list(finished.result.notes),
-        "cost": {name: round(value, 3) for name, value in cost.items()},
-        **finished.provenance,
-        "config": finished.config.plain,
+def result_record(result: Result, sets: Sequence[PromptSet], digests: dict[str, str]) -> dict[str, Any]:
+    """The content of `result.json`; whatever is not the result's own is its provenance."""
+    own = {
+        "format": FORMAT,
+        "method": result.method,
+        "tables": [asdict(table) for table in result.tables],
+        "notes": list(result.notes),
+        "facts": result.facts,
+        "measurements": {name: _about(entry, sets) for name, entry in result.measurements.items()},
+        "prompt_sets": set_records(sets),
+        "words": result.words,
+        "files": digests,
     }
-    plain: dict[str, Any] = plain_values(record)
-    return plain
+    record: dict[str, Any] = encode(plain({**own, **result.provenance}, otherwise=str))
+    return record
+
+
+def _about(measurement: Measurement, sets: Sequence[PromptSet]) -> dict[str, Any]:
+    """A measurement without its values; prompts are the number of their set."""
+    prompts = None if measurement.prompts is None else number_of(measurement.prompts, sets)
+    return {"axes": measurement.axes, "labels": measurement.labels, "prompts": prompts}
 
 
 def _drawn(result: Result) -> tuple[bytes | None, str | None]:
@@ -148,16 +160,3 @@ def _bytes(content: bytes) -> Callable[[Path], None]:
 
 def _text(content: str) -> Callable[[Path], None]:
     return _bytes(content.encode(errors="backslashreplace"))
-
-
-def plain_values(value: Any) -> Any:
-    """A value as JSON has it, with no number that JSON has not."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(name): plain_values(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(float(value))
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)

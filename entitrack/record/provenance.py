@@ -1,4 +1,4 @@
-"""What a result was computed from, as plain values: models, circuit, prompts, device, code, command, time."""
+"""What a result was computed from, as plain values: models, circuit, prompts, device, code, command, time, cost."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
+from entitrack.cli.config import RunConfig
 from entitrack.core.circuits import Circuit
+from entitrack.core.plain import plain
 from entitrack.methods.experiment import Experiment
 from entitrack.tasks.prompts import Prompt
 
@@ -33,10 +35,12 @@ class Invocation:
     begun: datetime
 
 
-def provenance(experiment: Experiment, invocation: Invocation) -> dict[str, Any]:
-    """What a finished run used."""
+def provenance(config: RunConfig, experiment: Experiment, invocation: Invocation, seconds: float) -> dict[str, Any]:
+    """What a finished run used, and what it cost, as plain values."""
     models = experiment.family.loaded.values()
-    return {
+    cost = {**asdict(experiment.runner.cost), "seconds": seconds}
+    used = {
+        "cost": {name: round(value, 3) for name, value in cost.items()},
         "models": {model.name: model.identity.record() for model in models},
         "device": sorted({str(experiment.runner.backend.place(model)) for model in models}),
         "circuit": [_circuit(name, circuit) for name, circuit in experiment.circuits.items()],
@@ -45,7 +49,10 @@ def provenance(experiment: Experiment, invocation: Invocation) -> dict[str, Any]
         "overrides": list(invocation.overrides),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "date": invocation.begun.isoformat(timespec="seconds"),
+        "config": config.plain,
     }
+    everything: dict[str, Any] = plain(used, otherwise=str)
+    return everything
 
 
 def digest_of(value: Any) -> str:

@@ -27,7 +27,7 @@ from entitrack.core.measurement import STEP
 from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Table
-from entitrack.record.folder import FIGURE, Finished, plain_record
+from entitrack.record.folder import FIGURE
 from entitrack.record.wandb_process import Logged, LoggedTable
 
 MODES = ("offline", "online", "disabled")
@@ -46,12 +46,11 @@ def check_tracking(tracking: TrackingConfig) -> None:
         raise UserError("tracking", "online recording needs an account and none is logged in", fix=fix)
 
 
-def record(finished: Finished, folder: Path, keys: Keys) -> str | None:
-    """Log configuration, metrics, tables and figure of a finished run; gives why it could not be done."""
-    tracking = finished.config.tracking
+def record(result: Result, tracking: TrackingConfig, folder: Path, keys: Keys) -> str | None:
+    """Log configuration, metrics, tables and figure of a run that is on the disk; gives why it could not be done."""
     if tracking.mode == "disabled":
         return None
-    text = json.dumps(keys.hide_within(logged(finished, folder)))
+    text = json.dumps(keys.hide_within(logged(result, tracking, folder)))
     with tempfile.TemporaryFile() as complaints:
         try:
             process = _start(complaints)
@@ -70,19 +69,18 @@ def record(finished: Finished, folder: Path, keys: Keys) -> str | None:
     return None
 
 
-def logged(finished: Finished, folder: Path) -> Logged:
+def logged(result: Result, tracking: TrackingConfig, folder: Path) -> Logged:
     """What is logged of a finished run, as plain values."""
-    record = plain_record(finished)
     figure = folder / FIGURE
     return {
-        "project": finished.config.tracking.project,
-        "mode": finished.config.tracking.mode,
+        "project": tracking.project,
+        "mode": tracking.mode,
         "folder": str(folder),
-        "job_type": finished.config.method,
-        "config": {**record["config"], "command": record["command"]},
-        "points": curve_points(learning_curves(finished.result)),
-        "metrics": metrics(finished.result.tables[0]),
-        "tables": [_table(table) for table in finished.result.tables],
+        "job_type": result.method,
+        "config": {**result.provenance["config"], "command": result.provenance["command"]},
+        "points": curve_points(learning_curves(result)),
+        "metrics": metrics(result.tables[0]),
+        "tables": [_table(table) for table in result.tables],
         "figure": str(figure) if figure.is_file() else None,
     }
 

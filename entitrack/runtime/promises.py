@@ -52,6 +52,7 @@ PROMISES: Mapping[str, Promise] = {
     },
     "naive.naive_effects": {"effect": Float[Tensor, "batch sender"], "null": Float[Tensor, " batch"]},
     "patching.answer": _verdict("batch"),
+    "patching.answer_logits": {"logits": Float[Tensor, "batch offered"], **_verdict("batch")},
     "patching.answer_patched": _verdict("variant batch"),
     "patching.read_sites": {
         "values": [(Float[Tensor, "batch _ ... d_head"], Float[Tensor, "batch d_model"])],

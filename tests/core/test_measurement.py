@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from entitrack.core.measurement import PromptSet
+from entitrack.core.measurement import Measurement, PromptSet
 from entitrack.core.stats import difference, estimate, ratio
 from tests.methods import hand_made
 
@@ -41,3 +41,18 @@ def test_contexts_of_joined_sets_stay_apart() -> None:
     assert (joined.texts, joined.answers) == (("a", "b", "c", "d", "e"), ("x", "y", "z", "v", "w"))
     assert joined.clusters.tolist() == [0, 0, 2, 3, 4]
     assert joined.facets["n"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_measurements_are_equal_to_the_bit_and_about_the_same_prompts() -> None:
+    def measured(values: list[float], on: PromptSet, *names: str) -> Measurement:
+        return hand_made.measured([values], "model", on, model=names)
+
+    on = hand_made.prompts(2, {"a": [0, 1]})
+    one = measured([0.5, torch.nan], on, "x")
+    assert one == measured([0.5, torch.nan], hand_made.prompts(2, {"a": [0, 1]}), "x")
+    assert one != measured([0.25, torch.nan], on, "x")
+    assert one != measured([0.5, 0.5], on, "x")
+    assert one != measured([0.5, torch.nan], on, "y")
+    assert one != measured([0.5, torch.nan], hand_made.prompts(2, {"a": [0, 2]}), "x")
+    assert one != measured([0.5, torch.nan], hand_made.prompts(2), "x")
+    assert one != Measurement(one.values.double(), one.axes, one.labels, one.prompts)

@@ -14,6 +14,7 @@ from typing import IO, Any
 import pytest
 
 from entitrack.core.circuits import Circuit
+from entitrack.core.plain import decode, encode
 from entitrack.core.result import Result
 from entitrack.disk import files
 from entitrack.record import folder as records
@@ -22,7 +23,8 @@ from tests.conftest import Launch
 from tests.hostile.trial import listing
 
 RUN = ("method=cmap", "tracking=disabled", "hydra.run.dir=run")
-WHOLE = {"arrays.safetensors", "figure.png", "hydra", "hydra/config.yaml", "hydra/overrides.yaml", "result.json"}
+CONFIGURATION = {"hydra", "hydra/config.yaml", "hydra/overrides.yaml"}
+WHOLE = {"arrays.safetensors", "prompts.jsonl", "figure.png", *CONFIGURATION, "result.json"}
 
 
 def left_in(folder: Path) -> set[str]:
@@ -118,7 +120,7 @@ def test_a_terminal_of_ascii_shows_what_it_can(golden_overrides: list[str], tmp_
 # A disk that takes no more
 
 
-@pytest.mark.parametrize("last", range(5))
+@pytest.mark.parametrize("last", range(6))
 def test_a_disk_that_is_full_leaves_nothing(
     last: int,
     launch: Launch,
@@ -344,12 +346,11 @@ def test_digests_change_with_what_they_are_of(
     assert digests["prompts"][1] != digests["same"][1]
 
 
-def test_numbers_that_json_has_not_are_words_that_python_reads() -> None:
-    written = json.dumps(records.plain_values({"a": [float("nan"), (float("-inf"), 1.5)], "b": None}), allow_nan=False)
-    a, b = json.loads(written).values()
-    assert str(float(a[0])) == "nan"
-    assert float(a[1][0]) == float("-inf")
-    assert (a[1][1], b) == (1.5, None)
+def test_numbers_that_json_has_not_are_objects_that_say_which() -> None:
+    values = {"a": [float("nan"), [float("-inf"), 1.5]], "b": None, "c": "nan"}
+    written = json.dumps(encode(values), allow_nan=False)
+    assert written == '{"a": [{"$number": "nan"}, [{"$number": "-inf"}, 1.5]], "b": null, "c": "nan"}'
+    assert str(decode(json.loads(written))) == str(values)
 
 
 def test_a_run_is_made_again_with_the_words_it_left(

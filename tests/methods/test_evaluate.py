@@ -12,6 +12,7 @@ from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment
+from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.encoding import encode
 from tests.methods import hand_made
 
@@ -40,6 +41,31 @@ def test_accuracy_is_the_share_of_right_answers(golden_experiment: Experiment) -
         assert found.value == pytest.approx(expected[query::7].float().mean().item())
         assert found.n == 6
     assert hand_made.rows(result.tables[0]) == [["7 boxes", round(expected.double().mean().item(), 6), 42]]
+
+
+def test_logits_are_those_of_every_answer_that_the_context_offers(tiny_experiment: Experiment) -> None:
+    asked = Settings(models=["float"], boxes=[2, 4])
+    result = evaluate(tiny_experiment, asked.model_copy(update={"logits": True}))
+    plain = evaluate(tiny_experiment, asked)
+    assert result.tables == plain.tables
+    assert {name: result[name] for name in plain.measurements} == dict(plain.measurements)
+    module, tokenizer = tiny_experiment.family.load("float").envoy._module, tiny_experiment.family.tokenizer
+    prompts = [prompt for boxes in (2, 4) for prompt in Boxes(count=42, boxes=boxes).prompts()]
+    logit, offered = result["logit"], result["offered"]
+    assert logit.axes == ("model", "offered", "prompt")
+    assert logit.names("offered") == ("answer", "alternative 1", "alternative 2", "alternative 3")
+    for number in (0, 1, 42, 83):
+        prompt = prompts[number]
+        with torch.no_grad():
+            last = module(torch.tensor([tokenizer(prompt.text)["input_ids"]])).logits[0, -1]
+        for place, word in enumerate((prompt.answer, *prompt.alternatives)):
+            token = tokenizer.convert_tokens_to_ids(word)
+            assert int(offered.values[place, number]) == token
+            assert result.words[token] == word
+            torch.testing.assert_close(logit.values[0, place, number], last[token], atol=1e-4, rtol=1e-4)
+        absent = slice(1 + len(prompt.alternatives), None)
+        assert logit.values[0, absent, number].isnan().all()
+        assert (offered.values[absent, number] == -1).all()
 
 
 @pytest.mark.parametrize("batch_size", [5, 42])

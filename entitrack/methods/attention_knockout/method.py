@@ -15,15 +15,12 @@ from entitrack.core.errors import UserError, quoted
 from entitrack.core.result import Result
 from entitrack.engine.knockout import knockout_answers
 from entitrack.methods.ablated_model import joined_batches
-from entitrack.methods.attention_knockout.settings import Edge, Settings
+from entitrack.methods.attention_knockout.settings import RANDOM, Edge, Settings
 from entitrack.methods.experiment import Experiment, prompt_set, question_inputs, role_positions
 from entitrack.methods.outcomes import Outcomes
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
 from entitrack.tasks.prompts import Prompt
-
-RANDOM = "a random position"
-"""Name of the control's target."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from pydantic import Field
 from entitrack.core.settings import MethodSettings
 from entitrack.core.settings import Settings as Part
 
+RANDOM = "a random position"
+"""Name of the control's target."""
+
 
 class Edge(Part):
     """One role that may no longer see another."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
-from entitrack.methods.attention_knockout.method import RANDOM
+from entitrack.methods.attention_knockout.settings import RANDOM
 from entitrack.methods.outcomes import measured
 from entitrack.record.figures.canvas import error_bars, new_figure
 

@@ -4,47 +4,68 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import Measurement, PromptSet
 from entitrack.core.result import Result
-from entitrack.engine.patching import answer
+from entitrack.engine.patching import answer, answer_logits
+from entitrack.methods.evaluate.offered import NO_TOKEN, offered_logits
 from entitrack.methods.evaluate.settings import Settings
-from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
+from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set, question_inputs
 from entitrack.tasks.boxes import Boxes, check_boxes
-from entitrack.tasks.prompts import Task
+from entitrack.tasks.prompts import Prompt, Task
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
     """Ask every model every prompt.
 
     Returns:
-        `correct`, `prediction` and `probability` (of the answer) `[model, prompt]`.
+        `correct`, `prediction` and `probability` (of the answer) `[model, prompt]`; with `logits` also what
+        `offered_logits` gives.
     """
     names = experiment.members(settings.models, "method.models")
     prompts = [task.prompts() for task in _tasks(experiment.task, settings.boxes)]
-    every = [prompt for of_one_task in prompts for prompt in of_one_task]
-    batches = [batch for of_one_task in prompts for batch in experiment.encoded(of_one_task)]
-    answers = torch.cat([batch.answers for batch in batches])
-    inputs = [{"prompts": prompt_inputs(batch)} for batch in batches]
-    predictions, probabilities = [], []
-    for name in names:
-        model = experiment.member(name, "method.models", every)
-        outputs = list(experiment.sessions(model, answer, inputs, f"evaluate {model.name}"))
-        predictions.append(torch.cat([output["prediction"] for output in outputs]))
-        probabilities.append(torch.cat([output["probability"] for output in outputs]))
-    prediction = torch.stack(predictions)
-    measured = {"correct": prediction == answers, "prediction": prediction, "probability": torch.stack(probabilities)}
-    prompt_sets = PromptSet.joined([prompt_set(of_one_task) for of_one_task in prompts])
-    axes, labels = ("model", "prompt"), {"model": tuple(names)}
-    return Result(
-        method="evaluate",
-        facts={},
-        measurements={name: Measurement(values, axes, labels, prompt_sets) for name, values in measured.items()},
-        words=experiment.words(prediction),
+    on = PromptSet.joined([prompt_set(of_one_task) for of_one_task in prompts])
+    inputs = [batch for of_one_task in prompts for batch in _inputs(experiment, of_one_task, settings.logits)]
+    answers = torch.cat([batch["prompts"]["answers"] for batch in inputs])
+    answered = _answered(experiment, names, [prompt for part in prompts for prompt in part], inputs, settings.logits)
+    prediction, probability = (
+        torch.stack([torch.cat([batch[name] for batch in batches]) for batches in answered.values()])
+        for name in ("prediction", "probability")
     )
+    measured = {"correct": prediction == answers, "prediction": prediction, "probability": probability}
+    axes, labels = ("model", "prompt"), {"model": tuple(names)}
+    measurements = {name: Measurement(values, axes, labels, on) for name, values in measured.items()}
+    words = experiment.words(prediction)
+    if settings.logits:
+        measurements |= offered_logits(answered, inputs, on)
+        tokens = measurements["offered"].values
+        words = {NO_TOKEN: "", **experiment.words(prediction, tokens[tokens != NO_TOKEN])}
+    return Result(method="evaluate", facts={}, measurements=measurements, words=words)
+
+
+def _inputs(experiment: Experiment, prompts: Sequence[Prompt], logits: bool) -> list[dict[str, Any]]:
+    """What sessions on the prompts of one task take, by batch."""
+    batches = experiment.encoded(prompts)
+    if not logits:
+        return [{"prompts": prompt_inputs(batch)} for batch in batches]
+    parts = experiment.by_batch(prompts)
+    return [{"prompts": question_inputs(experiment, *both)} for both in zip(parts, batches, strict=True)]
+
+
+def _answered(
+    experiment: Experiment, names: Sequence[str], prompts: Sequence[Prompt], inputs: list[dict[str, Any]], logits: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """Model -> what it answers, by batch."""
+    answered = {}
+    for name in names:
+        model = experiment.member(name, "method.models", prompts)
+        function = answer_logits if logits else answer
+        answered[name] = list(experiment.sessions(model, function, inputs, f"evaluate {model.name}"))
+    return answered
 
 
 def _tasks(task: Task, boxes: Sequence[int]) -> list[Task]:

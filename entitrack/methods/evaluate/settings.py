@@ -12,3 +12,4 @@ class Settings(MethodSettings):
 
     models: list[str] = Field([], description="members of the family; empty: all")
     boxes: list[int] = Field([], description="numbers of boxes, such as [2,3,4,5,6,7]; empty: the task's own")
+    logits: bool = Field(False, description="keep the logits of all answers that the context offers, too")

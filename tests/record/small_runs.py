@@ -1,0 +1,24 @@
+"""Every method, small, on the embedded family: words for the command line."""
+
+from __future__ import annotations
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "activation_patching": ("method.models=[llama,float]", "method.desiderata=[object_value]"),
+    "attention_knockout": (),
+    "attribution": ("method.prompts=all", "method.top=4"),
+    "cmap": ("donor=float",),
+    "completeness": ("method.random_sets=2", "method.mean_count=14"),
+    "dcm": ("method.steps=4", "method.desiderata=[object_value]", "method.sparsity=[0.01]", "task.split=train"),
+    "desiderata": (),
+    "evaluate": ("method.models=[llama]", "method.boxes=[2,7]"),
+    "faithfulness": ("method.models=[llama]", "method.random_circuits=2", "method.mean_count=14"),
+    "minimality": ("method.mean_count=14",),
+    "path_patching": ("method.prompts=all",),
+    "positions": ("method.mean_count=14", "method.most=1"),
+}
+
+
+def words_of(method: str) -> tuple[str, ...]:
+    """The words of a small run."""
+    few = ("task.count=28", "model.device=cpu", "tracking=disabled")
+    return (f"method={method}", *few, *SETTINGS[method])
