@@ -65,7 +65,8 @@ RIGHT = [True, False] * 4
 
 def cmap_result(name: str) -> Result:
     wrong = [not right for right in RIGHT]
-    facts = {"base": name, "donor": name, "form": "output", "heads": {"full circuit": 2, name: 1}}
+    moved = {"form": "output", "components": ["z"], "masks": None, "quirks": []}
+    facts = {"base": name, "donor": name, **moved, "heads": {"full circuit": 2, name: 1}}
     models = ("base", "donor", "full circuit", name)
     correct = hand_made.measured([RIGHT, wrong, RIGHT, wrong], "model", hand_made.prompts(8), model=models)
     return hand_made.laid_out("cmap", facts, {"correct": correct})
@@ -75,7 +76,7 @@ def completeness_result(name: str) -> Result:
     sets = [{"name": "nothing", "kind": "nothing", "heads": 0}, {"name": name, "kind": "group", "heads": 1}]
     labels = {"rest_of": ("model", "circuit"), "set": ("nothing", name)}
     correct = hand_made.measured([[RIGHT] * 2] * 2, "rest_of set", hand_made.prompts(8), **labels)
-    facts = {"model": name, "metric": "accuracy", "sets": sets}
+    facts = {"model": name, "metric": "accuracy", "quirks": [], "sets": sets}
     return hand_made.laid_out("completeness", facts, {"correct": correct})
 
 
