@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from entitrack.methods import method_names, settings_of
 from tests.conftest import Launch
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -42,6 +43,13 @@ def listing(folder: Path) -> set[Path]:
     return {path for path in below if not (path / "store").is_dir()}
 
 
+def about_circuits(overrides: list[str], arguments: list[str]) -> list[str]:
+    """Overrides without a circuit, unless the method that is named last in the arguments is about one."""
+    method = [word.removeprefix("method=") for word in arguments if word.startswith("method=")][-1]
+    uses = method not in method_names() or settings_of(method).needs_circuit
+    return [word for word in overrides if uses or not word.startswith("circuit=")]
+
+
 def attempt(
     trial: Trial,
     launch: Launch,
@@ -57,8 +65,8 @@ def attempt(
     for name, value in trial.environment.items():
         monkeypatch.setenv(name, value)
     before = listing(folder)
-    arguments = [word.replace("{here}", str(folder)) for word in trial.arguments]
-    code = launch("method=cmap", "tracking=disabled", *overrides, *arguments)
+    arguments = ["method=cmap", *(word.replace("{here}", str(folder)) for word in trial.arguments)]
+    code = launch("tracking=disabled", *about_circuits(overrides, arguments), *arguments)
     captured = capsys.readouterr()
     assert code == trial.code, captured.err
     lines = captured.err.rstrip("\n").split("\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -13,6 +13,7 @@ from entitrack.methods.desideratum_settings import PatchingSettings
 class Settings(PatchingSettings):
     """What does each group carry? Desiderata-based component masking (section 5)."""
 
+    needs_circuit: ClassVar[bool] = True
     model: str | None = Field(None, description="member of the family; null: the base")
     sparsity: list[Annotated[float, Field(ge=0)]] = Field(
         [0.01],

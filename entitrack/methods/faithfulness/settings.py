@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from entitrack.methods.ablation_settings import AblationSettings, Compat
@@ -10,6 +12,7 @@ from entitrack.methods.ablation_settings import AblationSettings, Compat
 class Settings(AblationSettings):
     """Does the circuit alone do what the model does, in every member of the family? (sections 4.2 and 5)."""
 
+    needs_circuit: ClassVar[bool] = True
     models: list[str] = Field([], description="members of the family to run the circuit on; empty: all")
     random_circuits: int = Field(100, ge=0, le=100_000, description="random circuits of the same shape to compare with")
     compat: Compat = Field("default", description="paper: reproduce the published procedure's quirks")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from entitrack.methods.ablation_settings import AblationSettings, Compat
@@ -10,6 +12,7 @@ from entitrack.methods.ablation_settings import AblationSettings, Compat
 class Settings(AblationSettings):
     """Does every head of the circuit earn its place? (section 4.2)."""
 
+    needs_circuit: ClassVar[bool] = True
     model: str | None = Field(None, description="member of the family; null: the base")
     share: float = Field(
         0.3, ge=0, le=1, description="most heads that are removed first, as a share of the group (the paper: 0.3)"
