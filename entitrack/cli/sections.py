@@ -116,7 +116,7 @@ def check_use(general: GeneralSettings, family: FamilySettings, method: str) -> 
 
 
 def _unused(key: str, method: str, users: Sequence[str]) -> UserError:
-    return UserError(key, f"method {method!r} uses none, leave it out; methods that use one are", users)
+    return UserError(key, f"method {method!r} uses none", fix=f"leave it out, or choose among {', '.join(users)}")
 
 
 def _kind(given: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from entitrack.cli.config import CONF, check
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.kinds import BACKENDS, TASKS, tracking_modes
 from entitrack.core.errors import UserError
-from entitrack.core.settings import defaults
+from entitrack.core.settings import defaults, read
 from entitrack.methods import method_names, settings_of
 
 
@@ -127,8 +127,8 @@ def test_what_is_wrong_is_named(override: str, message: str) -> None:
         ("method=path_patching method.choose.rate=.1", "^method.choose.rate: is not used with by=count; .* by=fdr"),
         ("method=path_patching method.choose.threshold=.1", "^method.choose.threshold: is not used with by=count"),
         ("method=positions method.ablation=zero method.mean_count=7", "^method.mean_count: is not used with ablation"),
-        ("method=evaluate donor=goat", "^donor: method 'evaluate' uses none, .*: cmap$"),
-        ("method=path_patching circuit=goat", "^circuit: method 'path_patching' uses none, .*available: .*cmap"),
+        ("method=evaluate donor=goat", "^donor: method 'evaluate' uses none; leave it out, or choose among cmap$"),
+        ("method=path_patching circuit=goat", "^circuit: method 'path_patching' uses none; .*cmap"),
     ],
 )
 def test_what_a_method_would_ignore_is_refused(overrides: str, message: str) -> None:
@@ -168,9 +168,9 @@ def test_top_level_keys_may_point_into_sections() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: settings_of("dcm")(draws=0), "^method.draws: 0 is not 1 or more"),
-        (lambda: settings_of("completeness")(share=np.float32(0)), "^method.share: 0.0 is not 0.01 or more"),
-        (lambda: settings_of("path_patching")(choose={"rate": 2}), "^method.choose.rate: 2 is not above 0"),
+        (lambda: read(settings_of("dcm"), {"draws": 0}), "^method.draws: 0 is not 1 or more"),
+        (lambda: read(settings_of("completeness"), {"share": np.float32(0)}), "^method.share: 0.0 is not 0.01 or more"),
+        (lambda: read(settings_of("path_patching"), {"choose": {"rate": 2}}), "^method.choose.rate: 2 is not above 0"),
         (lambda: TASKS["boxes"](count=-3), "^task.count: -3 is not 1 or more"),
         (lambda: BACKENDS["ndif"].settings(in_flight=0), "^backend.in_flight: 0 is not 1 or more"),
     ],
