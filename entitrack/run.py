@@ -160,18 +160,12 @@ class Command:
         """Check a job's configuration, run it, record it, then show and log it."""
         composed = composer.compose(job)
         self.keys.add(composed.key)
-        config = check(composed.config)
-        from entitrack.record.folder import Finished, check_folder, write
+        config, folder = check(composed.config), composed.folder()
+        from entitrack.record.folder import Finished, write
         from entitrack.record.provenance import Invocation, provenance
-        from entitrack.record.tracking import check_tracking
         from entitrack.record.tracking import record as record_in_wandb
 
-        check_tracking(config.tracking)
-        folder = composed.folder()
-        check_folder(folder)
-        if config.store:
-            check_folder(Path(config.store).absolute())
-        self.store = config.store
+        self._check_places(config, folder)
         invocation = Invocation(self.shown, tuple(hide_words(job.overrides, self.keys)), datetime.now().astimezone())
         with env_override(composed.environment):
             begun = perf_counter()
@@ -185,6 +179,17 @@ class Command:
         problem = record_in_wandb(finished, folder, self.keys)
         if problem:
             self._warn(f"W&B has no record ({problem})", folder)
+
+    def _check_places(self, config: RunConfig, folder: Path) -> None:
+        """Refuse places that nothing can be recorded in, before anything is computed."""
+        from entitrack.record.folder import check_folder
+        from entitrack.record.tracking import check_tracking
+
+        check_tracking(config.tracking)
+        check_folder(folder)
+        if config.store:
+            check_folder(Path(config.store).absolute())
+        self.store = config.store
 
     def _warn(self, line: str, folder: Path) -> None:
         complain(f"warning: {line}; the result is in {folder}", self.keys)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import Launch
+from tests.conftest import Launch, about_circuits
 
 
 @pytest.mark.parametrize("key", ["output_dir", "store"])
@@ -51,8 +51,8 @@ def test_offline_recording_needs_no_account(
     launch: Launch, golden_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    others = [word for word in golden_overrides if not word.startswith("circuit=")]
-    assert launch("method=evaluate", "method.models=[llama]", *others) == 0
+    words = ["method=evaluate", "method.models=[llama]"]
+    assert launch(*words, *about_circuits(golden_overrides, words)) == 0
     assert list(only_run(tmp_path, "evaluate").glob("wandb/offline-run-*/*.wandb"))
 
 

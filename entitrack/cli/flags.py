@@ -38,6 +38,10 @@ class Flags:
     config_dir: Path | None
 
 
+def _refuse(message: str) -> NoReturn:
+    raise UserError("command line", message, fix="see --help")
+
+
 def parse(words: Sequence[str]) -> Flags:
     """Tell the words of a command line apart.
 
@@ -45,11 +49,7 @@ def parse(words: Sequence[str]) -> Flags:
         UserError: There is no such flag, or one that is not taken here.
     """
     parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError("command line", message, fix="see --help")
-
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.error = _refuse  # type: ignore[method-assign]
     given = parser.parse_intermixed_args(list(words))
     for flag in ("config_path", "experimental_rerun"):
         if getattr(given, flag) is not None:

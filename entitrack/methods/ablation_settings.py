@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from entitrack.core.settings import MethodSettings, OnlyWith
+from entitrack.core.settings import MethodSettings
 
 Ablation = Literal["mean", "zero", "resample"]
 """What a head that is ablated gives instead of its z.
@@ -34,8 +34,6 @@ class AblationSettings(MethodSettings):
 
     ablation: Ablation = Field("mean", description="what ablated heads give: mean, zero or resample")
     metric: Metric = Field("accuracy", description="what F is: accuracy, probability, logit_difference or recovered")
-    mean_count: Annotated[int, OnlyWith("ablation", "mean")] = Field(
-        504, ge=1, le=100_000, description="prompts with random content that means are taken over"
-    )
+    mean_count: int = Field(504, ge=1, le=100_000, description="prompts with random content that means are taken over")
     circuits_per_session: int = Field(1024, ge=1, le=1_000_000, description="at most this many circuits in one session")
     chunk_tokens: int = Field(8192, ge=1, le=2**27, description="at most this many tokens go through the model at once")

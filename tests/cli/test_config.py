@@ -126,7 +126,6 @@ def test_what_is_wrong_is_named(override: str, message: str) -> None:
         ("method=cmap method.components=[q]", "^method.components: is not used with form=output; .* form=input"),
         ("method=path_patching method.choose.rate=.1", "^method.choose.rate: is not used with by=count; .* by=fdr"),
         ("method=path_patching method.choose.threshold=.1", "^method.choose.threshold: is not used with by=count"),
-        ("method=positions method.ablation=zero method.mean_count=7", "^method.mean_count: is not used with ablation"),
         ("method=evaluate donor=goat", "^donor: method 'evaluate' uses none; leave it out, or choose among cmap$"),
         ("method=path_patching circuit=goat", "^circuit: method 'path_patching' uses none; .*cmap"),
     ],
@@ -141,7 +140,7 @@ def test_what_a_method_would_ignore_is_refused(overrides: str, message: str) -> 
     [
         "method=cmap method.form=input method.components=[q] donor=goat circuit=goat",
         "method=path_patching method.choose.by=fdr method.choose.rate=.1",
-        "method=positions method.ablation=zero method.mean_count=504",
+        "method=positions method.ablation=zero method.mean_count=7",
         "method=evaluate donor=float",
         "method=evaluate donor=null",
     ],

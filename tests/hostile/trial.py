@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from entitrack.methods import method_names, settings_of
-from tests.conftest import Launch
+from tests.conftest import Launch, about_circuits
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -41,13 +40,6 @@ def listing(folder: Path) -> set[Path]:
     """Everything below a folder but the store, its whole records and the folder it is in: a refused run adds nothing."""
     below = (path for path in folder.rglob("*") if "store" not in path.relative_to(folder).parts)
     return {path for path in below if not (path / "store").is_dir()}
-
-
-def about_circuits(overrides: list[str], arguments: list[str]) -> list[str]:
-    """Overrides without a circuit, unless the method that is named last in the arguments is about one."""
-    method = [word.removeprefix("method=") for word in arguments if word.startswith("method=")][-1]
-    uses = method not in method_names() or settings_of(method).needs_circuit
-    return [word for word in overrides if uses or not word.startswith("circuit=")]
 
 
 def attempt(
