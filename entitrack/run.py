@@ -2,10 +2,13 @@
 
 python -m entitrack.run method=cmap donor=float
 python -m entitrack.run --multirun method=cmap donor=float,goat,vicuna
+python -m entitrack.run --help
 
 A result is on the disk, whole, before it is shown or logged. Exit codes: 0, a result is recorded (also if nobody could
 be shown it); 1, jobs of a sweep failed, or the program did; 2, something that the user gave or the system lacks; 130,
 stopped by hand.
+
+Whatever needs torch is imported once a configuration is found right, so that help and mistakes are answered at once.
 """
 
 from __future__ import annotations
@@ -19,24 +22,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import env_override
 
-from entitrack.cli import command_line
-from entitrack.cli.command_line import Composer, Job
+from entitrack.cli.command_line import Composer, Job, composer
 from entitrack.cli.complaints import complain, explain, silence
-from entitrack.cli.config import METHODS, RunConfig, check
+from entitrack.cli.config import RunConfig, check
+from entitrack.cli.flags import Flags, parse
 from entitrack.core.confidential import Keys, hide_words
-from entitrack.core.result import Result
-from entitrack.methods.experiment import Experiment
-from entitrack.record import terminal
-from entitrack.record.folder import check_folder, write
-from entitrack.record.provenance import Invocation, provenance
-from entitrack.record.tracking import check_tracking
-from entitrack.record.tracking import record as record_in_wandb
-from entitrack.runtime.backends import Cost, Runner
-from entitrack.runtime.progress import track
-from entitrack.runtime.store import Store
+from entitrack.methods import run_method
+
+if TYPE_CHECKING:
+    from entitrack.core.result import Result
+    from entitrack.methods.experiment import Experiment
+    from entitrack.runtime.backends import Cost
 
 _FAILED = 1
 _USER_MISTAKE = 2
@@ -58,6 +58,11 @@ def main() -> None:
 
 def experiment_of(config: RunConfig) -> Experiment:
     """What the configured method is given."""
+    from entitrack.methods.experiment import Experiment
+    from entitrack.runtime.backends import Runner
+    from entitrack.runtime.progress import track
+    from entitrack.runtime.store import Store
+
     return Experiment(
         family=config.family,
         task=config.task,
@@ -74,7 +79,7 @@ def experiment_of(config: RunConfig) -> Experiment:
 def execute(config: RunConfig) -> tuple[Result, Experiment]:
     """Run the configured method."""
     experiment = experiment_of(config)
-    return METHODS[config.method].run(experiment, config.settings), experiment
+    return run_method(config.method, experiment, config.settings), experiment
 
 
 @dataclass
@@ -108,15 +113,26 @@ class Command:
             return _FAILED if line is None else _USER_MISTAKE
 
     def _start(self) -> int:
-        arguments = command_line.parse(self.words)
-        if command_line.only_shows(arguments):
-            self._print(lambda: print(command_line.show(self.words, arguments, self.keys), end=""))
+        flags = parse(self.words)
+        if flags.help or flags.asks_hydra:
+            told = self._told(flags)
+            self._print(lambda: print(told, end=""))
             return 0
-        with command_line.composer(arguments) as composer:
-            if arguments.multirun:
-                return self._sweep(composer, composer.jobs(arguments.overrides))
-            self._run(composer, Job(tuple(arguments.overrides)))
+        with composer(flags) as jobs:
+            if flags.multirun:
+                return self._sweep(jobs, jobs.jobs(flags.overrides))
+            self._run(jobs, Job(flags.overrides))
         return 0
+
+    def _told(self, flags: Flags) -> str:
+        """What the flags ask to be told."""
+        if flags.asks_hydra:
+            from entitrack.cli.told_by_hydra import tell
+
+            return tell(flags, self.keys)
+        from entitrack.cli.help import help_text
+
+        return self.keys.hide(help_text(flags, self.keys))
 
     def _sweep(self, composer: Composer, jobs: Sequence[Job]) -> int:
         """Run every job, and say at the end which ones failed and why."""
@@ -149,13 +165,12 @@ class Command:
         """Check a job's configuration, run it, record it, then show and log it."""
         composed = composer.compose(job)
         self.keys.add(composed.key)
-        config = check(composed.config)
-        check_tracking(config.tracking)
-        folder = composed.folder()
-        check_folder(folder)
-        if config.store:
-            check_folder(Path(config.store).absolute())
-        self.store = config.store
+        config, folder = check(composed.config), composed.folder()
+        from entitrack.record.folder import write
+        from entitrack.record.provenance import Invocation, provenance
+        from entitrack.record.tracking import record as record_in_wandb
+
+        self._check_places(config, folder)
         invocation = Invocation(self.shown, tuple(hide_words(job.overrides, self.keys)), datetime.now().astimezone())
         with env_override(composed.environment):
             begun = perf_counter()
@@ -169,6 +184,17 @@ class Command:
         problem = record_in_wandb(result, config.tracking, folder, self.keys)
         if problem:
             self._warn(f"W&B has no record ({problem})", folder)
+
+    def _check_places(self, config: RunConfig, folder: Path) -> None:
+        """Refuse places that nothing can be recorded in, before anything is computed."""
+        from entitrack.record.folder import check_folder
+        from entitrack.record.tracking import check_tracking
+
+        check_tracking(config.tracking)
+        check_folder(folder)
+        if config.store:
+            check_folder(Path(config.store).absolute())
+        self.store = config.store
 
     def _warn(self, line: str, folder: Path) -> None:
         complain(f"warning: {line}; the result is in {folder}", self.keys)
@@ -187,6 +213,8 @@ class Command:
 
     def _how_to_resume(self) -> str:
         """What a command that was stopped by hand leaves behind, and how to go on."""
+        from entitrack.runtime.store import Store
+
         if not self.store:
             return f"interrupted; nothing is kept; to start again: {self.shown}"
         jobs = Store(Path(self.store)).job_count()
@@ -196,6 +224,8 @@ class Command:
 
 def _show(result: Result, cost: Cost, seconds: float, folder: Path) -> None:
     """Print a result, what it cost and where it is."""
+    from entitrack.record import terminal
+
     terminal.show(result)
     for line in terminal.cost_lines(cost, seconds):
         print(f"  {line}")

@@ -21,18 +21,19 @@ from typing import Any
 from einops import rearrange
 from hydra.core.utils import env_override
 
-from entitrack.cli.command_line import Composed, Job, composer, parse
-from entitrack.cli.config import METHODS, RunConfig, TopConfig, check
+from entitrack.cli.command_line import Composed, Job, composer
+from entitrack.cli.config import RunConfig, check
+from entitrack.cli.flags import parse
+from entitrack.cli.general import GeneralSettings
 from entitrack.cli.host import host_left_alone
-from entitrack.cli.schema import unknown_key
 from entitrack.cli.words import words_of
 from entitrack.core.circuits import Circuit
 from entitrack.core.confidential import Keys, hide_words
-from entitrack.core.errors import UserError
+from entitrack.core.errors import UserError, unknown_key
 from entitrack.core.masks import Masks
 from entitrack.core.measurement import Measurement
 from entitrack.core.result import Result
-from entitrack.methods import settings_of
+from entitrack.methods import method_names, settings_of
 from entitrack.methods.ablated_model import mean_z, one_length
 from entitrack.methods.ablation_settings import AblationSettings
 from entitrack.models.family import Family
@@ -41,7 +42,7 @@ from entitrack.record.provenance import Invocation, provenance
 from entitrack.run import execute, experiment_of
 
 SECTIONS = ("model", "task", "backend")
-TOP = tuple(entry for entry in TopConfig.__dataclass_fields__ if entry != "place")
+TOP = tuple(GeneralSettings.model_fields)
 _ANY = "evaluate"
 """A method that every study can run: with it a study is checked before any is asked for."""
 
@@ -143,8 +144,8 @@ class Study:
 
     def _words(self, method: str, settings: Mapping[str, Any]) -> list[str]:
         """The command line that asks a method, with these settings of this run alone."""
-        if method not in METHODS:
-            raise UserError("method", f"there is no method {method!r}", METHODS)
+        if method not in method_names():
+            raise UserError("method", f"there is no method {method!r}", method_names())
         own = settings_of(method).model_fields
         given = dict(self._given)
         for name, value in settings.items():

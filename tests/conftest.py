@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from entitrack import run as door
 from entitrack.core.circuits import Circuit, Group
+from entitrack.methods import method_names, settings_of
 from entitrack.methods.experiment import Experiment
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.runtime.backends import Local, Runner
@@ -170,6 +171,13 @@ def golden_overrides(
         f"circuit={tmp_path / 'circuit.json'}",
         "batch_size=21",
     ]
+
+
+def about_circuits(overrides: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Overrides without a circuit, unless the method that is named last in the arguments is about one."""
+    method = [word.removeprefix("method=") for word in arguments if word.startswith("method=")][-1]
+    uses = method not in method_names() or settings_of(method).needs_circuit
+    return [word for word in overrides if uses or not word.startswith("circuit=")]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import Launch
+from tests.conftest import Launch, about_circuits
 
 
 @pytest.mark.parametrize("key", ["output_dir", "store"])
@@ -51,16 +51,17 @@ def test_offline_recording_needs_no_account(
     launch: Launch, golden_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert launch("method=evaluate", "method.models=[llama]", *golden_overrides) == 0
+    words = ["method=evaluate", "method.models=[llama]"]
+    assert launch(*words, *about_circuits(golden_overrides, words)) == 0
     assert list(only_run(tmp_path, "evaluate").glob("wandb/offline-run-*/*.wandb"))
 
 
 def test_path_patching_writes_a_circuit_that_cmap_reads(
     launch: Launch, golden_overrides: list[str], tmp_path: Path
 ) -> None:
-    assert launch("method=path_patching", "tracking=disabled", *golden_overrides) == 0
-    found = only_run(tmp_path, "path_patching") / "circuit.json"
     others = [word for word in golden_overrides if not word.startswith("circuit=")]
+    assert launch("method=path_patching", "tracking=disabled", *others) == 0
+    found = only_run(tmp_path, "path_patching") / "circuit.json"
     assert launch("method=cmap", "tracking=disabled", f"circuit={found}", *others) == 0
 
 

@@ -6,22 +6,17 @@ into it, and ends a sweep at the first job that cannot be composed. So this comp
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import io
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-import hydra
 from hydra import version
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,12 +27,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.cli.config import CONF
+from entitrack.cli.flags import VERSION_BASE, Flags
 from entitrack.cli.hydra_errors import CONFIGURATION, explain_composition, key_of
-from entitrack.cli.schema import shown
-from entitrack.core.confidential import KEY, Keys
-from entitrack.core.errors import UserError
+from entitrack.core.confidential import KEY
+from entitrack.core.errors import UserError, shown
 
-VERSION_BASE = "1.3"
 _LONGEST_KEY = 200
 _ELSEWHERE: dict[str, object] = {
     "launcher._target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -106,58 +100,6 @@ class Composed:
         return {str(name): str(value) for name, value in self.whole.hydra.job.env_set.items()}
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The flags and overrides of a command line.
-
-    Raises:
-        UserError: There is no such flag, or one that is not taken here.
-    """
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError("command line", message, fix="see --help")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    arguments = parser.parse_intermixed_args(list(words))
-    for flag in ("config_path", "experimental_rerun"):
-        if getattr(arguments, flag) is not None:
-            raise UserError(f"--{flag.replace('_', '-')}", "is not taken here", ["--config-dir", "--config-name"])
-    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
-        raise UserError("--config-dir", f"no folder {arguments.config_dir!r}")
-    return arguments
-
-
-def only_shows(arguments: argparse.Namespace) -> bool:
-    """Whether a command line asks to be told something, and not for a run."""
-    return any((arguments.help, arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion))
-
-
-def show(words: Sequence[str], arguments: argparse.Namespace, keys: Keys) -> str:
-    """What Hydra has to tell: help, the composed configuration, where it comes from."""
-    with composer(arguments) as jobs, contextlib.suppress(UserError):
-        keys.add(jobs.compose(Job(tuple(arguments.overrides))).key)
-    flags = [*words]
-    for word in arguments.overrides:
-        flags.remove(word)
-
-    @hydra.main(version_base=VERSION_BASE, config_path=str(CONF), config_name="config")
-    def nothing(config: DictConfig) -> None:
-        """Nothing is run."""
-
-    told, before = io.StringIO(), sys.argv
-    sys.argv = [before[0], *arguments.overrides, *flags]  # Hydra takes them in this order alone
-    try:
-        with contextlib.redirect_stdout(told), explain_composition(words):
-            nothing()
-    except SystemExit as stop:
-        if stop.code:
-            raise UserError("command line", "Hydra cannot show this", fix="see --hydra-help") from stop
-    finally:
-        sys.argv = before
-        GlobalHydra.instance().clear()
-    return keys.hide(told.getvalue())
-
-
 class Composer:
     """Composes the jobs of one command.
 
@@ -202,6 +144,10 @@ class Composer:
         with read_write(config), open_dict(config):
             del config["hydra"]
         return Composed(config, whole, job.number)
+
+    def options(self, group: str) -> list[str]:
+        """Names of the configurations that a group offers."""
+        return sorted(self._hydra.config_loader.get_group_options(group))
 
     def _compose(self, words: list[str]) -> DictConfig:
         with warnings.catch_warnings():
@@ -259,17 +205,17 @@ def _parsed(word: str) -> Override:
 
 
 @contextmanager
-def composer(arguments: argparse.Namespace) -> Iterator[Composer]:
+def composer(flags: Flags) -> Iterator[Composer]:
     """Hydra, opened on the program's configuration and the command's own folder of configurations."""
     version.setbase(VERSION_BASE)
     path = create_config_search_path(str(CONF))
-    if arguments.config_dir is not None:
-        own = f"file://{Path(arguments.config_dir).absolute()}"
+    if flags.config_dir is not None:
+        own = f"file://{flags.config_dir.absolute()}"
         path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     loader = Hydra.create_main_hydra2("entitrack", path)
     try:
-        yield Composer(loader, arguments.config_name or "config")
+        yield Composer(loader, flags.config_name)
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None

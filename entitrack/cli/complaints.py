@@ -8,8 +8,6 @@ import unicodedata
 from contextlib import suppress
 from typing import IO
 
-import torch
-
 from entitrack.core.confidential import Keys
 from entitrack.core.errors import UserError
 
@@ -39,7 +37,7 @@ def explain(error: BaseException) -> str | None:
     """What a person can do about an error; None for one that is the program's own."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+    if _is_out_of_memory(error) or "can't allocate memory" in str(error):
         return "out of memory; lower batch_size, or method.chunk_tokens where there is one"
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
@@ -55,6 +53,11 @@ def silence(stream: IO[str] | None) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
         os.close(nowhere)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, here or on an accelerator; torch is not imported to tell."""
+    return isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def _harmless(character: str) -> str:

@@ -1,166 +1,37 @@
-"""The schema that `conf/` is checked against, and what each section becomes."""
+"""A composed configuration, and the checked objects that its sections become."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from entitrack.cli.general import GeneralSettings
 from entitrack.cli.hydra_errors import omegaconf_error
-from entitrack.cli.limits import Checked, limited
-from entitrack.cli.schema import read, unknown_key
-from entitrack.core.confidential import hidden_key
-from entitrack.core.errors import UserError
-from entitrack.core.result import Result
-from entitrack.core.settings import defaults
-from entitrack.methods import method_names, run_method, settings_of
-from entitrack.methods.experiment import Experiment
-from entitrack.models.anatomy import given_architecture
-from entitrack.models.family import Checkpoint, Family
-from entitrack.runtime.backends import Backend, Local, dry_run
-from entitrack.runtime.ndif import Ndif
-from entitrack.runtime.ndif import Settings as NdifSettings
-from entitrack.tasks.boxes import Boxes
-from entitrack.tasks.jsonl import BoxesFile
-from entitrack.tasks.prompts import Task
+from entitrack.cli.kinds import BACKENDS, tracking_modes
+from entitrack.cli.sections import SECTIONS, Checked, check_use, read_sections
+from entitrack.core.errors import UserError, unknown_key
+from entitrack.methods import method_names
+from entitrack.record.settings import TrackingSettings
+
+if TYPE_CHECKING:
+    from entitrack.models.family import Family
+    from entitrack.models.settings import FamilySettings
+    from entitrack.runtime.backends import Backend
+    from entitrack.tasks.prompts import Task
 
 CONF = next(
     folder for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if folder.is_dir()
 )
 """The configuration: inside an installed package, or beside it in a checkout."""
 
-TASKS: dict[str, type] = {"boxes": Boxes, "boxes_file": BoxesFile}
-PADDINGS = ("right", "left")
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method: how it is run, what may be set, and whether it needs a donor."""
-
-    run: Callable[[Experiment, Any], Result]
-    settings: type
-    donor: bool = False
-
-
-METHODS: dict[str, Method] = {
-    name: Method(partial(run_method, name), settings_of(name), donor=name == "cmap") for name in method_names()
-}
-
-
-def offer_methods() -> None:
-    """Tell Hydra what `method=NAME` composes: the defaults of the method's settings."""
-    for name in method_names():
-        node = {"name": name, **defaults(settings_of(name))}
-        ConfigStore.instance().store(name=name, node=node, group="method", provider="entitrack")
-
-
-offer_methods()
-
-
-@dataclass
-class NoSettings:
-    """Of a section in which nothing may be set but its name."""
-
-
-@dataclass(frozen=True)
-class BackendKind:
-    """A backend: how it is made, what may be set, and whether weights are loaded here."""
-
-    make: Callable[[Any], Backend]
-    settings: type = NoSettings
-    weights: bool = True
-
-
-BACKENDS: dict[str, BackendKind] = {
-    "local": BackendKind(lambda settings: Local()),
-    "dry_run": BackendKind(lambda settings: dry_run()),
-    "ndif": BackendKind(Ndif, NdifSettings, weights=False),
-}
-
-
-@dataclass
-class CheckpointConfig:
-    """See `entitrack.models.family.Checkpoint`."""
-
-    path: str = "???"
-    adapter: str | None = None
-    revision: str | None = None
-    hosted: str | None = None
-
-
-@dataclass
-class ModelConfig:
-    """See `entitrack.models.family.Family`."""
-
-    name: str = "???"
-    base: str = "???"
-    donor: str | None = None
-    members: dict[str, CheckpointConfig] = field(default_factory=dict)
-    dtype: str = "float32"
-    device: str = "auto"
-    attention: str = "sdpa"
-    architecture: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class TrackingConfig(Checked):
-    """How W&B records.
-
-    Attributes:
-        mode: `offline`, `online` or `disabled`.
-        project: Name of the project.
-        timeout_s: Seconds that W&B may take; the result is on the disk before.
-    """
-
-    place: ClassVar[str] = "tracking"
-    mode: str = "offline"
-    project: str = "entitrack"
-    timeout_s: float = limited(120.0, above=0, most=86400)
-
-
-@dataclass
-class TopConfig(Checked):
-    """What is set outside of all sections.
-
-    Attributes:
-        donor: Member of the family that activations come from; null: no method that needs one can run.
-        circuit: A circuit's file or name; null takes the base's own.
-        batch_size: Prompts in a session.
-        padding: Side on which shorter prompts are padded.
-        seed: Of everything drawn outside the task.
-        output_dir: Where runs are recorded.
-        store: Where finished sessions are kept; null keeps nothing.
-    """
-
-    donor: str | None = None
-    circuit: str | None = None
-    batch_size: int = limited(84, least=1, most=65536)
-    padding: str = "right"
-    seed: int = limited(0, least=0, below=2**63)
-    output_dir: str = "outputs"
-    store: str | None = None
-
-
-SECTIONS = ("model", "task", "method", "backend", "tracking")
-_EMPTY = {
-    "donor": "name a member of the family",
-    "circuit": "circuit=null takes the base's own",
-    "output_dir": "name a folder",
-    "store": "store=null keeps nothing",
-}
-"""Texts that may not be empty, and what to write instead."""
-
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole configuration, checked; `plain` is what of it is recorded, without keys."""
+    """A whole configuration, ready to run; `plain` is what of it is recorded, without keys."""
 
     family: Family
     donor: str | None
@@ -168,7 +39,7 @@ class RunConfig:
     method: str
     settings: Any
     backend: Backend
-    tracking: TrackingConfig
+    tracking: TrackingSettings
     circuit: str | None
     batch_size: int
     padding: str
@@ -178,37 +49,41 @@ class RunConfig:
 
 
 def check(config: DictConfig) -> RunConfig:
-    """A composed configuration, with every section checked against its schema.
+    """A composed configuration, checked, with the family and the backend that it names.
 
     Raises:
         UserError: Naming the key that is wrong, and what would be right.
     """
-    given = resolved(config)
-    task, method, backend = (_kind(given, *of) for of in (("task", TASKS), ("method", METHODS), ("backend", BACKENDS)))
-    top = _top_level(given)
-    family = _family(given, BACKENDS[backend].weights)
-    if top.donor is not None:
-        family.checkpoint(top.donor, "donor")
-    elif METHODS[method].donor:
-        fix = "say donor=NAME, or name the family's usual one in model.donor"
-        raise UserError(
-            "donor", f"method {method!r} needs one, and family {family.name!r} names none", family.members, fix
-        )
+    checked = check_values(config)
+    kind, general = BACKENDS[checked.backend], checked.general
     return RunConfig(
-        family=family,
-        donor=top.donor,
-        task=read(_settings(given, "task"), TASKS[task], "task"),
-        method=method,
-        settings=read(_settings(given, "method"), METHODS[method].settings, "method"),
-        backend=BACKENDS[backend].make(read(_settings(given, "backend"), BACKENDS[backend].settings, "backend")),
-        tracking=read(given["tracking"], TrackingConfig, "tracking"),
-        circuit=top.circuit,
-        batch_size=top.batch_size,
-        padding=top.padding,
-        seed=top.seed,
-        store=top.store,
-        plain={**given, "backend": hidden_key(given["backend"])},
+        family=_family(checked.family, kind.weights),
+        donor=general.donor,
+        task=checked.task,
+        method=checked.method,
+        settings=checked.settings,
+        backend=kind.make(checked.backend_settings),
+        tracking=checked.tracking,
+        circuit=general.circuit,
+        batch_size=general.batch_size,
+        padding=general.padding,
+        seed=general.seed,
+        store=general.store,
+        plain=checked.plain,
     )
+
+
+def check_values(config: DictConfig) -> Checked:
+    """A composed configuration, every section read as its class, and nothing in it that the method ignores.
+
+    Torch is not imported for it.
+
+    Raises:
+        UserError: Naming the key that is wrong, and what would be right.
+    """
+    checked = read_sections(resolved(config))
+    check_use(checked.general, checked.family, checked.method)
+    return checked
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -219,17 +94,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: A section or key is missing or unknown, or a value points to one that does not exist.
     """
-    known = [*SECTIONS, *(entry.name for entry in fields(TopConfig))]
-    for key in config:
-        if key == "experiment":
-            raise UserError(
-                key, "its keys are in a section of their own", fix="begin its file with '# @package _global_'"
-            )
-        if key not in known:
-            raise unknown_key("", key, known)
-    for key in known:
-        if key not in config or (key in SECTIONS and config._get_node(key)._is_none()):  # type: ignore[union-attr]
-            raise UserError(key, "has no value", _options(key), "" if _options(key) else "set it")
+    _check_keys(config)
     model = config._get_node("model")
     if isinstance(model, DictConfig) and "donor" not in model:
         with open_dict(model):
@@ -241,75 +106,38 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def section(config: DictConfig, key: str, schema: type, named: bool = False) -> Any:
-    """One section of a composed configuration as an object of its schema.
-
-    Args:
-        config: The composed configuration.
-        key: Its key.
-        schema: A dataclass.
-        named: The section has a `name` besides the schema's fields.
-
-    Raises:
-        UserError: A key is unknown or missing, or a value is not what its key takes.
-    """
-    given = resolved(config)
-    return read(_settings(given, key) if named else given[key], schema, key)
+def _check_keys(config: DictConfig) -> None:
+    """Refuse a configuration with other sections and keys than there are."""
+    known = [*SECTIONS, *GeneralSettings.model_fields]
+    for key in config:
+        if key == "experiment":
+            fix = "begin its file with '# @package _global_'"
+            raise UserError(key, "its keys are in a section of their own", fix=fix)
+        if key not in known:
+            raise unknown_key("", key, known)
+    for key in known:
+        if key not in config or (key in SECTIONS and config._get_node(key)._is_none()):  # type: ignore[union-attr]
+            raise UserError(key, "has no value", _options(key), "" if _options(key) else "set it")
 
 
 def _options(group: str) -> list[str]:
-    """Names of the configurations that a group ships."""
-    return sorted(METHODS) if group == "method" else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    """Names that a group offers."""
+    offered = {"method": method_names(), "backend": tuple(BACKENDS), "tracking": tracking_modes()}
+    return sorted(offered.get(group) or (file.stem for file in (CONF / group).glob("*.yaml")))
 
 
-def _kind(given: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> str:
-    """The name of a section's kind, if it is known."""
-    section = given[key]
-    if not isinstance(section, Mapping):
-        raise UserError(key, f"there is no {key} {section!r}", known)
-    name = section.get("name")
-    if name not in known:
-        raise UserError(f"{key}.name", f"unknown {key} {name!r}", known)
-    return str(name)
-
-
-def _settings(given: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A section without the name of its kind."""
-    return {name: value for name, value in given[key].items() if name != "name"}
-
-
-def _family(given: Mapping[str, Any], weights: bool) -> Family:
+def _family(settings: FamilySettings, weights: bool) -> Family:
     """The family of models, nothing of it loaded."""
-    model = read(given["model"], ModelConfig, "model")
-    members = {name: Checkpoint(**dataclasses.asdict(entry)) for name, entry in model.members.items()}
-    family = Family(
-        model.name,
-        model.base,
-        members,
-        model.dtype,
-        model.device,
-        model.attention,
+    from entitrack.models.anatomy import given_architecture
+    from entitrack.models.family import Family
+
+    return Family(
+        settings.name,
+        settings.base,
+        settings.members,
+        settings.dtype,
+        settings.device,
+        settings.attention,
         dispatch=weights,
-        architecture=given_architecture(model.architecture),
+        architecture=given_architecture(settings.architecture),
     )
-    if model.donor is not None:
-        family.checkpoint(model.donor, "model.donor")
-    return family
-
-
-def _top_level(given: Mapping[str, Any]) -> TopConfig:
-    """What is set outside of all sections.
-
-    Raises:
-        UserError: A value is not what its key takes.
-    """
-    top: TopConfig = read({entry.name: given[entry.name] for entry in fields(TopConfig)}, TopConfig, "")
-    for key, fix in _EMPTY.items():
-        text = getattr(top, key)
-        if text is not None and not text.strip():
-            raise UserError(key, "is empty", fix=fix)
-        if text is not None and "\0" in text:
-            raise UserError(key, f"{text!r} has a null character in it")
-    if top.padding not in PADDINGS:
-        raise UserError("padding", f"unknown side {top.padding!r}", PADDINGS)
-    return top

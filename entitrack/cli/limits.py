@@ -8,8 +8,7 @@ from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from entitrack.cli.schema import shown
-from entitrack.core.errors import UserError
+from entitrack.core.errors import UserError, shown
 
 _LIMITS = "limits"
 
@@ -68,12 +67,6 @@ class Checked:
             UserError: Naming the key and what it takes.
         """
         _check(self, self.place)
-
-
-class MethodSettings(Checked):
-    """Base of what a method may be told."""
-
-    place: ClassVar[str] = "method"
 
 
 def _check(settings: Any, place: str) -> None:

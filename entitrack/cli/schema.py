@@ -5,15 +5,12 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from entitrack.core.errors import UserError
+from entitrack.core.errors import UserError, shown, unknown_key
+from entitrack.core.settings import NO_VALUE
 
-NO_VALUE = "???"
-"""What stands for a value that has to be given, in Hydra's files."""
-_LONG = 80
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -30,8 +27,6 @@ def read(given: Any, kind: Any, place: str) -> Any:
     """
     if given == NO_VALUE:
         raise UserError(place, "has no value", fix="set it")
-    if isinstance(kind, type) and hasattr(kind, "model_fields"):
-        return _settings(given, kind, place)
     if is_dataclass(kind):
         return _object(given, kind, place)
     if kind is Any:
@@ -47,32 +42,6 @@ def read(given: Any, kind: Any, place: str) -> Any:
     if origin in (list, dict):
         return _several(given, origin, get_args(kind), place)
     return _PLAIN[kind](given, place)
-
-
-def shown(value: object) -> str:
-    """A value as a message quotes it: not longer than a line."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of more digits than Python writes
-        return "a number of thousands of digits"
-    return text if len(text) <= _LONG else f"{text[: _LONG - 20]}... ({len(text)} characters)"
-
-
-def unknown_key(place: str, key: object, known: list[str]) -> UserError:
-    """A key that does not exist; says which one was probably meant."""
-    close = get_close_matches(str(key), known, n=1)
-    text = f"{place}.{key}".lstrip(".")
-    return UserError(text, "unknown key", known, f"do you mean {close[0]}?" if close else "")
-
-
-def _settings(given: Any, kind: Any, place: str) -> Any:
-    """An object of a class of `entitrack.core.settings`, which checks its own values."""
-    if not isinstance(given, Mapping):
-        raise UserError(place, f"{shown(given)} is not a section")
-    for key in given:
-        if key not in kind.model_fields:
-            raise unknown_key(place, key, list(kind.model_fields))
-    return kind(**given)
 
 
 def _object(given: Any, kind: Any, place: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 _LONGEST = 80
 """Characters of a quotation."""
@@ -37,6 +38,23 @@ def quoted(value: object) -> str:
     """A value as Python writes it, cut where it is long."""
     text = repr(value[: 2 * _LONGEST] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: not longer than a line, and how long it is where it is cut."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}... ({len(text)} characters)"
+
+
+def unknown_key(place: str, key: object, known: Iterable[str]) -> UserError:
+    """A key that does not exist; says which one was probably meant."""
+    known = list(known)
+    close = get_close_matches(str(key), known, n=1)
+    text = f"{place}.{key}".lstrip(".")
+    return UserError(text, "unknown key", known, f"do you mean {close[0]}?" if close else "")
 
 
 def reason(error: BaseException) -> str:

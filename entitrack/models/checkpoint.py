@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from entitrack.core.errors import UserError
+from entitrack.core.settings import NO_VALUE, Settings
 
 ZOO = Path(__file__).parent / "zoo"
 _ZOO_SCHEME = "zoo://"
@@ -15,22 +18,20 @@ _LAYOUTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 """Names under which transformers looks for weights, in its order: the first that is there is read."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a model's weights are.
+class Checkpoint(Settings):
+    """Where a model's weights are."""
 
-    Attributes:
-        path: A folder, a hub name, or `zoo://NAME` for the embedded family.
-        adapter: A peft adapter on top of it: a folder, a hub name, or `zoo://NAME`.
-        revision: Revision on the hub.
-        hosted: Name under which a server hosts it, where that is not the path: structure and tokenizer then come from
-            the path, which needs no weights.
-    """
+    path: str = Field(description="a folder, a hub name, or zoo://NAME for the embedded family")
+    adapter: str | None = Field(None, description="a peft adapter on top of it: a folder, a hub name, or zoo://NAME")
+    revision: str | None = Field(None, description="revision on the hub")
+    hosted: str | None = Field(
+        None,
+        description="name under which a server hosts it, if that is not the path; structure and tokenizer then come"
+        " from the path, which needs no weights",
+    )
 
-    path: str
-    adapter: str | None = None
-    revision: str | None = None
-    hosted: str | None = None
+    def __init__(self, path: str = NO_VALUE, adapter: str | None = None, **more: Any) -> None:
+        super().__init__(path=path, adapter=adapter, **more)
 
 
 def resolve(path: str, place: str) -> str:

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from entitrack.core.errors import UserError
-from entitrack.core.names import check_name
 from entitrack.engine.anatomy import Anatomy
 from entitrack.models.anatomy import Architecture, check_anatomy, describe
 from entitrack.models.checkpoint import ZOO, Checkpoint
@@ -23,13 +22,12 @@ from entitrack.models.identity import (
     weights_identity,
 )
 from entitrack.models.loading import Source, check_kind, explained, load_config, load_envoy
+from entitrack.models.settings import FamilySettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ATTENTIONS", "ZOO", "Checkpoint", "Family", "Model", "pick_device", "pick_dtype"]
-
-ATTENTIONS = ("sdpa", "eager")
+__all__ = ["ZOO", "Checkpoint", "Family", "Model", "pick_device", "pick_dtype"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +56,7 @@ class Family:
     """A base and its donors. Members are loaded when they are first asked for, and kept.
 
     Attributes:
-        name: Name of the family.
-        base: Name of the member that is the base.
-        members: Name -> checkpoint.
-        dtype: `float32`, `bfloat16` or `float16`.
-        device: `auto`, `cpu`, `cuda`, `cuda:0`, `mps`.
-        attention: Implementation of attention: `sdpa` or `eager`.
+        name: See `FamilySettings`, also for `base`, `members`, `dtype`, `device` and `attention`.
         architecture: How the models are built, where the user says so.
         dispatch: Load weights; without them models have structure and tokenizer only, enough to run elsewhere.
     """
@@ -79,13 +72,8 @@ class Family:
     _loaded: dict[str, Model] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a base that is not a member, and attention that takes no mask of its own for each layer."""
-        check_name(self.name, "model.name")
-        for name in self.members:
-            check_name(name, f"model.members.{name}", reserved=("n",))
-        self.checkpoint(self.base, "model.base")
-        if self.attention not in ATTENTIONS:
-            raise UserError("model.attention", f"unknown implementation {self.attention!r}", ATTENTIONS)
+        """Refuse what `FamilySettings` refuses."""
+        self._settings()
 
     def checkpoint(self, name: str, place: str) -> Checkpoint:
         """Where the weights of a member are.
@@ -93,9 +81,11 @@ class Family:
         Raises:
             UserError: There is no such member; `place` is the config key that named it.
         """
-        if name not in self.members:
-            raise UserError(place, f"family {self.name!r} has no member {name!r}", self.members)
-        return self.members[name]
+        return self._settings().member(name, place)
+
+    def _settings(self) -> FamilySettings:
+        shared = {name: getattr(self, name) for name in ("name", "base", "dtype", "device", "attention")}
+        return FamilySettings(**shared, members=dict(self.members))
 
     def load(self, name: str, place: str = "donor") -> Model:
         """The member `name`.

@@ -20,7 +20,6 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from entitrack.cli.config import TrackingConfig
 from entitrack.core.confidential import Keys
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import STEP
@@ -28,25 +27,22 @@ from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Table
 from entitrack.record.folder import FIGURE
+from entitrack.record.settings import TrackingSettings
 from entitrack.record.wandb_process import Logged, LoggedTable
 
-MODES = ("offline", "online", "disabled")
 
-
-def check_tracking(tracking: TrackingConfig) -> None:
+def check_tracking(tracking: TrackingSettings) -> None:
     """Refuse a mode that cannot work, before anything is computed.
 
     Raises:
-        UserError: The mode is unknown, or it is `online` and there is no account.
+        UserError: It is `online`, and there is no account.
     """
-    if tracking.mode not in MODES:
-        raise UserError("tracking.mode", f"unknown mode {tracking.mode!r}", MODES)
     if tracking.mode == "online" and not _has_key():
         fix = "set WANDB_API_KEY, run `wandb login`, or use tracking=offline"
         raise UserError("tracking", "online recording needs an account and none is logged in", fix=fix)
 
 
-def record(result: Result, tracking: TrackingConfig, folder: Path, keys: Keys) -> str | None:
+def record(result: Result, tracking: TrackingSettings, folder: Path, keys: Keys) -> str | None:
     """Log configuration, metrics, tables and figure of a run that is on the disk; gives why it could not be done."""
     if tracking.mode == "disabled":
         return None
@@ -69,7 +65,7 @@ def record(result: Result, tracking: TrackingConfig, folder: Path, keys: Keys) -
     return None
 
 
-def logged(result: Result, tracking: TrackingConfig, folder: Path) -> Logged:
+def logged(result: Result, tracking: TrackingSettings, folder: Path) -> Logged:
     """What is logged of a finished run, as plain values."""
     figure = folder / FIGURE
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +10,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from entitrack.cli.config import BACKENDS, CONF, METHODS, TASKS, check
+from entitrack.cli.config import CONF, check
+from entitrack.cli.general import GeneralSettings
+from entitrack.cli.kinds import BACKENDS, TASKS, tracking_modes
 from entitrack.core.errors import UserError
-from entitrack.core.settings import Settings
-from entitrack.methods import method_names
+from entitrack.core.settings import defaults, read
+from entitrack.methods import method_names, settings_of
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -26,30 +27,39 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
-def setting_names(settings: type) -> list[str]:
-    if issubclass(settings, Settings):
-        return list(settings.model_fields)
-    return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", method_names())
 def test_every_method_has_a_configuration(method: str) -> None:
     composed = compose(f"method={method}")
-    assert set(composed.method) == {"name", *setting_names(METHODS[method].settings)}
+    assert set(composed.method) == {"name", *settings_of(method).model_fields}
     config = check(composed)
     assert config.method == method
-    assert isinstance(config.settings, METHODS[method].settings)
+    assert config.settings == settings_of(method)()
 
 
-def test_every_configured_method_exists() -> None:
-    assert sorted(method_names()) == sorted(METHODS)
-
-
-@pytest.mark.parametrize("group", ["model", "task", "backend", "tracking"])
+@pytest.mark.parametrize("group", ["model", "task"])
 def test_every_option_composes(group: str) -> None:
     for option in options(group):
         extra = ["task.path=x.jsonl"] if option == "boxes_file" else []
         check(compose(f"{group}={option}", *extra))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_composes(backend: str) -> None:
+    composed = compose(f"backend={backend}")
+    assert composed.backend == {"name": backend, **defaults(BACKENDS[backend].settings)}
+    assert check(composed).backend.name == backend
+
+
+@pytest.mark.parametrize("mode", tracking_modes())
+def test_every_way_to_record_composes(mode: str) -> None:
+    assert check(compose(f"tracking={mode}")).tracking.mode == mode
+
+
+def test_defaults_outside_of_sections_are_declared_once() -> None:
+    """All but the two that point elsewhere."""
+    composed, declared = compose(), defaults(GeneralSettings)
+    pointing = {"donor": "float", "store": "outputs/store"}
+    assert {name: composed[name] for name in declared} == {**declared, **pointing}
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
@@ -69,13 +79,13 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("task.boxes=40", r"task\.boxes: 40 boxes"),
         ("task.compat=old", r"task\.compat: unknown mode 'old'; available: default, paper"),
         ("task=boxes_file", r"task"),
-        ("padding=up", "padding: unknown side 'up'"),
+        ("padding=up", "padding: unknown padding 'up'; available: right, left"),
         ("batch_size=0", "^batch_size: 0 is not 1 or more"),
         ("batch_size=few", "^batch_size: .*few"),
         ("seed=x", "^seed: .*x"),
         ("seed=-1", "^seed: -1 is not 0 or more"),
         ("store=[1]", "^store: "),
-        ("model.attention=nope", "^model.attention: unknown implementation 'nope'; available: sdpa, eager"),
+        ("model.attention=nope", "^model.attention: unknown attention 'nope'; available: sdpa, eager"),
         ("task.count=0", "^task.count: 0 is not 1 or more"),
         ("backend=ndif backend.in_flight=0", "^backend.in_flight: 0 is not 1 or more"),
         ("backend=ndif backend.max_jobs=-1", "^backend.max_jobs: -1 is not 0 or more"),
@@ -95,6 +105,12 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("method=dcm method.sparsity=[0.1,-1]", "^method.sparsity.1: -1 is not 0 or more"),
         ("method=dcm method.learning_rate=inf", "^method.learning_rate: inf is not a finite number"),
         ("~batch_size", "^batch_size: has no value"),
+        ("batch_size=1e3", "^batch_size: 1000.0 is not a whole number"),
+        ("method=dcm method.steps=1e3", "^method.steps: 1000.0 is not a whole number"),
+        ("tracking.mode=sometimes", "^tracking.mode: unknown mode 'sometimes'; available: offline, online, disabled"),
+        ("model.dtype=int3", "^model.dtype: unknown dtype 'int3'; available: float32"),
+        ("+model.members.float.nope=1", r"^model\.members\.float\.nope: unknown key; available: path"),
+        ("~model.members.float.path", r"^model\.members\.float\.path: has no value"),
         ("seed=99999999999999999999", "^seed: 99999999999999999999 is not 0 or more and below 9.2"),
     ],
 )
@@ -102,6 +118,35 @@ def test_what_is_wrong_is_named(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         check(compose(*override.split()))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("method=cmap method.components=[q]", "^method.components: is not used with form=output; .* form=input"),
+        ("method=path_patching method.choose.rate=.1", "^method.choose.rate: is not used with by=count; .* by=fdr"),
+        ("method=path_patching method.choose.threshold=.1", "^method.choose.threshold: is not used with by=count"),
+        ("method=evaluate donor=goat", "^donor: method 'evaluate' uses none; leave it out, or choose among cmap$"),
+        ("method=path_patching circuit=goat", "^circuit: method 'path_patching' uses none; .*cmap"),
+    ],
+)
+def test_what_a_method_would_ignore_is_refused(overrides: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(compose(*overrides.split()))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "method=cmap method.form=input method.components=[q] donor=goat circuit=goat",
+        "method=path_patching method.choose.by=fdr method.choose.rate=.1",
+        "method=positions method.ablation=zero method.mean_count=7",
+        "method=evaluate donor=float",
+        "method=evaluate donor=null",
+    ],
+)
+def test_what_it_uses_or_what_changes_nothing_is_taken(overrides: str) -> None:
+    check(compose(*overrides.split()))
 
 
 @pytest.mark.parametrize(
@@ -122,9 +167,9 @@ def test_top_level_keys_may_point_into_sections() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: METHODS["dcm"].settings(draws=0), "^method.draws: 0 is not 1 or more"),
-        (lambda: METHODS["completeness"].settings(share=np.float32(0)), "^method.share: 0.0 is not 0.01 or more"),
-        (lambda: METHODS["path_patching"].settings(choose={"rate": 2}), "^method.choose.rate: 2 is not above 0"),
+        (lambda: read(settings_of("dcm"), {"draws": 0}), "^method.draws: 0 is not 1 or more"),
+        (lambda: read(settings_of("completeness"), {"share": np.float32(0)}), "^method.share: 0.0 is not 0.01 or more"),
+        (lambda: read(settings_of("path_patching"), {"choose": {"rate": 2}}), "^method.choose.rate: 2 is not above 0"),
         (lambda: TASKS["boxes"](count=-3), "^task.count: -3 is not 1 or more"),
         (lambda: BACKENDS["ndif"].settings(in_flight=0), "^backend.in_flight: 0 is not 1 or more"),
     ],

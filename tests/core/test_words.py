@@ -18,7 +18,7 @@ from entitrack.methods.experiment import Experiment
 from entitrack.record import figures, terminal
 from entitrack.tasks.desiderata import DesideratumPair
 from entitrack.tasks.jsonl import parse_sentence
-from tests.conftest import Launch
+from tests.conftest import Launch, about_circuits
 from tests.methods import hand_made
 from tests.tasks.test_encoding import WORDS, initials, words
 
@@ -125,7 +125,8 @@ def test_every_method_that_asks_a_model_asks_whether_answers_can_be_told_apart(
 
     for place in ("experiment", "desideratum_pairs"):
         monkeypatch.setattr(f"entitrack.methods.{place}.check_first_tokens", refuse)
-    assert launch(f"method={method}", "tracking=disabled", *golden_overrides) == 2
+    words = [f"method={method}", "tracking=disabled"]
+    assert launch(*words, *about_circuits(golden_overrides, words)) == 2
     assert capsys.readouterr().err == "entitrack: here: they cannot\n"
 
 
@@ -141,7 +142,8 @@ def test_every_method_refuses_prompts_that_are_longer_than_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("entitrack.methods.experiment.context_length", lambda model: 10)
-    assert launch(f"method={method}", "tracking=disabled", *golden_overrides) == 2
+    words = [f"method={method}", "tracking=disabled"]
+    assert launch(*words, *about_circuits(golden_overrides, words)) == 2
     assert "boxes.jsonl, line 1: has 54 tokens, and llama takes 10 at most" in capsys.readouterr().err
 
 

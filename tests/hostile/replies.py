@@ -25,8 +25,9 @@ from entitrack.core.errors import UserError
 from entitrack.engine.patching import answer
 from entitrack.models.family import Model
 from entitrack.runtime.backends import Runner
-from entitrack.runtime.ndif import Ndif, Settings
+from entitrack.runtime.ndif.backend import Ndif
 from entitrack.runtime.ndif.payload import model_key
+from entitrack.runtime.ndif.settings import Settings
 from entitrack.runtime.store import Store
 
 HOST = "http://server.test:8080"

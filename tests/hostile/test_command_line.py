@@ -147,7 +147,7 @@ NUMBERS = [
     one("absurd patience", "backend=ndif backend.timeout_s=1e300", r"backend\.timeout_s: "),
     one("nan in a list", "method=dcm method.sparsity=[nan]", r"method\.sparsity\.0: nan is not a finite number"),
     one("infinite rate", "method=dcm method.learning_rate=inf", r"method\.learning_rate: inf is not a finite number"),
-    one("no time for W&B", "tracking.timeout_s=0", r"tracking\.timeout_s: 0\.0 is not above 0"),
+    one("no time for W&B", "tracking.timeout_s=0", r"tracking\.timeout_s: 0 is not above 0"),
 ]
 GRAMMAR = [
     one("no value at all", "nonsense", r"command line: 'nonsense' is not KEY=VALUE"),

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from entitrack import run as door
-from entitrack.cli.config import BACKENDS, BackendKind
+from entitrack.cli.kinds import BACKENDS, BackendKind
 from entitrack.core.confidential import Keys, hide_words
 from entitrack.runtime.backends import Local
-from entitrack.runtime.ndif import Settings
+from entitrack.runtime.ndif.settings import Settings
 from tests.conftest import Launch
 
 KEY = "s3cret-of-mine"

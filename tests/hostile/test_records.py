@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save, save_file
 
 from entitrack.core import notices
 from entitrack.disk.records import pack, unpack
-from tests.conftest import Launch
+from tests.conftest import Launch, about_circuits
 
 METHOD = ("method=evaluate", "method.models=[llama]", "tracking=disabled", "store={here}/store")
 
@@ -44,9 +44,10 @@ def kept(launch: Launch, golden_overrides: list[str], tmp_path: Path, pytestconf
     """The store of a good run, made once and copied for every trial."""
     cache: dict[str, Path] = pytestconfig.__dict__.setdefault("_kept_run", {})
     words = [word.replace("{here}", str(tmp_path)) for word in METHOD]
+    words += about_circuits(golden_overrides, words)
     if "folder" not in cache:
         folder = tmp_path.parent / "kept"
-        assert launch(*words, *golden_overrides) == 0
+        assert launch(*words) == 0
         shutil.copytree(tmp_path, folder)
         shutil.rmtree(tmp_path / "outputs")
         shutil.rmtree(tmp_path / "store")
@@ -55,7 +56,7 @@ def kept(launch: Launch, golden_overrides: list[str], tmp_path: Path, pytestconf
     shutil.copytree(cache["folder"] / "store", tmp_path / "store")
     capsys.readouterr()
     notices.warn.cache_clear()
-    return Kept(tmp_path / "store", arrays, [*words, *golden_overrides])
+    return Kept(tmp_path / "store", arrays, words)
 
 
 def records(store: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import pytest
 
 from entitrack.core.errors import UserError
 from entitrack.runtime.backends import Cost
-from entitrack.runtime.ndif import Settings
+from entitrack.runtime.ndif.settings import Settings
 from entitrack.runtime.ndif.wire import Wire
 from tests.hostile.replies import KEY, MIB, check_line, little_memory
 from tests.hostile.sockets import Send, sending

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entitrack.core.errors import UserError
-from entitrack.runtime.ndif import Settings
 from entitrack.runtime.ndif.saying import one_line, scrub
+from entitrack.runtime.ndif.settings import Settings
 from entitrack.runtime.ndif.wire import Wire
 from tests.hostile.replies import (
     HOST,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from entitrack import run as door
-from tests.conftest import Launch
+from tests.conftest import Launch, about_circuits
 from tests.hostile.trial import listing
 
 SWEEP = ("--multirun", "method=cmap", "tracking=disabled", "hydra.sweep.dir=swept", "store=null")
@@ -151,6 +151,7 @@ def test_members_of_a_family_of_ones_own_are_swept(
     own = ["--config-dir", "my", "model=mine", "model.device=cpu"]
     assert launch(*SWEEP, *own, *words, "donor=sft-1.5,7,'my base'") == 0
     assert results(tmp_path) == ["0", "1", "2"]
-    assert launch(*own, "tracking=disabled", *words, "method=evaluate") == 0
+    evaluation = [*own, "tracking=disabled", "method=evaluate"]
+    assert launch(*evaluation, *about_circuits(words, evaluation)) == 0
     searched = f"hydra.searchpath=[file://{tmp_path / 'my'}]"
     assert launch(searched, "model=mine", "tracking=disabled", "model.device=cpu", *words, "donor='7'") == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Launch
+from tests.conftest import Launch, about_circuits
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -57,8 +57,8 @@ def attempt(
     for name, value in trial.environment.items():
         monkeypatch.setenv(name, value)
     before = listing(folder)
-    arguments = [word.replace("{here}", str(folder)) for word in trial.arguments]
-    code = launch("method=cmap", "tracking=disabled", *overrides, *arguments)
+    arguments = ["method=cmap", *(word.replace("{here}", str(folder)) for word in trial.arguments)]
+    code = launch("tracking=disabled", *about_circuits(overrides, arguments), *arguments)
     captured = capsys.readouterr()
     assert code == trial.code, captured.err
     lines = captured.err.rstrip("\n").split("\n")

@@ -19,8 +19,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from entitrack.cli.config import METHODS
 from entitrack.core.circuits import Circuit
+from entitrack.methods import method_names
 from entitrack.models.family import Family
 from entitrack.runtime.backends import Cost, Local, dry_run
 from tests.conftest import golden_data, patched_circuit
@@ -70,7 +70,7 @@ def same_results(server: Loopback) -> Table:
     columns = ("method", "local", "dry_run", "loopback", "sessions")
     laid = table("Largest difference from local, float32; seconds", columns)
     full, bare = zoo(weights=True), zoo(weights=False)
-    for method in METHODS:
+    for method in method_names():
         timed = []
         backends = ((full, Local()), (full, dry_run()), (bare, server.backend()))
         for family, backend in backends:
@@ -128,7 +128,7 @@ def costs(server: Loopback, bare: Family, circuit: Circuit) -> Table:
         _add_cost(laid, f"{method}, golden, {PROMPTS} prompts", matrix.run(method, on).cost)
     laid.caption = transplant_overhead(server, bare, circuit)
     tiny = zoo(weights=False)
-    for method in METHODS:
+    for method in method_names():
         cost = matrix.run(method, matrix.tiny_experiment(tiny, server.backend(), PROMPTS)).cost
         if cost.jobs:
             _add_cost(laid, f"{method}, tiny", cost)

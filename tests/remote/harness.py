@@ -23,7 +23,8 @@ from torch import Tensor
 
 from entitrack.models.family import ZOO, Checkpoint, Family, Model
 from entitrack.runtime.backends import Runner
-from entitrack.runtime.ndif import Ndif, Settings
+from entitrack.runtime.ndif.backend import Ndif
+from entitrack.runtime.ndif.settings import Settings
 
 LOOPBACK = Path(__file__).parent / "loopback"
 _START_S = 120.0

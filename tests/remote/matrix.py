@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import hydra
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
-from entitrack.cli.config import CONF, METHODS, section
+from entitrack.cli.config import CONF, check_values
 from entitrack.core.circuits import Circuit, Group
+from entitrack.methods import run_method
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.scoring import Search, score_stage
 from entitrack.methods.path_patching.settings import Settings as PathPatchingSettings
@@ -40,7 +42,7 @@ class GivenCircuit(Experiment):
 
     given: Circuit | None = None
 
-    def circuit(self, model: Any) -> Circuit:
+    def circuit(self, model: Any, found_on: str | None = None) -> Circuit:
         assert self.given
         return self.given
 
@@ -78,8 +80,8 @@ def run(method: str, on: GivenCircuit, **settings: Any) -> RecordingRunner:
     OmegaConf.set_struct(composed, False)
     composed.method.update({**SMALL.get(method, {}), **settings})
     runner = RecordingRunner(on.runner.backend)
-    whole: Any = every_stage if method == "path_patching" else METHODS[method].run
-    whole(replace(on, runner=runner), section(composed, "method", METHODS[method].settings, named=True))
+    whole: Any = every_stage if method == "path_patching" else partial(run_method, method)
+    whole(replace(on, runner=runner), check_values(composed).settings)
     return runner
 
 

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from entitrack.cli.config import METHODS
 from entitrack.core.circuits import Circuit
+from entitrack.methods import method_names
 from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.backends import Local, dry_run
 from tests.remote import matrix
@@ -20,7 +20,7 @@ TOLERANCE = 1e-6
 FIRST_STAGE = [{"name": "value_fetcher", "role": "last", "component": "logits", "receivers": "", "size": 6}]
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", method_names())
 def test_every_method_gives_the_same_everywhere(
     method: str, server: Loopback, bare_tiny: Family, tiny_family: Family
 ) -> None:

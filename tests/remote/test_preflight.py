@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from entitrack.cli.config import BACKENDS
+from entitrack.cli.kinds import BACKENDS
 from entitrack.core.errors import UserError
 from entitrack.engine.patching import answer
 from entitrack.models.family import Checkpoint, Family
-from entitrack.runtime.ndif import Ndif, Settings
+from entitrack.runtime.ndif.backend import Ndif
+from entitrack.runtime.ndif.settings import Settings
 from tests.remote.scenarios import UNITS, Bench
 
 

@@ -13,6 +13,7 @@ from entitrack.methods.desideratum_settings import PatchingSettings
 class Settings(PatchingSettings):
     """Does the same group carry the same thing in every member of the family? (section 5)."""
 
+    needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.OWN_POSITION, Quirk.CLEAN_POSITION)
 
     models: list[str] = Field([], description="members of the family; empty: all")

@@ -19,6 +19,8 @@ Component = Literal["z", "mlp_out", "resid_pre", "resid_mid", "q", "k", "v", "qk
 class Settings(MethodSettings):
     """Which group, taken from the donor, makes the base as good? (section 6)."""
 
+    needs_donor: ClassVar[bool] = True
+    needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.DONOR_CIRCUIT, Quirk.HELD_GROUP, Quirk.ONE_POSITION)
 
     groups: list[str] = Field([], description="groups to transplant one by one; empty: all of the circuit's")

@@ -13,6 +13,7 @@ from entitrack.methods.ablation_settings import AblationSettings
 class Settings(AblationSettings):
     """Is anything missing from the circuit? (section 4.2)."""
 
+    needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.SHARED_HEADS,)
 
     model: str | None = Field(None, description="member of the family; null: the base")

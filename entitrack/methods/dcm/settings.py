@@ -14,6 +14,7 @@ from entitrack.methods.desideratum_settings import PatchingSettings
 class Settings(PatchingSettings):
     """What does each group carry? Desiderata-based component masking (section 5)."""
 
+    needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[tuple[Quirk, ...]] = (
         Quirk.OWN_POSITION,
         Quirk.SHARED_HEADS,

@@ -13,6 +13,7 @@ from entitrack.methods.ablation_settings import AblationSettings
 class Settings(AblationSettings):
     """Does the circuit alone do what the model does, in every member of the family? (sections 4.2 and 5)."""
 
+    needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.SHARED_HEADS, Quirk.ROUNDED_F, Quirk.HEADS_WITH_REPLACEMENT)
 
     models: list[str] = Field([], description="members of the family to run the circuit on; empty: all")

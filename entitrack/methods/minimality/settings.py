@@ -13,6 +13,7 @@ from entitrack.methods.ablation_settings import AblationSettings
 class Settings(AblationSettings):
     """Does every head of the circuit earn its place? (section 4.2)."""
 
+    needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[tuple[Quirk, ...]] = (
         Quirk.SHARED_HEADS,
         Quirk.ROUNDED_F,

@@ -39,10 +39,12 @@ class Choice(settings.Settings):
     by: Literal["count", "threshold", "fdr"] = Field(
         "count", description="count: the stage's size; threshold; fdr: a bootstrap test with false-discovery control"
     )
-    threshold: float = Field(
+    threshold: Annotated[float, settings.OnlyWith("by", "threshold")] = Field(
         0.02, ge=0, description="least importance under threshold: 0.02 is a loss of 2 % of the right probability"
     )
-    rate: float = Field(0.05, gt=0, lt=1, description="false discovery rate under fdr (Benjamini-Hochberg)")
+    rate: Annotated[float, settings.OnlyWith("by", "fdr")] = Field(
+        0.05, gt=0, lt=1, description="false discovery rate under fdr (Benjamini-Hochberg)"
+    )
 
 
 class StageSettings(settings.MethodSettings):
