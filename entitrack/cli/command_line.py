@@ -31,7 +31,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from entitrack.cli.config import CONF
+from entitrack.cli.config import CONF, offer_task
 from entitrack.cli.hydra_errors import CONFIGURATION, explain_composition, key_of
 from entitrack.cli.schema import shown
 from entitrack.core.confidential import KEY, Keys
@@ -233,6 +233,8 @@ class Composer:
         """An override of a key that may be new: the schema says which keys there are, and names the others."""
         override = _parsed(word)
         key, value = override.key_or_group, override.value()
+        if key == "task" and isinstance(value, str) and ":" in value:
+            offer_task(value)
         options = self._hydra.config_loader.get_group_options(key)
         named = isinstance(value, (str, list)) or override.is_sweep_override()
         if options and not override.is_delete() and not named:

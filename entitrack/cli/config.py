@@ -27,16 +27,15 @@ from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.backends import Backend, Local, dry_run
 from entitrack.runtime.ndif import Ndif
 from entitrack.runtime.ndif import Settings as NdifSettings
-from entitrack.tasks.boxes import Boxes
-from entitrack.tasks.jsonl import BoxesFile
-from entitrack.tasks.prompts import Task
+from entitrack.tasks.protocol import Task
+from entitrack.tasks.registry import SHIPPED, find_task, make_task, task_defaults, with_defaults
 
 CONF = next(
     folder for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if folder.is_dir()
 )
 """The configuration: inside an installed package, or beside it in a checkout."""
 
-TASKS: dict[str, type] = {"boxes": Boxes, "boxes_file": BoxesFile}
+TASKS: dict[str, type] = {name: find_task(name) for name in SHIPPED}
 PADDINGS = ("right", "left")
 
 
@@ -61,7 +60,18 @@ def offer_methods() -> None:
         ConfigStore.instance().store(name=name, node=node, group="method", provider="entitrack")
 
 
+def offer_task(name: str) -> None:
+    """Tell Hydra what `task=NAME` composes: the defaults of the task's settings.
+
+    Raises:
+        UserError: It is one's own, as `module:Class`, and cannot be imported.
+    """
+    ConfigStore.instance().store(name=name, node=task_defaults(name), group="task", provider="entitrack")
+
+
 offer_methods()
+for task_name in TASKS:
+    offer_task(task_name)
 
 
 @dataclass
@@ -184,7 +194,8 @@ def check(config: DictConfig) -> RunConfig:
         UserError: Naming the key that is wrong, and what would be right.
     """
     given = resolved(config)
-    task, method, backend = (_kind(given, *of) for of in (("task", TASKS), ("method", METHODS), ("backend", BACKENDS)))
+    task_name = _task_name(given)
+    method, backend = (_kind(given, *of) for of in (("method", METHODS), ("backend", BACKENDS)))
     top = _top_level(given)
     family = _family(given, BACKENDS[backend].weights)
     if top.donor is not None:
@@ -194,12 +205,13 @@ def check(config: DictConfig) -> RunConfig:
         raise UserError(
             "donor", f"method {method!r} needs one, and family {family.name!r} names none", family.members, fix
         )
+    task = make_task(task_name, _settings(given, "task"))
     return RunConfig(
         family=family,
         donor=top.donor,
-        task=read(_settings(given, "task"), TASKS[task], "task"),
+        task=task,
         method=method,
-        settings=read(_settings(given, "method"), METHODS[method].settings, "method"),
+        settings=read(with_defaults(_settings(given, "method"), task), METHODS[method].settings, "method"),
         backend=BACKENDS[backend].make(read(_settings(given, "backend"), BACKENDS[backend].settings, "backend")),
         tracking=read(given["tracking"], TrackingConfig, "tracking"),
         circuit=top.circuit,
@@ -259,7 +271,8 @@ def section(config: DictConfig, key: str, schema: type, named: bool = False) -> 
 
 def _options(group: str) -> list[str]:
     """Names of the configurations that a group ships."""
-    return sorted(METHODS) if group == "method" else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    offered = {"method": list(METHODS), "task": list(TASKS)}
+    return sorted(offered.get(group) or [file.stem for file in (CONF / group).glob("*.yaml")])
 
 
 def _kind(given: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> str:
@@ -271,6 +284,13 @@ def _kind(given: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> str:
     if name not in known:
         raise UserError(f"{key}.name", f"unknown {key} {name!r}", known)
     return str(name)
+
+
+def _task_name(given: Mapping[str, Any]) -> str:
+    """The task's name: one that ships, or one's own as `module:Class`."""
+    section = given["task"]
+    own = section.get("name") if isinstance(section, Mapping) else None
+    return own if isinstance(own, str) and ":" in own else _kind(given, "task", TASKS)
 
 
 def _settings(given: Mapping[str, Any], key: str) -> dict[str, Any]:

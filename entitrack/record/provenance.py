@@ -13,7 +13,7 @@ from typing import Any
 
 from entitrack.core.circuits import Circuit
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.prompts import Prompt
+from entitrack.tasks.protocol import Prompt
 
 LIBRARIES = ("entitrack", "torch", "transformers", "nnsight", "peft", "safetensors", "numpy", "hydra-core")
 

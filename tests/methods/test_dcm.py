@@ -24,7 +24,7 @@ from entitrack.methods.experiment import Experiment
 from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store
 from entitrack.tasks.boxes import Boxes
-from entitrack.tasks.desiderata import DESIDERATA
+from entitrack.tasks.boxes.desiderata import DESIDERATA
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
 

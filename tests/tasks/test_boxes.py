@@ -10,9 +10,19 @@ from random import Random
 import pytest
 
 from entitrack.core.errors import UserError
-from entitrack.tasks.boxes import SPLITS, Box, Boxes, BoxesContext, count_contexts, draw_context, held_out
-from entitrack.tasks.jsonl import BoxesFile, parse_sentence
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes import (
+    Box,
+    Boxes,
+    BoxesContext,
+    BoxesFile,
+    count_contexts,
+    draw_context,
+    held_out,
+    parse_sentence,
+)
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
+
+SPLITS = ("test", "train")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -97,8 +107,8 @@ def test_generated_prompts_survive_the_file(tmp_path: Path) -> None:
     prompts = Boxes(count=21).prompts()
     path = tmp_path / "boxes.jsonl"
     path.write_text("\n".join(json.dumps({"sentence": prompt.text}) for prompt in prompts))
-    assert BoxesFile(str(path)).prompts() == prompts
-    assert BoxesFile(str(path), count=5).prompts() == prompts[:5]
+    assert BoxesFile(path=str(path)).prompts() == prompts
+    assert BoxesFile(path=str(path), count=5).prompts() == prompts[:5]
 
 
 @pytest.mark.parametrize(
@@ -120,17 +130,17 @@ def test_a_line_that_does_not_parse_is_named(tmp_path: Path, line: str, reason: 
     path = tmp_path / "boxes.jsonl"
     path.write_text(f"{good}\n\n{line}\n")
     with pytest.raises(UserError, match=r"boxes\.jsonl, line 3") as error:
-        BoxesFile(str(path)).prompts()
+        BoxesFile(path=str(path)).prompts()
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_files_that_are_missing_or_too_short_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.path"):
-        BoxesFile(str(tmp_path / "none.jsonl")).prompts()
+        BoxesFile(path=str(tmp_path / "none.jsonl")).prompts()
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="has 0 prompts"):
-        BoxesFile(str(tmp_path / "empty.jsonl")).prompts()
+        BoxesFile(path=str(tmp_path / "empty.jsonl")).prompts()
 
 
 def test_the_template_is_the_text() -> None:

@@ -39,7 +39,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     base = experiment.base()
     donor = experiment.donor_of("z" if settings.form == "output" else "".join(settings.components))
     circuit = experiment.circuit(base)
-    circuit.check(donor.anatomy, experiment.task.roles)
+    circuit.check(donor.anatomy, experiment.roles)
     chosen = circuit.choose(settings.groups, "method.groups")
     transplants = {FULL: circuit.groups, **{group.name: (group,) for group in chosen}}
     components = settings.components if settings.form == "input" else [""]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 
@@ -13,8 +13,7 @@ from entitrack.core.result import Result
 from entitrack.engine.patching import answer
 from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
-from entitrack.tasks.boxes import Boxes, check_boxes
-from entitrack.tasks.prompts import Task
+from entitrack.tasks.protocol import Resizable, Task
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
@@ -41,7 +40,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     axes, labels = ("model", "prompt"), {"model": tuple(names)}
     return Result(
         method="evaluate",
-        facts={},
+        facts={"facets": {facet: asdict(words) for facet, words in experiment.task.facets.items()}},
         measurements={name: Measurement(values, axes, labels, prompt_sets) for name, values in measured.items()},
         words=experiment.words(prediction),
     )
@@ -51,10 +50,9 @@ def _tasks(task: Task, boxes: Sequence[int]) -> list[Task]:
     """The task, or one for each number of boxes."""
     if not boxes:
         return [task]
-    if not isinstance(task, Boxes):
+    if not isinstance(task, Resizable):
         raise UserError("method.boxes", f"task {task.name!r} has its own prompts", fix="leave it empty")
     for index, count in enumerate(boxes):
-        check_boxes(count, f"method.boxes.{index}")
         if count in boxes[:index]:
             raise UserError(f"method.boxes.{index}", f"{count} is there twice")
-    return [dataclasses.replace(task, boxes=count) for count in boxes]
+    return [task.resized(count, f"method.boxes.{index}") for index, count in enumerate(boxes)]
