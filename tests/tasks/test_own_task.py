@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -149,8 +150,11 @@ def test_what_a_task_does_not_say_is_asked_for(
 
 
 class Bare(TaskSettings):
-    stages = (Stage(name="a", role="last"), Stage(name="b", role="x", component="v", receivers="a"))
-    edges = (Edge(source="last", target="x"),)
+    stages: ClassVar[Sequence[Stage]] = (
+        Stage(name="a", role="last"),
+        Stage(name="b", role="x", component="v", receivers="a"),
+    )
+    edges: ClassVar[Sequence[Edge]] = (Edge(source="last", target="x"),)
 
 
 def test_single_entries_of_a_tasks_own_lists_are_changed() -> None:
