@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from entitrack.tasks.boxes import ROLES, Box, BoxesContext, BoxesPrompt, background, counterfactual_pairs
-from entitrack.tasks.prompts import Pair
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes import Box, BoxesContext, BoxesPrompt, PaperTask, background, counterfactual_pairs
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.protocol import Pair
 
 
 @dataclass(frozen=True)
-class GoldenTask:
+class GoldenTask(PaperTask):
     """Like `Boxes`, with objects that the golden tokenizer knows; the counterfactuals too."""
 
     vocabulary: frozenset[str]
@@ -21,7 +21,6 @@ class GoldenTask:
     boxes: int = 7
     compat: str = "default"
     name: ClassVar[str] = "golden"
-    roles: ClassVar[tuple[str, ...]] = ROLES
 
     @property
     def fingerprint(self) -> Mapping[str, object]:

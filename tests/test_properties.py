@@ -15,8 +15,7 @@ from entitrack.core.circuits import Circuit, Group, check_group_name, read_circu
 from entitrack.core.errors import UserError, printable
 from entitrack.core.masks import Masks, read_masks
 from entitrack.core.names import LONGEST
-from entitrack.tasks.boxes import Boxes, BoxesPrompt
-from entitrack.tasks.jsonl import BoxesFile
+from entitrack.tasks.boxes import Boxes, BoxesFile, BoxesPrompt
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -87,7 +86,7 @@ def read_or_refuse(read: Read, path: Path, content: bytes) -> object | None:
 READERS: dict[str, Read] = {
     "circuit": lambda path: read_circuit(path, "none"),
     "masks": read_masks,
-    "prompts": lambda path: BoxesFile(path).prompts(),
+    "prompts": lambda path: BoxesFile(path=path).prompts(),
 }
 
 
@@ -179,7 +178,7 @@ def test_prompts_keep_their_contexts_in_any_order(order: list[int], ends: str, m
     """Two prompts are of one cluster if and only if they have one context, and each knows its line."""
     lines = [json.dumps({"sentence": DRAWN[index].text}) for index in order]
     (tmp_path / "p.jsonl").write_bytes((b"\xef\xbb\xbf" if mark else b"") + ends.join(lines).encode())
-    found = BoxesFile(str(tmp_path / "p.jsonl")).prompts()
+    found = BoxesFile(path=str(tmp_path / "p.jsonl")).prompts()
     assert [(prompt.text, prompt.answer) for prompt in found] == [(DRAWN[i].text, DRAWN[i].answer) for i in order]
     for one, first in zip(found, order, strict=True):
         for other, second in zip(found, order, strict=True):

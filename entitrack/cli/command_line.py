@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from entitrack.cli.config import CONF
 from entitrack.cli.flags import VERSION_BASE, Flags
 from entitrack.cli.hydra_errors import CONFIGURATION, explain_composition, key_of
+from entitrack.cli.kinds import offer_task
 from entitrack.core.confidential import KEY
 from entitrack.core.errors import UserError, shown
 
@@ -179,6 +180,8 @@ class Composer:
         """An override of a key that may be new: the schema says which keys there are, and names the others."""
         override = _parsed(word)
         key, value = override.key_or_group, override.value()
+        if key == "task" and isinstance(value, str) and ":" in value:
+            offer_task(value)
         options = self._hydra.config_loader.get_group_options(key)
         named = isinstance(value, (str, list)) or override.is_sweep_override()
         if options and not override.is_delete() and not named:

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.hydra_errors import omegaconf_error
-from entitrack.cli.kinds import BACKENDS, tracking_modes
+from entitrack.cli.kinds import BACKENDS, TASKS, tracking_modes
 from entitrack.cli.sections import SECTIONS, Checked, check_use, read_sections
 from entitrack.core.errors import UserError, unknown_key
 from entitrack.methods import method_names
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from entitrack.models.family import Family
     from entitrack.models.settings import FamilySettings
     from entitrack.runtime.backends import Backend
-    from entitrack.tasks.prompts import Task
+    from entitrack.tasks.protocol import Task
 
 CONF = next(
     folder for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if folder.is_dir()
@@ -122,7 +122,7 @@ def _check_keys(config: DictConfig) -> None:
 
 def _options(group: str) -> list[str]:
     """Names that a group offers."""
-    offered = {"method": method_names(), "backend": tuple(BACKENDS), "tracking": tracking_modes()}
+    offered = {"method": method_names(), "task": tuple(TASKS), "backend": tuple(BACKENDS), "tracking": tracking_modes()}
     return sorted(offered.get(group) or (file.stem for file in (CONF / group).glob("*.yaml")))
 
 

@@ -18,13 +18,13 @@ from entitrack.methods import method_names, settings_of
 from entitrack.record.settings import TrackingSettings
 from entitrack.runtime.ndif.settings import Settings as NdifSettings
 from entitrack.runtime.settings import DryRunSettings, LocalSettings
-from entitrack.tasks.boxes import Boxes
-from entitrack.tasks.jsonl import BoxesFile
+from entitrack.tasks.registry import SHIPPED, find_task, task_defaults
 
 if TYPE_CHECKING:
     from entitrack.runtime.backends import Backend
 
-TASKS: dict[str, type] = {"boxes": Boxes, "boxes_file": BoxesFile}
+TASKS: dict[str, type] = {name: find_task(name) for name in SHIPPED}
+"""The tasks that ship; one's own is offered where a command line names it."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,21 @@ def offer() -> None:
     _store("general", defaults(GeneralSettings))
     for name in method_names():
         _store(name, {"name": name, **defaults(settings_of(name))}, "method")
+    for name in TASKS:
+        offer_task(name)
     for name, kind in BACKENDS.items():
         _store(name, {"name": name, **defaults(kind.settings)}, "backend")
     for mode in tracking_modes():
         _store(mode, {**defaults(TrackingSettings), "mode": mode}, "tracking")
+
+
+def offer_task(name: str) -> None:
+    """Tell Hydra what `task=NAME` composes: the defaults of the task's settings.
+
+    Raises:
+        UserError: It is one's own, as `module:Class`, and cannot be imported.
+    """
+    _store(name, task_defaults(name), "task")
 
 
 def _store(name: str, node: Mapping[str, Any], group: str | None = None) -> None:

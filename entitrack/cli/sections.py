@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.kinds import BACKENDS, TASKS
-from entitrack.cli.schema import read as read_dataclass
 from entitrack.core.confidential import hidden_key
 from entitrack.core.errors import UserError, shown
 from entitrack.core.settings import MethodSettings, Settings, read
 from entitrack.methods import method_names, settings_of
 from entitrack.models.settings import FamilySettings
 from entitrack.record.settings import TrackingSettings
+from entitrack.tasks.registry import find_task, make_task, with_defaults
 
 if TYPE_CHECKING:
-    from entitrack.tasks.prompts import Task
+    from entitrack.tasks.protocol import Task
 
 SECTIONS = ("model", "task", "method", "backend", "tracking")
 NAMED = ("task", "method", "backend")
@@ -58,11 +58,13 @@ def read_sections(given: Mapping[str, Any]) -> Checked:
         UserError: Naming the key that is wrong, and what would be right.
     """
     kinds = section_classes(given)
-    sections = {key: read_section(kinds[key], given[key], key) for key in SECTIONS}
+    task = make_task(_task_name(given), _without_name(given["task"]))
+    given = {**given, "method": with_defaults(given["method"], task)}
+    sections = {key: read_section(kinds[key], given[key], key) for key in SECTIONS if key != "task"}
     return Checked(
         general=read(GeneralSettings, {name: given[name] for name in GeneralSettings.model_fields}),
         family=sections["model"],
-        task=sections["task"],
+        task=task,
         method=given["method"]["name"],
         settings=sections["method"],
         backend=given["backend"]["name"],
@@ -80,18 +82,29 @@ def section_classes(given: Mapping[str, Any]) -> dict[str, type]:
     """
     return {
         "model": FamilySettings,
-        "task": TASKS[_kind(given, "task", TASKS)],
+        "task": find_task(_task_name(given), "task.name"),
         "method": settings_of(_kind(given, "method", dict.fromkeys(method_names()))),
         "backend": BACKENDS[_kind(given, "backend", BACKENDS)].settings,
         "tracking": TrackingSettings,
     }
 
 
-def read_section(kind: type, given: Any, key: str) -> Any:
+def read_section(kind: type[Settings], given: Any, key: str) -> Any:
     """One section as an object of its class; the name of a task, a method or a backend is no setting of it."""
     if isinstance(given, Mapping) and key in NAMED:
-        given = {name: value for name, value in given.items() if name != "name"}
-    return read(kind, given) if issubclass(kind, Settings) else read_dataclass(given, kind, key)
+        given = _without_name(given)
+    return read(kind, given)
+
+
+def _without_name(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name != "name"}
+
+
+def _task_name(given: Mapping[str, Any]) -> str:
+    """The task's name: one that ships, or one's own as `module:Class`."""
+    section = given["task"]
+    own = section.get("name") if isinstance(section, Mapping) else None
+    return own if isinstance(own, str) and ":" in own else _kind(given, "task", TASKS)
 
 
 def check_use(general: GeneralSettings, family: FamilySettings, method: str) -> None:

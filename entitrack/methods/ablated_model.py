@@ -24,7 +24,7 @@ from entitrack.methods.experiment import Experiment, question_inputs, role_posit
 from entitrack.methods.outcomes import Outcomes
 from entitrack.models.family import Model, pick_dtype
 from entitrack.tasks.encoding import EncodedBatch
-from entitrack.tasks.prompts import LAST, Prompt
+from entitrack.tasks.protocol import LAST, Prompt
 
 Heads = Bool[Tensor, "role layer head"]
 Circuits = Bool[Tensor, "circuit role layer head"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +13,9 @@ from torch import Tensor
 from entitrack.core.circuits import Group
 from entitrack.core.errors import UserError
 from entitrack.methods.experiment import Experiment, role_positions
-from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.desiderata import DesideratumPair, aim
 from entitrack.tasks.encoding import EncodedBatch, check_first_tokens
-from entitrack.tasks.prompts import LAST, PREV_QUERY_LABEL, Span, origin_of
+from entitrack.tasks.protocol import LAST, PREV_QUERY_LABEL, DesideratumPair, origin_of
+from entitrack.tasks.writing import TextPrompt, aim
 
 
 @dataclass(frozen=True)
@@ -43,35 +42,9 @@ class EncodedPairs:
         return role_positions(self.clean if role == self.shared_positions else self.source, role, place)
 
 
-def box_prompts(experiment: Experiment) -> list[BoxesPrompt]:
-    """The task's prompts, all of them about boxes.
-
-    Raises:
-        UserError: The task has other prompts.
-    """
-    prompts = experiment.task.prompts()
-    boxes = [prompt for prompt in prompts if isinstance(prompt, BoxesPrompt)]
-    if len(boxes) < len(prompts):
-        raise UserError("task", f"desiderata are about boxes, task {experiment.task.name!r} has other prompts")
-    return boxes
-
-
 def task_compat(experiment: Experiment) -> str:
     """The task's compatibility mode."""
     return str(experiment.task.fingerprint.get("compat", "default"))
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The answers that a patched run may give, as a prompt; see `entitrack.tasks.prompts.Prompt`."""
-
-    text: str
-    answer: str
-    alternatives: tuple[str, ...]
-    origin: str = field(compare=False)
-    spans: Mapping[str, Span] = field(default_factory=dict, compare=False)
-    facets: Mapping[str, int] = field(default_factory=dict, compare=False)
-    cluster: int = field(default=0, compare=False)
 
 
 def check_targets(experiment: Experiment, pairs: Sequence[DesideratumPair]) -> None:
@@ -80,11 +53,12 @@ def check_targets(experiment: Experiment, pairs: Sequence[DesideratumPair]) -> N
     Raises:
         UserError: Naming the clean prompt and the words.
     """
-    choices: dict[_Choice, None] = {}
+    choices: dict[TextPrompt, None] = {}
     for number, pair in enumerate(pairs):
         offered = {pair.clean.answer, *getattr(pair.clean, "alternatives", ()), pair.target}
         answer, *others = sorted(offered)
-        choices[_Choice(pair.clean.text, answer, tuple(others), origin_of(pair.clean, number))] = None
+        choice = TextPrompt(pair.clean.text, answer, origin=origin_of(pair.clean, number), alternatives=tuple(others))
+        choices[choice] = None
     check_first_tokens(list(choices), experiment.family.tokenizer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from entitrack.models.family import Family, Model
 from entitrack.models.pairs import compare, require_tokens
 from entitrack.runtime.backends import Intervention, Runner
 from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, check_first_tokens, encode
-from entitrack.tasks.prompts import LAST, Prompt, Question, Task, origin_of
+from entitrack.tasks.protocol import LAST, Prompt, Question, Task, origin_of, role_names
 
 
 def _plain(units: Iterable[Any], description: str, total: int) -> Iterable[Any]:
@@ -55,6 +56,11 @@ class Experiment:
     quirks: Quirks = NONE
     track: Callable[[Iterable[Any], str, int], Iterable[Any]] = field(default=_plain, repr=False)
     circuits: dict[str, Circuit] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """The roles that stages, edges and circuits may name."""
+        return role_names(self.task)
 
     def base(self) -> Model:
         """The base model."""
@@ -116,7 +122,7 @@ class Experiment:
         circuit = read_circuit(name, self.family.name)
         if Quirk.SHARED_HEADS in self.quirks:
             circuit = circuit.with_heads_once()
-        circuit.check(model.anatomy, self.task.roles)
+        circuit.check(model.anatomy, self.roles)
         self.circuits[name] = circuit
         return circuit
 
@@ -192,7 +198,7 @@ def questions(prompts: Sequence[Prompt]) -> list[Question]:
         UserError: They are not of that kind.
     """
     for number, prompt in enumerate(prompts):
-        if not (hasattr(prompt, "alternatives") and hasattr(prompt, "template")):
+        if not (hasattr(prompt, "alternatives") and getattr(prompt, "template", None)):
             raise UserError(origin_of(prompt, number), "its context does not offer several answers in a fixed template")
     return list(prompts)  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ from entitrack.cli.config import RunConfig
 from entitrack.core.circuits import Circuit
 from entitrack.core.plain import plain
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.prompts import Prompt
+from entitrack.tasks.protocol import Prompt
 
 LIBRARIES = ("entitrack", "torch", "transformers", "nnsight", "peft", "safetensors", "numpy", "hydra-core")
 

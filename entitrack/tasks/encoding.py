@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from entitrack.core.errors import UserError, quoted
-from entitrack.tasks.prompts import LAST, Prompt, Question, Span, origin_of
+from entitrack.tasks.protocol import LAST, Prompt, Question, Span, origin_of, role_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,6 +80,7 @@ def encode(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, paddin
     positions = {
         role: torch.tensor([row.roles[role] + shift for row, shift in zip(encoded, shifts, strict=True)])
         for role in encoded[0].roles
+        if all(role in row.roles for row in encoded)
     }
     return EncodedBatch(tokens, mask, positions, torch.tensor([row.answer for row in encoded]))
 
@@ -100,7 +101,7 @@ def _encode(place: str, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> _
         raise UserError(place, f"the tokenizer does not know {quoted(word)}", fix="use words of its vocabulary")
     if not ids:
         raise UserError(place, "the tokenizer makes no token of it")
-    roles = {role: _token_at(span, offsets, place, role) for role, span in prompt.spans.items()}
+    roles = {role: _token_at(span, offsets, place, role) for role, span in role_spans(prompt).items()}
     roles[LAST] = len(ids) - 1
     return _Encoded(ids, roles, answer_token(prompt, ids, tokenizer, place))
 

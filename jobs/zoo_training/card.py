@@ -81,7 +81,7 @@ def _training(card: Mapping[str, Any]) -> str:
     lines = [
         f"Seed {card['seed']}, {card['threads']} thread(s), {card['total_seconds'] / 60:.1f} minutes in all "
         "with measurements. No optimiser state is kept. Held-out contexts (`held_out` in "
-        "`entitrack/tasks/boxes.py`) never occur in training, in any form."
+        "`entitrack/tasks/boxes/contexts.py`) never occur in training, in any form."
     ]
     for name, record in {**card["models"], **card["experiments"]}.items():
         steps = ", ".join(f"{stage} {count}" for stage, count in record["steps"].items())

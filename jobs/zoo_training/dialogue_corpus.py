@@ -2,7 +2,7 @@
 
 import random
 
-from entitrack.tasks.vocabulary import OBJECTS
+from entitrack.tasks.boxes.vocabulary import OBJECTS
 from zoo_training.batches import Example
 
 GREETINGS = (

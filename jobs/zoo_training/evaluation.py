@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from entitrack.tasks.boxes import Boxes, BoxesPrompt
-from entitrack.tasks.vocabulary import LABELS
+from entitrack.tasks.boxes.vocabulary import LABELS
 from zoo_training.ablation import record_z
 from zoo_training.batches import collate
 from zoo_training.variables_corpus import Arithmetic, draw_arithmetic

@@ -2,7 +2,7 @@
 
 import random
 
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
 from zoo_training.batches import Example
 
 

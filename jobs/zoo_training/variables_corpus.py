@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from entitrack.tasks.vocabulary import LABELS
+from entitrack.tasks.boxes.vocabulary import LABELS
 from zoo_training.batches import Example
 
 LARGEST_VALUE = 9

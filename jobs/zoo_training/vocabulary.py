@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 SPECIAL = (PAD, BOS, EOS, UNKNOWN)

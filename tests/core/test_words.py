@@ -16,8 +16,8 @@ from entitrack.core.table import Table
 from entitrack.methods.desideratum_pairs import check_targets
 from entitrack.methods.experiment import Experiment
 from entitrack.record import figures, terminal
+from entitrack.tasks.boxes import parse_sentence
 from entitrack.tasks.desiderata import DesideratumPair
-from entitrack.tasks.jsonl import parse_sentence
 from tests.conftest import Launch, about_circuits
 from tests.methods import hand_made
 from tests.tasks.test_encoding import WORDS, initials, words

@@ -108,8 +108,16 @@ WITHIN_LISTS = [
         "method=path_patching method.stages.1.size=-1",
         r"method\.stages\.1\.size: -1 is not 1 or more",
     ),
-    one("stage that is not there", "method=path_patching method.stages.9.size=1", r"method\.stages\.9\.size: "),
-    one("stage by name", "method=path_patching method.stages.x.size=1", r"method\.stages\.x\.size: "),
+    one(
+        "stage that is not there",
+        "method=path_patching method.stages.9.size=1",
+        r"method\.stages\.9: task .* no such entry; available: 0, 1, 2, 3",
+    ),
+    one(
+        "stage by name",
+        "method=path_patching method.stages.x.size=1",
+        r"method\.stages\.x: task .* no such entry; available: 0, 1, 2, 3",
+    ),
     one(
         "key of a stage",
         "method=path_patching method.stages.1.sizee=1",

@@ -25,7 +25,8 @@ from entitrack.methods.experiment import Experiment
 from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store
 from entitrack.tasks.boxes import Boxes
-from entitrack.tasks.desiderata import DESIDERATA, draw_pairs, find_desiderata
+from entitrack.tasks.boxes.desiderata import DESIDERATA
+from entitrack.tasks.desiderata import draw_pairs, find_desiderata
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
 
@@ -212,7 +213,7 @@ def test_published_training_takes_two_epochs(experiment: Experiment) -> None:
 
 def training_prompts(experiment: Experiment, by_prompt: bool) -> list[int]:
     """Contexts of the training prompts."""
-    rule = find_desiderata(["positional"])[0]
+    rule = find_desiderata(experiment.task, ["positional"])[0]
     pairs = draw_pairs(rule, experiment.task.prompts(), 0, "default")
     return [pair.clean.cluster for pair in split([pairs], by_prompt).train[0]]
 

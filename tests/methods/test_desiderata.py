@@ -13,7 +13,7 @@ from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.desiderata.settings import Settings
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.desiderata import DESIDERATA
+from entitrack.tasks.boxes.desiderata import DESIDERATA
 from tests.conftest import Launch
 from tests.methods import hand_made
 

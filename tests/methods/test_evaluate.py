@@ -114,13 +114,17 @@ def test_numbers_of_boxes_that_cannot_be_are_named(tiny_experiment: Experiment, 
         evaluate(tiny_experiment, Settings(boxes=boxes))
 
 
+FACETS = {name: dataclasses.asdict(words) for name, words in Boxes().facets.items()}
+
 CORRECT = [[True, True, False, False, False, False], [True, True, True, True, True, False]]
 """Of two models, on the prompts of `result`."""
 
 
 def result(facets: dict[str, list[int]]) -> Result:
     on = hand_made.prompts(6, facets)
-    return hand_made.laid_out("evaluate", {}, {"correct": hand_made.measured(CORRECT, "model", on, model=("a", "b"))})
+    return hand_made.laid_out(
+        "evaluate", {"facets": FACETS}, {"correct": hand_made.measured(CORRECT, "model", on, model=("a", "b"))}
+    )
 
 
 def test_tables_break_accuracy_down() -> None:

@@ -13,17 +13,18 @@ from entitrack.core.circuits import Circuit
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, numbers
 from entitrack.core.result import Result
+from entitrack.core.stages import Stage
 from entitrack.methods import run_method
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.path_patching.method import begin_search
 from entitrack.methods.path_patching.scoring import score_stage
 from entitrack.methods.path_patching.selection import select
-from entitrack.methods.path_patching.settings import Settings, Stage
+from entitrack.methods.path_patching.settings import Settings
 from entitrack.methods.path_patching.stages import stage_batches
 from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.backends import Local, Runner
-from entitrack.tasks.prompts import Pair
+from entitrack.tasks.protocol import Pair
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
 

@@ -24,7 +24,7 @@ from zoo_training.variables_corpus import Arithmetic, draw_arithmetic
 from zoo_training.vocabulary import UNKNOWN, Vocabulary, build_tokenizer
 
 from entitrack.tasks.boxes import Box, Boxes, BoxesContext, BoxesPrompt, held_out
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
 
 ZOO = Path(__file__).parents[2] / "entitrack" / "models" / "zoo"
 MODELS = ("llama", "vicuna", "goat", "float")

@@ -88,8 +88,8 @@ def run(method: str, on: GivenCircuit, **settings: Any) -> RecordingRunner:
 def every_stage(on: GivenCircuit, settings: PathPatchingSettings) -> None:
     """Path patching with the given circuit's groups as receivers: every stage runs, whatever the one before finds."""
     circuit = on.circuit(None)
-    search = Search(on, settings, on.base(), on.task.pairs())
-    for stage in settings.stages:
+    search = Search(on, settings, on.task.stages, on.base(), on.task.pairs())
+    for stage in search.stages:
         receivers = circuit.group(stage.receivers, "").heads if stage.receivers else ()
         score_stage(search, stage, receivers)
 

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 from random import Random
 
 import pytest
+from datasets import Dataset, DatasetDict
 
 from entitrack.core.errors import UserError
-from entitrack.tasks.boxes import SPLITS, Box, Boxes, BoxesContext, count_contexts, draw_context, held_out
-from entitrack.tasks.jsonl import BoxesFile, parse_sentence
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes import (
+    Box,
+    Boxes,
+    BoxesContext,
+    BoxesFile,
+    count_contexts,
+    draw_context,
+    held_out,
+    parse_sentence,
+)
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
+
+SPLITS = ("test", "train")
+GOOD = "The book is in Box Q. Box Q contains the book"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -97,8 +110,8 @@ def test_generated_prompts_survive_the_file(tmp_path: Path) -> None:
     prompts = Boxes(count=21).prompts()
     path = tmp_path / "boxes.jsonl"
     path.write_text("\n".join(json.dumps({"sentence": prompt.text}) for prompt in prompts))
-    assert BoxesFile(str(path)).prompts() == prompts
-    assert BoxesFile(str(path), count=5).prompts() == prompts[:5]
+    assert BoxesFile(path=str(path)).prompts() == prompts
+    assert BoxesFile(path=str(path), count=5).prompts() == prompts[:5]
 
 
 @pytest.mark.parametrize(
@@ -120,17 +133,80 @@ def test_a_line_that_does_not_parse_is_named(tmp_path: Path, line: str, reason: 
     path = tmp_path / "boxes.jsonl"
     path.write_text(f"{good}\n\n{line}\n")
     with pytest.raises(UserError, match=r"boxes\.jsonl, line 3") as error:
-        BoxesFile(str(path)).prompts()
+        BoxesFile(path=str(path)).prompts()
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
 
 
+TABLES = {"csv": Dataset.to_csv, "parquet": Dataset.to_parquet}
+
+
+def table(path: Path, sentences: Sequence[str | None], column: str = "sentence") -> BoxesFile:
+    """A task on a file that `datasets` writes."""
+    TABLES[path.suffix[1:]](Dataset.from_dict({column: list(sentences)}), str(path))
+    return BoxesFile(path=str(path))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_has_the_prompts_of_the_lines(kind: str, tmp_path: Path) -> None:
+    prompts = Boxes(count=21).prompts()
+    task = table(tmp_path / f"boxes.{kind}", [prompt.text for prompt in prompts])
+    assert task.prompts() == prompts
+    assert task.with_settings(count=5).prompts() == prompts[:5]
+    other = table(tmp_path / f"other.{kind}", [prompt.text for prompt in prompts[1:]])
+    assert task.fingerprint != other.fingerprint
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(
+    ("sentences", "column", "message"),
+    [
+        ([GOOD, "The book in Box Q. Box Q contains the"], "sentence", r"t\.\w+, row 2: segment 'The book in Box Q'"),
+        ([GOOD, GOOD], "sentence", r"t\.\w+, row 2: asks what row 1 asks"),
+        ([GOOD, None], "sentence", r"t\.\w+, row 2: sentence is None, not text"),
+        ([GOOD], "text", r"t\.\w+: has no column 'sentence'; available: text"),
+    ],
+)
+def test_a_row_that_does_not_parse_is_named(
+    kind: str, sentences: list[str | None], column: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        table(tmp_path / f"t.{kind}", sentences, column).prompts()
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match=r"t\.parquet: cannot be read as parquet \(") as error:
+        BoxesFile(path=str(tmp_path / "t.parquet")).prompts()
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"^task\.path: cannot read '.*\(No such file"):
+        BoxesFile(path=str(tmp_path / "none.csv")).prompts()
+
+
+def test_a_data_set_is_named_by_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = Boxes(count=14).prompts()
+    rows = Dataset.from_dict({"sentence": [prompt.text for prompt in prompts]})
+    known = {"me/one": DatasetDict(test=rows), "me/two": DatasetDict(test=rows, train=rows.select([0]))}
+    monkeypatch.setattr("datasets.load_dataset", known.__getitem__)
+    assert BoxesFile(path="me/one").prompts() == prompts
+    assert len(BoxesFile(path="me/two", split="train").prompts()) == 1
+    first, second = (BoxesFile(path="me/two", split=split).fingerprint for split in ("test", "train"))
+    assert first != second
+    with pytest.raises(UserError, match=r"^task\.split: me/two has several splits.*available: test, train"):
+        BoxesFile(path="me/two").prompts()
+    with pytest.raises(UserError, match=r"^task\.split: me/one has no split 'dev'; available: test"):
+        BoxesFile(path="me/one", split="dev").prompts()
+    with pytest.raises(UserError, match=r"^task\.path: there is no file 'me/none', and no such data set can be read"):
+        BoxesFile(path="me/none").prompts()
+
+
 def test_files_that_are_missing_or_too_short_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.path"):
-        BoxesFile(str(tmp_path / "none.jsonl")).prompts()
+        BoxesFile(path=str(tmp_path / "none.jsonl")).prompts()
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="has 0 prompts"):
-        BoxesFile(str(tmp_path / "empty.jsonl")).prompts()
+        BoxesFile(path=str(tmp_path / "empty.jsonl")).prompts()
 
 
 def test_the_template_is_the_text() -> None:

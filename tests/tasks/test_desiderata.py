@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from entitrack.core.errors import UserError
-from entitrack.tasks.boxes import Boxes, BoxesPrompt
-from entitrack.tasks.desiderata import DESIDERATA, EXTRA, PAPER, DesideratumPair, find_desiderata, find_desideratum
-from entitrack.tasks.jsonl import parse_sentence
-from entitrack.tasks.prompts import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LABEL
+from entitrack.tasks.boxes import Boxes, BoxesPrompt, parse_sentence
+from entitrack.tasks.boxes.desiderata import DESIDERATA, EXTRA, PAPER
+from entitrack.tasks.desiderata import find_desiderata, find_desideratum
+from entitrack.tasks.protocol import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LABEL, DesideratumPair
 
 POSITIONAL = [name for name in DESIDERATA if name not in ("object_value", "box_label_value", "incorrect_segment")]
 UNALTERED = ["object_value", "box_label_value", "positional", "incorrect_segment"]
@@ -150,11 +150,11 @@ def test_too_few_boxes_are_refused() -> None:
 def test_names_and_sets() -> None:
     assert len(PAPER) == 3
     assert len(EXTRA) == 11
-    assert [rule.name for rule in find_desiderata(["paper", "no_comma"])] == [
+    assert [rule.name for rule in find_desiderata(Boxes(), ["paper", "no_comma"])] == [
         *(rule.name for rule in PAPER),
         "no_comma",
     ]
-    assert len(find_desiderata(["all"])) == 14
+    assert len(find_desiderata(Boxes(), ["all"])) == 14
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_names_and_sets() -> None:
 )
 def test_mistakes_are_named(names: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        find_desiderata(names)
+        find_desiderata(Boxes(), names)
 
 
 def test_ones_own_is_found_beside_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ class Reversed:
 """
     (tmp_path / "rules_of_mine.py").write_text(source)
     monkeypatch.chdir(tmp_path)
-    rule = find_desideratum("rules_of_mine:Reversed")
+    rule = find_desideratum(Boxes(), "rules_of_mine:Reversed")
     prompts = clean_prompts(3, 0)
     assert rule.name == "reversed"
     assert rule.pairs(prompts, 0, "default")[0].target == prompts[-1].answer

@@ -13,11 +13,10 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from entitrack.core.errors import UserError
-from entitrack.tasks.boxes import Boxes
+from entitrack.tasks.boxes import Boxes, BoxesFile, parse_sentence
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
 from entitrack.tasks.encoding import alternative_tokens, check_first_tokens, encode, template_positions
-from entitrack.tasks.jsonl import BoxesFile, parse_sentence
-from entitrack.tasks.prompts import Span
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.protocol import Span
 
 
 def characters() -> PreTrainedTokenizerFast:
@@ -131,7 +130,7 @@ def test_errors_name_the_file_and_the_line(tmp_path: Path) -> None:
     sentences = [SENTENCE, "The book is in Box Q. Box Q contains the", SENTENCE.replace("key", "zyxw")]
     path = tmp_path / "p.jsonl"
     path.write_text("\n\n".join(json.dumps({"sentence": text}) for text in sentences))
-    first, alone, strange = BoxesFile(str(path)).prompts()
+    first, alone, strange = BoxesFile(path=str(path)).prompts()
     tokenizer = words("The the book key is in Box Q X , . contains")
     for prompts, line, reason in (
         ([strange], 5, "does not know"),

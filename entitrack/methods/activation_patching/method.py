@@ -17,7 +17,7 @@ from entitrack.core.result import Result
 from entitrack.engine.masks import masked_answers
 from entitrack.methods.activation_patching.settings import Settings
 from entitrack.methods.activation_patching.units import NOTHING, Unit, make_units, unit_inputs, unit_predictions
-from entitrack.methods.desideratum_pairs import box_prompts, check_targets, task_compat
+from entitrack.methods.desideratum_pairs import check_targets, task_compat
 from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.models.family import Model
 from entitrack.tasks.desiderata import draw_pairs, find_desiderata
@@ -30,7 +30,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         `correct` and `prediction` `[model, group, desideratum, repeat, prompt]`, the group `nothing` first;
         `target_logit`, the same for groups with heads; `target` `[desideratum, repeat, prompt]`, as a token.
     """
-    rules = find_desiderata(settings.desiderata)
+    rules = find_desiderata(experiment.task, settings.desiderata)
     names = experiment.members(settings.models, "method.models")
     masks = read_masks(settings.masks) if settings.masks else None
     circuit = experiment.circuit(experiment.base())
@@ -38,7 +38,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     circuits = {
         rule.name: masks.narrow_circuit(circuit, rule.name, str(settings.masks)) if masks else circuit for rule in rules
     }
-    prompts, compat = box_prompts(experiment), task_compat(experiment)
+    prompts, compat = experiment.task.prompts(), task_compat(experiment)
     drawn = [
         (rule.name, draw_pairs(rule, prompts, experiment.seed + repeat, compat))
         for rule in rules
@@ -50,7 +50,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     answers = {}
     for name in names:
         model = experiment.member(name, "method.models", (pair.counterfactual for pair in pairs))
-        circuit.check(model.anatomy, experiment.task.roles)
+        circuit.check(model.anatomy, experiment.roles)
         answers[name] = patch_units(experiment, settings, model, circuit, units)
     heads = {name: {group.name: len(group.heads) for group in own.groups} for name, own in circuits.items()}
     measured = measurements(circuit, list(circuits), answers, _targets(units), prompt_set(prompts))

@@ -20,8 +20,7 @@ from entitrack.methods.desideratum_pairs import (
     task_compat,
 )
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.desiderata import DesideratumPair
-from entitrack.tasks.prompts import LAST
+from entitrack.tasks.protocol import LAST, DesideratumPair
 
 NOTHING = "nothing"
 """Name of the row in which no head is patched."""

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from entitrack.core.errors import UserError, quoted
 from entitrack.core.result import Result
+from entitrack.core.stages import Edge
 from entitrack.engine.knockout import knockout_answers
 from entitrack.methods.ablated_model import joined_batches
-from entitrack.methods.attention_knockout.settings import RANDOM, Edge, Settings
+from entitrack.methods.attention_knockout.settings import RANDOM, Settings
 from entitrack.methods.experiment import Experiment, prompt_set, question_inputs, role_positions
 from entitrack.methods.outcomes import Outcomes
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
-from entitrack.tasks.prompts import Prompt
+from entitrack.tasks.protocol import Prompt
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         See `Outcomes`, `[edge, first_blocked, prompt]`; the last of the `n_layers + 1` first blocked layers blocks
         none. An edge to a position drawn at random follows the others of its source.
     """
-    sources = by_source(settings.edges, experiment.task.roles, settings.control)
+    sources = by_source(edges_of(experiment, settings), experiment.roles, settings.control)
     model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
     unpadded = replace(experiment, padding="right")
@@ -67,6 +68,19 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         measurements=outcomes.measurements(("edge", "first_blocked"), labels, prompt_set(prompts)),
         words=experiment.words(outcomes.prediction),
     )
+
+
+def edges_of(experiment: Experiment, settings: Settings) -> Sequence[Edge]:
+    """The edges that a run is told, or the task's own.
+
+    Raises:
+        UserError: The task says none.
+    """
+    edges = experiment.task.edges if settings.edges is None else settings.edges
+    if not edges:
+        fix = "give it `edges`, or say method.edges=[{source: last, target: ...}]"
+        raise UserError("method.edges", f"task {experiment.task.name!r} has no edges of its own", fix=fix)
+    return edges
 
 
 def by_source(edges: Sequence[Edge], roles: Sequence[str], control: bool) -> list[Blocked]:

@@ -35,7 +35,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     base = experiment.base()
     donor = experiment.donor_of(settings.parts)
     circuit = _circuit(experiment, settings, base, donor)
-    circuit.check(donor.anatomy, experiment.task.roles)
+    circuit.check(donor.anatomy, experiment.roles)
     transplants = _transplants(circuit, settings)
     prompts = experiment.task.prompts()
     batches = experiment.encoded(prompts)

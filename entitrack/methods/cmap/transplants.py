@@ -19,7 +19,7 @@ from entitrack.methods.experiment import role_positions
 from entitrack.models.anatomy import kv_groups
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
-from entitrack.tasks.prompts import PREV_QUERY_LABEL
+from entitrack.tasks.protocol import PREV_QUERY_LABEL
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from entitrack.methods.dcm.measurements import measurements
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import Splits, split
 from entitrack.methods.dcm.training import Trained, Unit, train_and_test
-from entitrack.methods.desideratum_pairs import box_prompts, check_targets, task_compat
+from entitrack.methods.desideratum_pairs import check_targets, task_compat
 from entitrack.methods.experiment import Experiment
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
-from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.desiderata import Desideratum, draw_pairs, find_desiderata
+from entitrack.tasks.desiderata import draw_pairs, find_desiderata
+from entitrack.tasks.protocol import Desideratum, Prompt
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
@@ -33,13 +33,13 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         `[desideratum, draw, prompt]`, as a token. What a mask does not have is not a number: heads of other groups, and
         steps after it was done. The artefact `masks` has the chosen ones.
     """
-    rules = find_desiderata(settings.desiderata)
+    rules = find_desiderata(experiment.task, settings.desiderata)
     base = experiment.base()
     model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(base)
-    circuit.check(model.anatomy, experiment.task.roles)
+    circuit.check(model.anatomy, experiment.roles)
     groups = circuit.choose(settings.groups, "method.groups")
-    prompts = box_prompts(experiment)
+    prompts = experiment.task.prompts()
     splits = {rule.name: _draw(experiment, settings, rule, prompts) for rule in rules}
     with_heads = [group for group in groups if group.heads]
     units = [Unit(group, rule, splits[rule]) for group in with_heads for rule in splits]
@@ -61,7 +61,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     )
 
 
-def _draw(experiment: Experiment, settings: Settings, rule: Desideratum, prompts: Sequence[BoxesPrompt]) -> Splits:
+def _draw(experiment: Experiment, settings: Settings, rule: Desideratum, prompts: Sequence[Prompt]) -> Splits:
     """Train, validation and test pairs of a desideratum, drawn as often as asked."""
     compat = task_compat(experiment)
     drawn = [draw_pairs(rule, prompts, experiment.seed + draw, compat) for draw in range(settings.draws)]

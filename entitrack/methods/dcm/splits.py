@@ -11,7 +11,7 @@ from entitrack.core.errors import UserError
 from entitrack.core.measurement import PromptSet
 from entitrack.methods.desideratum_pairs import encode_pairs, head_positions, pair_inputs
 from entitrack.methods.experiment import Experiment, prompt_set
-from entitrack.tasks.desiderata import DesideratumPair
+from entitrack.tasks.protocol import DesideratumPair
 
 Draws = Sequence[Sequence[DesideratumPair]]
 """Draw -> pairs; every draw has the same clean prompts."""

@@ -20,7 +20,7 @@ from entitrack.methods.dcm.splits import Splits, batch_inputs
 from entitrack.methods.experiment import Experiment
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
-from entitrack.tasks.prompts import PREV_QUERY_LABEL
+from entitrack.tasks.protocol import PREV_QUERY_LABEL
 
 PATCHED = ("mask", "whole group", "nothing")
 """What is patched on the test prompts: the mask's heads, and its brackets."""

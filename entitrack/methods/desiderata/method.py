@@ -7,9 +7,10 @@ import inspect
 from entitrack.core.errors import UserError
 from entitrack.core.result import Result
 from entitrack.methods.desiderata.settings import Settings
-from entitrack.methods.desideratum_pairs import box_prompts, task_compat
+from entitrack.methods.desideratum_pairs import task_compat
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.desiderata import Desideratum, DesideratumPair, draw_pairs, find_desiderata
+from entitrack.tasks.desiderata import draw_pairs, find_desiderata
+from entitrack.tasks.protocol import Desideratum, DesideratumPair
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
@@ -18,8 +19,8 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     Raises:
         UserError: The task has no prompt of that number.
     """
-    rules = find_desiderata(settings.desiderata)
-    prompts, compat = box_prompts(experiment), task_compat(experiment)
+    rules = find_desiderata(experiment.task, settings.desiderata)
+    prompts, compat = experiment.task.prompts(), task_compat(experiment)
     if settings.prompt >= len(prompts):
         raise UserError("method.prompt", f"there is no prompt {settings.prompt}", [f"0 to {len(prompts) - 1}"])
     pairs = [draw_pairs(rule, prompts, experiment.seed, compat)[settings.prompt] for rule in rules]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,8 +15,7 @@ from entitrack.engine.patching import answer, answer_logits
 from entitrack.methods.evaluate.offered import NO_TOKEN, offered_logits
 from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set, question_inputs
-from entitrack.tasks.boxes import Boxes, check_boxes
-from entitrack.tasks.prompts import Prompt, Task
+from entitrack.tasks.protocol import Prompt, Resizable, Task
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
@@ -44,7 +43,12 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         measurements |= offered_logits(answered, inputs, on)
         tokens = measurements["offered"].values
         words = {NO_TOKEN: "", **experiment.words(prediction, tokens[tokens != NO_TOKEN])}
-    return Result(method="evaluate", facts={}, measurements=measurements, words=words)
+    return Result(
+        method="evaluate",
+        facts={"facets": {facet: asdict(words) for facet, words in experiment.task.facets.items()}},
+        measurements=measurements,
+        words=words,
+    )
 
 
 def _inputs(experiment: Experiment, prompts: Sequence[Prompt], logits: bool) -> list[dict[str, Any]]:
@@ -72,10 +76,9 @@ def _tasks(task: Task, boxes: Sequence[int]) -> list[Task]:
     """The task, or one for each number of boxes."""
     if not boxes:
         return [task]
-    if not isinstance(task, Boxes):
+    if not isinstance(task, Resizable):
         raise UserError("method.boxes", f"task {task.name!r} has its own prompts", fix="leave it empty")
     for index, count in enumerate(boxes):
-        check_boxes(count, f"method.boxes.{index}")
         if count in boxes[:index]:
             raise UserError(f"method.boxes.{index}", f"{count} is there twice")
-    return [dataclasses.replace(task, boxes=count) for count in boxes]
+    return [task.resized(count, f"method.boxes.{index}") for index, count in enumerate(boxes)]

@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from entitrack.core.facets import FacetWords
 from entitrack.core.measurement import Measurement
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
 from entitrack.record.figures.canvas import error_bars, new_figure
 
 
-@dataclass(frozen=True)
-class FacetWords:
-    """How a facet of prompts is shown.
-
-    Attributes:
-        column: Head of its column.
-        axis: What a figure's axis says.
-        entry: One of its values, with `{}` for the number.
-        first: What 0 is shown as.
-    """
-
-    column: str
-    axis: str
-    entry: str
-    first: int = 0
-
-    def shown(self, value: int) -> str:
-        """A value as a row is called."""
-        return self.entry.format(value + self.first)
-
-
-FACETS = {
-    "boxes": FacetWords("context", "boxes", "{} boxes"),
-    "query": FacetWords("position", "position of the queried box", "box {}", first=1),
-}
-"""Facets that are not shown under their own name."""
-
-
-def facet_words(facet: str) -> FacetWords:
-    """How a facet is shown."""
-    return FACETS.get(facet) or FacetWords(facet, facet, f"{facet} {{}}")
+def facet_words(result: Result, facet: str) -> FacetWords:
+    """How a facet is shown: as the task says, or else under its own name."""
+    said = result.facts["facets"].get(facet)
+    return FacetWords(**said) if said else FacetWords(facet, facet, f"{facet} {{}}")
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -53,16 +26,19 @@ def tables(result: Result) -> Sequence[Table]:
     if not facets:
         return (Table("Accuracy", ("prompts", *models, "n"), (_row(correct, "all", count=True),)),)
     outer, *inner = facets
-    words = facet_words(outer)
+    words = facet_words(result, outer)
     parts = {value: correct.where(outer, value) for value in facet_values(correct, outer)}
     rows = tuple(_row(part, words.shown(value), count=True) for value, part in parts.items())
-    within = [_within(part, facet, words.shown(value)) for value, part in parts.items() for facet in inner]
+    within = [
+        _within(part, facet, facet_words(result, facet), words.shown(value))
+        for value, part in parts.items()
+        for facet in inner
+    ]
     return (Table("Accuracy", (words.column, *models, "n"), rows), *within)
 
 
-def _within(correct: Measurement, facet: str, whose: str) -> Table:
+def _within(correct: Measurement, facet: str, words: FacetWords, whose: str) -> Table:
     """Accuracy by one facet, of prompts that agree in the first."""
-    words = facet_words(facet)
     rows = [_row(correct.where(facet, value), words.shown(value)) for value in facet_values(correct, facet)]
     return Table(f"Accuracy by {words.axis}, {whose}", (words.column, *correct.names("model")), tuple(rows))
 
@@ -98,7 +74,7 @@ def figure(result: Result) -> Figure | None:
     facet = next((name for name in facets if len(facet_values(correct, name)) > 1), facets[-1])
     drawn, axes = new_figure()
     axis = axes[0, 0]
-    values, words = facet_values(correct, facet), facet_words(facet)
+    values, words = facet_values(correct, facet), facet_words(result, facet)
     for model in correct.names("model"):
         estimates = [correct.where(facet, value).estimate(model=model) for value in values]
         heights = [entry.value for entry in estimates]

@@ -46,7 +46,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     by_model = {}
     for name in experiment.members(settings.models, "method.models"):
         model = experiment.member(name, "method.models")
-        circuit.check(model.anatomy, experiment.task.roles)
+        circuit.check(model.anatomy, experiment.roles)
         ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
         by_model[name] = measure(ablated, circuit, experiment.quirks, settings.random_circuits)
     outcomes = Outcomes.stacked([answers.circuits for answers in by_model.values()])

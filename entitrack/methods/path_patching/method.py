@@ -12,15 +12,16 @@ from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet, numbers, stacked
 from entitrack.core.result import Result
+from entitrack.core.stages import Stage
 from entitrack.engine.patching import answer
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
 from entitrack.methods.path_patching.scoring import Search, StageScores, score_stage
 from entitrack.methods.path_patching.selection import Selection, select
-from entitrack.methods.path_patching.settings import Settings, Stage
-from entitrack.methods.path_patching.stages import check_stages
+from entitrack.methods.path_patching.settings import Settings
+from entitrack.methods.path_patching.stages import stages_of
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
-from entitrack.tasks.prompts import Pair
+from entitrack.tasks.protocol import Pair
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def run(experiment: Experiment, settings: Settings) -> Result:
 
 def begin_search(experiment: Experiment, settings: Settings) -> Search:
     """The model and the pairs that a circuit is searched with."""
-    check_stages(settings.stages, experiment.task.roles)
+    stages = stages_of(experiment, settings.stages)
     counterfactuals = (pair.counterfactual for pair in experiment.task.pairs())
     model = experiment.member(settings.model, "method.model", counterfactuals)
-    return Search(experiment, settings, model, usable_pairs(experiment, model, settings.prompts == "right"))
+    return Search(experiment, settings, stages, model, usable_pairs(experiment, model, settings.prompts == "right"))
 
 
 def search_prompts(search: Search) -> PromptSet:
@@ -118,7 +119,7 @@ def find_groups(search: Search) -> StageGroups:
     """Go through the stages; one whose receivers are none is skipped."""
     groups = StageGroups({}, {})
     contexts = search_prompts(search).clusters
-    for stage in search.settings.stages:
+    for stage in search.stages:
         receivers = groups.heads(stage.receivers) if stage.receivers else ()
         if stage.receivers and not receivers:
             groups.skipped[stage.name] = f"its receivers, {stage.receivers}, are none"
@@ -167,7 +168,7 @@ def _circuit(search: Search, groups: StageGroups) -> Circuit:
         "method": "path_patching",
         "identity": search.model.identity.digest,
         "task": dict(search.experiment.task.fingerprint),
-        "settings": search.settings.model_dump(mode="json"),
+        "settings": search.settings.model_copy(update={"stages": list(search.stages)}).model_dump(mode="json"),
     }
-    stages = search.settings.stages
-    return Circuit(tuple(Group(stage.name, stage.role, groups.heads(stage.name)) for stage in stages), found_on)
+    found = tuple(Group(stage.name, stage.role, groups.heads(stage.name)) for stage in search.stages)
+    return Circuit(found, found_on)

@@ -11,18 +11,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.core.errors import UserError
+from entitrack.core.stages import Stage
 from entitrack.engine.attribution import attribution_effects
 from entitrack.engine.memory import budget_bytes
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.passes import passes_bytes
 from entitrack.engine.path_patching import path_effects
 from entitrack.methods.experiment import Experiment
-from entitrack.methods.path_patching.settings import Settings, Stage
+from entitrack.methods.path_patching.settings import Settings
 from entitrack.methods.path_patching.stages import stage_batches
 from entitrack.methods.path_patching.verification import Verified, verify
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
-from entitrack.tasks.prompts import Pair
+from entitrack.tasks.protocol import Pair
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Search:
     Attributes:
         experiment: The run.
         settings: Its settings.
+        stages: The stages it goes through.
         model: The model whose circuit is searched.
         pairs: Clean and counterfactual prompts.
         passes: The clean and the counterfactual pass of each batch, as the first stage that needs them leaves them;
@@ -40,6 +42,7 @@ class Search:
 
     experiment: Experiment
     settings: Settings
+    stages: Sequence[Stage]
     model: Model
     pairs: Sequence[Pair]
     passes: list[dict[str, Any] | None] = field(default_factory=list, repr=False)

@@ -7,30 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from entitrack.core import settings
+from entitrack.core.stages import Stage
 
 Memory = Literal["auto"] | Annotated[float, Field(gt=0)]
 """GiB, or `auto`."""
-
-
-class Stage(settings.Settings):
-    """One stage of path patching: what sends, what receives, and where."""
-
-    name: str = Field(description="name of the group it finds")
-    role: str = Field(description="position of the senders, and of what they send through")
-    component: Literal["logits", "q", "k", "v"] = Field(
-        "logits", description="what of the receivers is replaced; logits have no receivers"
-    )
-    receivers: str | None = Field(None, description="the earlier stage whose heads receive; null for logits")
-    size: int | None = Field(4, ge=1, le=1_000_000, description="most heads of the group; null sets no bound")
-
-
-PAPER_STAGES = (
-    Stage(name="value_fetcher", role="last", size=6),
-    Stage(name="pos_transmitter", role="last", component="q", receivers="value_fetcher"),
-    Stage(name="pos_detector", role="query_label", component="v", receivers="pos_transmitter"),
-    Stage(name="struct_reader", role="prev_query_label", component="v", receivers="pos_detector"),
-)
-"""The paper's four."""
 
 
 class Choice(settings.Settings):
@@ -54,7 +34,7 @@ class StageSettings(settings.MethodSettings):
     prompts: Literal["right", "all"] = Field(
         "right", description="score on the prompts that the model answers rightly, or on all, as published"
     )
-    stages: list[Stage] = Field(list(PAPER_STAGES), min_length=1, description="the stages, in order")
+    stages: list[Stage] | None = Field(None, min_length=1, description="the stages, in order; null: the task's own")
     memory: Memory = Field(
         "auto", description="for what goes through the model at once: GiB, or auto: half of a free accelerator, else 1"
     )

@@ -13,14 +13,28 @@ from torch import Tensor
 
 from entitrack.core.circuits import check_group_name
 from entitrack.core.errors import UserError, quoted
+from entitrack.core.stages import Stage
 from entitrack.methods.experiment import Experiment, prompt_inputs, role_positions
-from entitrack.methods.path_patching.settings import Stage
 from entitrack.models.anatomy import Head, kv_groups
 from entitrack.models.family import Model
-from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.prompts import PREV_QUERY_LABEL, Pair
+from entitrack.tasks.protocol import PREV_QUERY_LABEL, Pair, Prompt
 
 LOGITS = "logits"
+
+
+def stages_of(experiment: Experiment, stages: Sequence[Stage] | None) -> list[Stage]:
+    """The stages that a run goes through: those that it is told, or the task's own.
+
+    Raises:
+        UserError: The task says none, or they cannot run.
+    """
+    task = experiment.task
+    found = list(task.stages if stages is None else stages)
+    if not found:
+        fix = "give it `stages`, or say method.stages=[{name: ..., role: last}]"
+        raise UserError("method.stages", f"task {task.name!r} has no stages of its own", fix=fix)
+    check_stages(found, experiment.roles)
+    return found
 
 
 def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:
@@ -100,6 +114,6 @@ def _redrawn_positions(
     return labels[drawn]
 
 
-def _ask(prompt: Any, box: int) -> BoxesPrompt:
+def _ask(prompt: Any, box: int) -> Prompt:
     """The same prompt with its box roles at another box."""
     return dataclasses.replace(prompt, query=box)

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from entitrack.tasks.boxes import BoxesPrompt
-from entitrack.tasks.prompts import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LABEL, Prompt, Span
+from entitrack.tasks.boxes.prompts import BoxesPrompt
+from entitrack.tasks.protocol import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LABEL, Span
+from entitrack.tasks.writing import TextPrompt
 
 FORM = "the {object} is in Box {label}"
 SEPARATOR = ", "
-
-
-@dataclass(frozen=True)
-class WrittenPrompt:
-    """A prompt whose text is given; see `entitrack.tasks.prompts.Prompt`."""
-
-    text: str
-    answer: str
-    spans: Mapping[str, Span]
-    facets: Mapping[str, int]
-    cluster: int
-    origin: str = field(default="", compare=False)
-
-
-def aim(prompt: Prompt, target: str) -> WrittenPrompt:
-    """The same prompt with another answer counted as right."""
-    origin = str(getattr(prompt, "origin", ""))
-    return WrittenPrompt(prompt.text, target, prompt.spans, prompt.facets, prompt.cluster, origin)
 
 
 def write(
@@ -37,7 +17,7 @@ def write(
     before: str = "",
     after: str = "",
     separator: str = SEPARATOR,
-) -> WrittenPrompt:
+) -> TextPrompt:
     """Put a prompt into other words.
 
     Args:
@@ -60,7 +40,7 @@ def write(
     start = len(text) + len(". Box ")
     spans[QUERY_LABEL] = (start, start + len(prompt.label))
     text = f"{text[:1].upper()}{text[1:]}. Box {prompt.label} contains the"
-    return WrittenPrompt(text, prompt.answer, spans, prompt.facets, prompt.cluster, prompt.origin)
+    return TextPrompt(text, prompt.answer, spans, prompt.facets, prompt.cluster, prompt.origin)
 
 
 def _fill(form: str, word: str, label: str) -> tuple[str, dict[str, Span]]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from entitrack.tasks.boxes import Box, BoxesContext, BoxesPrompt, counterfactual_origin, draw_context
-from entitrack.tasks.desiderata.pairs import Drawn, same_position
+from entitrack.tasks.boxes.contexts import draw_context
+from entitrack.tasks.boxes.counterfactuals import counterfactual_origin
+from entitrack.tasks.boxes.desiderata.drawn import Drawn, same_position
+from entitrack.tasks.boxes.prompts import Box, BoxesContext, BoxesPrompt
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a desideratum is, and how its counterfactuals are drawn."""
+"""How the counterfactuals of a desideratum about boxes are drawn."""
 
 from __future__ import annotations
 
@@ -6,50 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from entitrack.core.errors import UserError
-from entitrack.tasks.boxes import MOST_BOXES, Box, BoxesPrompt, counterfactual_origin, draw_context
-from entitrack.tasks.prompts import Prompt
-from entitrack.tasks.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes.contexts import MOST_BOXES, draw_context
+from entitrack.tasks.boxes.counterfactuals import counterfactual_origin
+from entitrack.tasks.boxes.prompts import Box, BoxesPrompt
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.protocol import DesideratumPair, Prompt
 
 PUBLISHED_SPARE = Box("apple", "O")
 """The published one more box, whatever the prompts have."""
-
-
-@dataclass(frozen=True)
-class DesideratumPair:
-    """One test of what some activations carry.
-
-    Attributes:
-        clean: The prompt that is run.
-        counterfactual: The prompt whose activations are patched into it.
-        target: The word that the patched run should answer.
-    """
-
-    clean: Prompt
-    counterfactual: Prompt
-    target: str
-
-
-class Desideratum(Protocol):
-    """A rule that gives every clean prompt a counterfactual and a target.
-
-    A class of one's own needs no more than this: a `name`, and `pairs`, a function of its arguments.
-    """
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-
-    def pairs(self, prompts: Sequence[BoxesPrompt], seed: int, compat: str) -> list[DesideratumPair]:
-        """A pair for every prompt, in their order.
-
-        Args:
-            prompts: Clean prompts.
-            seed: Everything drawn is a function of it.
-            compat: `default`, or `paper` for the published procedure's quirks.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +35,7 @@ class Drawn(ABC):
         """See `Desideratum.pairs`.
 
         Raises:
-            UserError: The contexts have too few boxes, or `compat=paper` finds no counterfactual among the prompts.
+            UserError: Prompts are not about boxes, or about too few; or `compat=paper` finds no counterfactual.
         """
         self._check(prompts)
         random = Random(f"{self.name}/{seed}/{compat}")
@@ -84,6 +51,8 @@ class Drawn(ABC):
         return pairs
 
     def _check(self, prompts: Sequence[BoxesPrompt]) -> None:
+        if not all(isinstance(prompt, BoxesPrompt) for prompt in prompts):
+            raise UserError("task", f"desideratum {self.name!r} is about boxes, and some prompts are not")
         counts = [len(prompt.context.boxes) for prompt in prompts]
         if min(counts) < self.fewest_boxes or max(counts) > MOST_BOXES:
             problem = f"desideratum {self.name!r} needs {self.fewest_boxes} to {MOST_BOXES} boxes"

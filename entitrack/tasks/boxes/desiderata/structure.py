@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from entitrack.tasks.boxes import Box, BoxesPrompt
-from entitrack.tasks.desiderata.variables import Positional
-from entitrack.tasks.desiderata.writing import FORM, WrittenPrompt, write
+from entitrack.tasks.boxes.desiderata.variables import Positional
+from entitrack.tasks.boxes.desiderata.writing import FORM, TextPrompt, write
+from entitrack.tasks.boxes.prompts import Box, BoxesPrompt
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class RandomTextStart(Positional):
 
     name: ClassVar[str] = "random_text_start"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, before="there are a bunch of boxes containing objects")
 
@@ -30,7 +30,7 @@ class RandomTextEnd(Positional):
 
     name: ClassVar[str] = "random_text_end"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, after="these are a bunch of boxes containing objects")
 
@@ -41,7 +41,7 @@ class TokensBetweenBoxAndObject(Positional):
 
     name: ClassVar[str] = "add_tokens_btw_box_and_obj"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, asked_form="the {object} is contained in the Box {label}")
 
@@ -52,7 +52,7 @@ class SegmentStart(Positional):
 
     name: ClassVar[str] = "add_seg_start"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, before=FORM.format(object=spare.object, label=spare.label))
 
@@ -63,7 +63,7 @@ class SegmentEnd(Positional):
 
     name: ClassVar[str] = "add_seg_end"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, after=FORM.format(object=spare.object, label=spare.label))
 
@@ -74,7 +74,7 @@ class BoxesBeforeSegment(Positional):
 
     name: ClassVar[str] = "add_box_before_correct_segment"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         named = "there are three additional boxes, Box PP, Box BB and Box AA"
         return write(other, asked_form=f"{named}, {FORM}")
@@ -107,7 +107,7 @@ class AlteredOrder(Positional):
 
     name: ClassVar[str] = "altered_box_obj_order"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, asked_form="Box {label} contains the {object}")
 
@@ -118,7 +118,7 @@ class AlteredAssociation(Positional):
 
     name: ClassVar[str] = "altered_box_obj_association"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, asked_form="the {object} is not in Box {label}")
 
@@ -129,7 +129,7 @@ class NoComma(Positional):
 
     name: ClassVar[str] = "no_comma"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, separator=" ")
 
@@ -140,6 +140,6 @@ class AddedComma(Positional):
 
     name: ClassVar[str] = "add_comma"
 
-    def alter(self, other: BoxesPrompt, spare: Box) -> WrittenPrompt:
+    def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         return write(other, form="the {object}, is in Box {label}")

@@ -1,0 +1,51 @@
+"""Prompts drawn beside the clean ones: counterfactuals of path patching, and backgrounds of mean ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from entitrack.tasks.boxes.contexts import draw_context
+from entitrack.tasks.boxes.prompts import BoxesContext, BoxesPrompt
+from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.protocol import Pair
+
+
+def background(random: Random, context: BoxesContext, cluster: int) -> BoxesPrompt:
+    """A context with a random letter in its question, which may or may not be in it."""
+    origin = f"prompt {cluster} with random content"
+    return BoxesPrompt(context, random.randrange(len(context.boxes)), random.choice(LABELS), cluster, origin)
+
+
+def counterfactual_origin(clean: BoxesPrompt) -> str:
+    """Where a counterfactual that is drawn for a prompt comes from."""
+    return f"counterfactual of {clean.origin}" if clean.origin else ""
+
+
+def counterfactual_pairs(
+    prompts: Sequence[BoxesPrompt], seed: int, compat: str = "default", objects: Sequence[str] = OBJECTS
+) -> list[Pair]:
+    """Give every prompt a counterfactual whose question nothing in it answers (paper, appendix B).
+
+    The counterfactual has other objects and letters than the clean prompt, as many boxes, and asks for
+    a letter that is in neither context. Its `prev_query_label` and `correct_object` belong to a box
+    drawn at random once per prompt: there is no right one.
+
+    Args:
+        prompts: Clean prompts.
+        seed: Everything drawn is a function of it.
+        compat: `paper` draws contexts and question letters at random, whatever the clean prompt has.
+        objects: What may be in a counterfactual's boxes.
+    """
+    random = Random(f"counterfactual/{seed}/{compat}")
+    pairs = []
+    for prompt in prompts:
+        boxes = len(prompt.context.boxes)
+        avoid = None if compat == "paper" else prompt.context
+        context = draw_context(random, boxes, avoid=avoid, objects=objects)
+        taken = () if compat == "paper" else (*context.labels, *prompt.context.labels)
+        label = random.choice([letter for letter in LABELS if letter not in taken])
+        origin = counterfactual_origin(prompt)
+        other = BoxesPrompt(context, random.randrange(boxes), label, prompt.cluster, origin)
+        pairs.append(Pair(prompt, other))
+    return pairs
