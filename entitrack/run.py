@@ -72,6 +72,7 @@ def experiment_of(config: RunConfig) -> Experiment:
         batch_size=config.batch_size,
         padding=config.padding,
         seed=config.seed,
+        quirks=config.quirks,
         track=track,
     )
 

@@ -19,12 +19,11 @@ class GoldenTask(PaperTask):
     vocabulary: frozenset[str]
     count: int = 42
     boxes: int = 7
-    compat: str = "default"
     name: ClassVar[str] = "golden"
 
     @property
     def fingerprint(self) -> Mapping[str, object]:
-        return {"task": self.name, "count": self.count, "boxes": self.boxes, "compat": self.compat}
+        return {"task": self.name, "count": self.count, "boxes": self.boxes}
 
     def _context(self, random: Random) -> BoxesContext:
         words = random.sample([word for word in OBJECTS if word in self.vocabulary], self.boxes)
@@ -43,7 +42,11 @@ class GoldenTask(PaperTask):
 
     def pairs(self) -> list[Pair]:
         known = [word for word in OBJECTS if word in self.vocabulary]
-        return counterfactual_pairs(self.prompts(), 0, self.compat, known)
+        return counterfactual_pairs(self.prompts(), 0, known)
+
+    def published_pairs(self) -> list[Pair]:
+        known = [word for word in OBJECTS if word in self.vocabulary]
+        return counterfactual_pairs(self.prompts(), 0, known, published=True)
 
     def backgrounds(self, count: int) -> list[BoxesPrompt]:
         random = Random(9)

@@ -42,7 +42,7 @@ def test_the_notebook_is_one_that_jupyter_opens() -> None:
 
 
 def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = re.findall(r"## From Python.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "cmap_float" / "result.json").is_file()

@@ -12,8 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.hydra_errors import omegaconf_error
 from entitrack.cli.kinds import BACKENDS, TASKS, tracking_modes
-from entitrack.cli.sections import SECTIONS, Checked, check_use, read_sections
+from entitrack.cli.sections import SECTIONS, Checked, check_compat, check_use, read_sections
 from entitrack.core.errors import UserError, unknown_key
+from entitrack.core.quirks import NONE, Quirk, followed
 from entitrack.methods import method_names
 from entitrack.record.settings import TrackingSettings
 
@@ -41,6 +42,7 @@ class RunConfig:
     backend: Backend
     tracking: TrackingSettings
     circuit: str | None
+    quirks: frozenset[Quirk]
     batch_size: int
     padding: str
     seed: int
@@ -65,6 +67,7 @@ def check(config: DictConfig) -> RunConfig:
         backend=kind.make(checked.backend_settings),
         tracking=checked.tracking,
         circuit=general.circuit,
+        quirks=followed(checked.settings.quirks, checked.task.quirks) if general.compat == "paper" else NONE,
         batch_size=general.batch_size,
         padding=general.padding,
         seed=general.seed,
@@ -83,6 +86,7 @@ def check_values(config: DictConfig) -> Checked:
     """
     checked = read_sections(resolved(config))
     check_use(checked.general, checked.family, checked.method)
+    check_compat(checked)
     return checked
 
 

@@ -27,6 +27,9 @@ class GeneralSettings(Settings):
     circuit: str | None = Field(
         None, description="a circuit.json, or the name of one that the family ships; null: the base's own"
     )
+    compat: Literal["default", "paper"] = Field(
+        "default", description="paper: follow the published code where it differs from the paper's text"
+    )
     batch_size: int = Field(84, ge=1, le=65536, description="prompts in a session")
     padding: Literal["right", "left"] = Field("right", description="side on which shorter prompts are padded")
     seed: int = Field(0, ge=0, lt=2**63, description="of everything drawn outside the task")

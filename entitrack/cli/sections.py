@@ -10,6 +10,7 @@ from entitrack.cli.general import GeneralSettings
 from entitrack.cli.kinds import BACKENDS, TASKS
 from entitrack.core.confidential import hidden_key
 from entitrack.core.errors import UserError, shown
+from entitrack.core.quirks import followed
 from entitrack.core.settings import MethodSettings, Settings, read
 from entitrack.methods import method_names, settings_of
 from entitrack.models.settings import FamilySettings
@@ -126,6 +127,18 @@ def check_use(general: GeneralSettings, family: FamilySettings, method: str) -> 
         raise _unused("donor", method, [name for name in method_names() if settings_of(name).needs_donor])
     if not settings.needs_circuit and general.circuit is not None:
         raise _unused("circuit", method, [name for name in method_names() if settings_of(name).needs_circuit])
+
+
+def check_compat(checked: Checked) -> None:
+    """Refuse to follow the published code where it does nothing else.
+
+    Raises:
+        UserError: Naming the methods of which it does.
+    """
+    if checked.general.compat == "paper" and not followed(checked.settings.quirks, checked.task.quirks):
+        known = [name for name in method_names() if followed(settings_of(name).quirks, checked.task.quirks)]
+        problem = f"published code and default do the same in method {checked.method!r} on task {checked.task.name!r}"
+        raise UserError("compat", problem, fix=f"leave it out, or choose among {', '.join(known)}")
 
 
 def _unused(key: str, method: str, users: Sequence[str]) -> UserError:

@@ -39,11 +39,13 @@ class Procedure:
         where: The step of the procedure.
         published: What the published code does.
         default: What is done instead.
+        of_prompts: It is about how prompts are drawn, or a role that they have: only tasks that list it have it.
     """
 
     where: str
     published: str
     default: str
+    of_prompts: bool = False
 
 
 QUIRKS: dict[Quirk, Procedure] = {
@@ -51,16 +53,19 @@ QUIRKS: dict[Quirk, Procedure] = {
         "path patching, counterfactuals",
         "the question's letter is drawn from the whole alphabet, so a box of the context may have it",
         "neither context has it",
+        of_prompts=True,
     ),
     Quirk.OWN_POSITION: Procedure(
         "desiderata, counterfactuals",
         "they are others of the clean prompts that do not ask for the first box; 1 in 6 has the clean one's position",
         "drawn for each prompt, at another position",
+        of_prompts=True,
     ),
     Quirk.REDRAWN_POSITION: Procedure(
         "path patching, structure readers",
         "the box label that is read is drawn anew for every head, layer and batch",
         "drawn once a prompt",
+        of_prompts=True,
     ),
     Quirk.SHARED_HEADS: Procedure(
         "ablation, minimality, dcm",
@@ -91,11 +96,13 @@ QUIRKS: dict[Quirk, Procedure] = {
         "activation patching, structure readers",
         "counterfactuals are read at the clean prompt's position",
         "each at its own",
+        of_prompts=True,
     ),
     Quirk.TRAINING_POSITION: Procedure(
         "dcm, structure readers",
         "validation prompts are patched at the positions of the training batch",
         "each at its own",
+        of_prompts=True,
     ),
     Quirk.SPLIT_BY_PROMPT: Procedure(
         "dcm, splits",
@@ -122,6 +129,7 @@ QUIRKS: dict[Quirk, Procedure] = {
         "cmap, input form of structure readers",
         "a batch is patched at the position of its first prompt",
         "each prompt at its own",
+        of_prompts=True,
     ),
 }
 
@@ -130,6 +138,12 @@ Quirks = Set[Quirk]
 """The quirks that a run follows."""
 
 NONE: frozenset[Quirk] = frozenset()
+
+
+def followed(of_method: Iterable[Quirk], of_task: Iterable[Quirk]) -> frozenset[Quirk]:
+    """The quirks that `compat=paper` means for a method and a task; none if it touches nothing there."""
+    own = set(of_task)
+    return frozenset(quirk for quirk in of_method if quirk in own or not QUIRKS[quirk].of_prompts)
 
 
 def published_notes(followed: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from entitrack.core.errors import UserError, shown, unknown_key
+from entitrack.core.quirks import Quirk
 from entitrack.core.settings_errors import KINDS, explain
 from entitrack.core.settings_words import OnlyWith
 
@@ -82,11 +83,13 @@ class MethodSettings(Settings):
     Attributes:
         needs_donor: The method brings a donor's activations into the base; a donor is refused by those that do not.
         needs_circuit: The method is about a circuit; one is refused by those that are not.
+        quirks: Quirks of the published code that it follows with `compat=paper`.
     """
 
     place: ClassVar[str] = "method"
     needs_donor: ClassVar[bool] = False
     needs_circuit: ClassVar[bool] = False
+    quirks: ClassVar[Collection[Quirk]] = ()
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

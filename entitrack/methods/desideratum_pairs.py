@@ -14,7 +14,7 @@ from entitrack.core.circuits import Group
 from entitrack.core.errors import UserError
 from entitrack.methods.experiment import Experiment, role_positions
 from entitrack.tasks.encoding import EncodedBatch, check_first_tokens
-from entitrack.tasks.protocol import LAST, PREV_QUERY_LABEL, DesideratumPair, origin_of
+from entitrack.tasks.protocol import LAST, DesideratumPair, origin_of
 from entitrack.tasks.writing import TextPrompt, aim
 
 
@@ -40,11 +40,6 @@ class EncodedPairs:
     def source_position(self, role: str, place: str) -> Int[Tensor, " batch"]:
         """Where the counterfactuals are read for a role."""
         return role_positions(self.clean if role == self.shared_positions else self.source, role, place)
-
-
-def task_compat(experiment: Experiment) -> str:
-    """The task's compatibility mode."""
-    return str(experiment.task.fingerprint.get("compat", "default"))
 
 
 def check_targets(experiment: Experiment, pairs: Sequence[DesideratumPair]) -> None:
@@ -88,10 +83,5 @@ def head_positions(group: Group, encoded: Sequence[EncodedPairs]) -> dict[str, T
     read = torch.stack([entry.source_position(group.role, place) for entry in encoded])
     if any(bool((where > entry.source.positions[LAST]).any()) for where, entry in zip(read, encoded, strict=True)):
         problem = f"counterfactuals are read where the clean prompts have {group.role!r}, and some end before that"
-        raise UserError("task.compat", problem, fix="use task.compat=default with these desiderata")
+        raise UserError("compat", problem, fix="use compat=default with these desiderata")
     return {"positions": patched.repeat(count, 1), "source_positions": read[:, None].repeat(1, count, 1)}
-
-
-def published_quirk(compat: str) -> str | None:
-    """The role whose position the published activation patching takes from the clean prompt for both."""
-    return PREV_QUERY_LABEL if compat == "paper" else None

@@ -19,8 +19,20 @@ from entitrack.models.context import context_length
 from entitrack.models.family import Family, Model
 from entitrack.models.pairs import compare, require_tokens
 from entitrack.runtime.backends import Intervention, Runner
+from entitrack.tasks.desiderata import draw_pairs
 from entitrack.tasks.encoding import EncodedBatch, alternative_tokens, check_first_tokens, encode
-from entitrack.tasks.protocol import LAST, Prompt, Question, Task, origin_of, role_names
+from entitrack.tasks.protocol import (
+    LAST,
+    Desideratum,
+    DesideratumPair,
+    Pair,
+    Prompt,
+    Published,
+    Question,
+    Task,
+    origin_of,
+    role_names,
+)
 
 
 def _plain(units: Iterable[Any], description: str, total: int) -> Iterable[Any]:
@@ -125,6 +137,22 @@ class Experiment:
         circuit.check(model.anatomy, self.roles)
         self.circuits[name] = circuit
         return circuit
+
+    def pairs(self) -> Sequence[Pair]:
+        """The task's prompts with their counterfactuals."""
+        if Quirk.QUESTION_LETTER in self.quirks and isinstance(self.task, Published):
+            return self.task.published_pairs()
+        return self.task.pairs()
+
+    def desideratum_pairs(self, rule: Desideratum, draw: int = 0) -> list[DesideratumPair]:
+        """A desideratum's pairs of the task's prompts.
+
+        Args:
+            rule: The desideratum.
+            draw: Number of the draw.
+        """
+        published = Quirk.OWN_POSITION in self.quirks
+        return draw_pairs(rule, self.task.prompts(), self.seed + draw, published)
 
     def by_batch(self, prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
         """The prompts, `batch_size` at a time."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Any, ClassVar, Self
 
 from entitrack.core.errors import UserError
 from entitrack.core.facets import FacetWords
+from entitrack.core.quirks import Quirk
 from entitrack.core.settings import Settings
 from entitrack.core.stages import Edge, Stage
 from entitrack.tasks.protocol import LAST, Desideratum, Pair, Prompt
@@ -22,6 +23,7 @@ class TaskBase:
         edges: Edges that attention is blocked on; none unless a class says some.
         facets: Words for its prompts' facets; others go by their own names.
         desiderata: Its desiderata.
+        quirks: Quirks of published code that are about its prompts.
         desideratum_sets: Names that stand for several of them, the usual set first.
     """
 
@@ -31,6 +33,7 @@ class TaskBase:
     facets: ClassVar[Mapping[str, FacetWords]] = {}
     desiderata: ClassVar[Sequence[Desideratum]] = ()
     desideratum_sets: ClassVar[Mapping[str, Sequence[str]]] = {}
+    quirks: ClassVar[Collection[Quirk]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Name the class after where it can be imported, and all of its desiderata `all`."""

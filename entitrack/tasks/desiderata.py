@@ -65,22 +65,30 @@ def _made(made: Any, called: str, place: str, known: Sequence[str]) -> Desiderat
     except (Exception, SystemExit) as error:
         raise UserError(place, f"{called} cannot be made without arguments ({reason(error)})") from error
     if not isinstance(name, str) or not callable(pairs):
-        raise UserError(place, f"{called} is no desideratum", fix="give it a `name` and `pairs(prompts, seed, compat)`")
+        raise UserError(place, f"{called} is no desideratum", fix="give it a `name` and `pairs(prompts, seed)`")
     check_name(name, f"{place}, name of {called}", {*known, _COUNTED})
     return rule
 
 
 def draw_pairs(
-    rule: Desideratum, prompts: Sequence[Prompt], seed: int, compat: str, place: str = "method.desiderata"
+    rule: Desideratum, prompts: Sequence[Prompt], seed: int, published: bool = False, place: str = "method.desiderata"
 ) -> list[DesideratumPair]:
     """A desideratum's pairs, one for each prompt.
+
+    Args:
+        rule: The desideratum.
+        prompts: The clean prompts.
+        seed: Everything drawn is a function of it.
+        published: As published code draws them, where the desideratum has that.
+        place: The config key that named it.
 
     Raises:
         UserError: The desideratum fails, gives another number of pairs, or gives what is no pair: it is named.
     """
     named = f"desideratum {rule.name!r}"
     try:
-        pairs: Any = rule.pairs(prompts, seed, compat)
+        draw = getattr(rule, "published_pairs", rule.pairs) if published else rule.pairs
+        pairs: Any = draw(prompts, seed)
     except UserError:
         raise
     except (Exception, SystemExit) as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from entitrack.core.facets import FacetWords
+from entitrack.core.quirks import Quirk
 from entitrack.core.stages import Edge, Stage
 
 Span = tuple[int, int]
@@ -100,19 +101,19 @@ class DesideratumPair:
 class Desideratum(Protocol):
     """A rule that gives every clean prompt a counterfactual and a target.
 
-    A class of one's own needs no more than this: a `name`, and `pairs`, a function of its arguments.
+    A class of one's own needs no more than this: a `name`, and `pairs`, a function of its arguments. One that the paper
+    has may also have `published_pairs`, the same as the published code draws them, for `compat=paper`.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
 
-    def pairs(self, prompts: Sequence[Any], seed: int, compat: str) -> list[DesideratumPair]:
+    def pairs(self, prompts: Sequence[Any], seed: int) -> list[DesideratumPair]:
         """A pair for every prompt, in their order.
 
         Args:
             prompts: Clean prompts, of the task that has the desideratum.
             seed: Everything drawn is a function of it.
-            compat: `default`, or `paper` for the published procedure's quirks.
         """
         ...
 
@@ -154,6 +155,11 @@ class Task(Protocol):
         ...
 
     @property
+    def quirks(self) -> Collection[Quirk]:
+        """Quirks of published code that are about its prompts."""
+        ...
+
+    @property
     def fingerprint(self) -> Mapping[str, object]:
         """What the prompts depend on, as plain values: part of the key of every stored result."""
         ...
@@ -168,6 +174,19 @@ class Task(Protocol):
 
     def backgrounds(self, count: int) -> Sequence[Prompt]:
         """Prompts like the clean ones with everything random in them, which mean ablation averages over."""
+        ...
+
+
+@runtime_checkable
+class Published(Protocol):
+    """A task of which published code has quirks; see `entitrack.core.quirks`."""
+
+    def published_pairs(self) -> Sequence[Pair]:
+        """The clean prompts, each with a counterfactual as the published code draws it."""
+        ...
+
+    def elsewhere(self, prompt: Any) -> Sequence[Prompt]:
+        """A prompt with its roles at each of the places that the published code draws among."""
         ...
 
 

@@ -12,7 +12,18 @@ from entitrack.tasks.importing import import_named
 from entitrack.tasks.protocol import Task
 
 SHIPPED = {"boxes": "entitrack.tasks.boxes:Boxes", "boxes_file": "entitrack.tasks.boxes:BoxesFile"}
-_PARTS = ("name", "roles", "stages", "edges", "facets", "desiderata", "desideratum_sets", "fingerprint", "prompts")
+_PARTS = (
+    "name",
+    "roles",
+    "stages",
+    "edges",
+    "facets",
+    "desiderata",
+    "desideratum_sets",
+    "quirks",
+    "fingerprint",
+    "prompts",
+)
 """What a task has besides `pairs` and `backgrounds`; see `entitrack.tasks.protocol.Task`."""
 _NOT_GIVEN = "???"
 

@@ -77,7 +77,7 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("method.groups=3", r"method\.groups"),
         ("task.count=many", r"task\.count.*many"),
         ("task.boxes=40", r"task\.boxes: 40 boxes"),
-        ("task.compat=old", r"task\.compat: unknown compat 'old'; available: default, paper"),
+        ("compat=old", r"compat: unknown compat 'old'; available: default, paper"),
         ("task=boxes_file", r"task"),
         ("padding=up", "padding: unknown padding 'up'; available: right, left"),
         ("batch_size=0", "^batch_size: 0 is not 1 or more"),
@@ -123,7 +123,10 @@ def test_what_is_wrong_is_named(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ("method=cmap method.components=[q]", "^method.components: is not used with form=output; .* form=input"),
+        (
+            "method=cmap method.components=[q]",
+            "^method.components.0: the output form does not move 'q'; .*z, mlp_out",
+        ),
         ("method=path_patching method.choose.rate=.1", "^method.choose.rate: is not used with by=count; .* by=fdr"),
         ("method=path_patching method.choose.threshold=.1", "^method.choose.threshold: is not used with by=count"),
         ("method=evaluate donor=goat", "^donor: method 'evaluate' uses none; leave it out, or choose among cmap$"),

@@ -103,7 +103,7 @@ def test_what_must_be_given_is_marked(launch: Launch, capsys: pytest.CaptureFixt
 
 
 def test_a_setting_that_counts_with_another_one_says_so(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "with form=input only" in " ".join(help_for(launch, capsys, "method=cmap").split())
+    assert "with by=fdr only" in " ".join(help_for(launch, capsys, "method=path_patching").split())
 
 
 def test_keys_are_not_shown(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ class FruitValue:
 
     name = "fruit_value"
 
-    def pairs(self, prompts, seed, compat):
+    def pairs(self, prompts, seed):
         drawn = [(clean, ask(clean.cluster, len(clean.alternatives) + 1, seed + 1)) for clean in prompts]
         return [DesideratumPair(clean, other, target=other.answer) for clean, other in drawn]
 

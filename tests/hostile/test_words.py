@@ -15,7 +15,7 @@ PAIRS = "from entitrack.tasks.desiderata import DesideratumPair as P\n"
 
 def rule(name: str, says: str, body: str, called: str = "'mine'") -> Trial:
     """A desideratum of one's own, whose `pairs` has this body."""
-    source = f"{PAIRS}class Mine:\n    name = {called}\n    def pairs(self, prompts, seed, compat):\n        {body}\n"
+    source = f"{PAIRS}class Mine:\n    name = {called}\n    def pairs(self, prompts, seed):\n        {body}\n"
     module = f"rules_{abs(hash(name)):x}"
     words = ("method=desiderata", f"method.desiderata=['{module}:Mine']")
     return Trial(f"desideratum, {name}", words, says.replace("MODULE", module), {f"{module}.py": source})

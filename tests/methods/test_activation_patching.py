@@ -12,6 +12,7 @@ import torch
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks, read_masks
+from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
 from entitrack.core.stats import estimate
 from entitrack.methods import run_method
@@ -19,6 +20,7 @@ from entitrack.methods.activation_patching.settings import Settings
 from entitrack.methods.activation_patching.units import NOTHING
 from entitrack.methods.desiderata.settings import Settings as ExampleSettings
 from entitrack.methods.experiment import Experiment
+from entitrack.tasks.boxes.desiderata import DESIDERATA
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
 
@@ -80,20 +82,25 @@ def test_groups_without_heads_change_nothing(experiment: Experiment, monkeypatch
     assert result["target_logit"].size("group") == 0
 
 
-def test_published_positions_are_the_clean_prompts_own(experiment: Experiment, golden_task: GoldenTask) -> None:
+def test_published_positions_are_the_clean_prompts_own(experiment: Experiment) -> None:
     """The quirk moves where the structure reader is read, and nothing else."""
-    from entitrack.methods.activation_patching import method
-
     rules: dict[str, Any] = {"desiderata": ["add_seg_start"], "repeats": 1}
     default = patch(experiment, **rules)["target_logit"]
-    draw_pairs: Any = method.draw_pairs  # of the default, in both
-    paper = dataclasses.replace(golden_task, count=42, compat="paper")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(method, "draw_pairs", lambda *given: draw_pairs(*given[:3], "default"))
-        published = patch(dataclasses.replace(experiment, task=paper), **rules)["target_logit"]
+    quirks = frozenset({Quirk.CLEAN_POSITION})
+    result = patch(dataclasses.replace(experiment, quirks=quirks), **rules)
+    assert any("at the clean prompt's position" in note for note in result.notes)
+    published = result["target_logit"]
     for group in default.names("group"):
         same = torch.allclose(default.at(group=group).values, published.at(group=group).values, atol=1e-4)
         assert same == (group != "struct_reader")
+
+
+def test_published_counterfactuals_are_others_of_the_prompts(experiment: Experiment) -> None:
+    rules: dict[str, Any] = {"desiderata": ["positional"], "repeats": 1, "models": ["base"]}
+    tokens = patch(dataclasses.replace(experiment, quirks=frozenset({Quirk.OWN_POSITION})), **rules)["target"].values
+    pairs = DESIDERATA["positional"].published_pairs(experiment.task.prompts(), experiment.seed)  # type: ignore[attr-defined]
+    words = [str(experiment.family.tokenizer.decode([token])).strip() for token in tokens.flatten().tolist()]
+    assert words == [pair.target for pair in pairs]
 
 
 def test_masks_of_another_circuit_are_refused(experiment: Experiment, tmp_path: Path) -> None:
@@ -128,7 +135,7 @@ def small_result() -> Result:
         group=(NOTHING, "fetch"),
         desideratum=("position", "value"),
     )
-    facts = {"masks": None, "heads": {"fetch": {"position": 3, "value": 2}}}
+    facts: dict[str, Any] = {"masks": None, "quirks": [], "heads": {"fetch": {"position": 3, "value": 2}}}
     return hand_made.laid_out("activation_patching", facts, {"correct": correct})
 
 

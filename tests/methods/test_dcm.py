@@ -72,7 +72,7 @@ def entries(result: Result) -> list[dict[str, str | int]]:
 
 @pytest.mark.parametrize("contexts", [4, 5, 7, 12])
 def test_no_context_is_in_two_splits(contexts: int) -> None:
-    pairs = DESIDERATA["positional"].pairs(Boxes(count=7 * contexts).prompts(), 0, "default")
+    pairs = DESIDERATA["positional"].pairs(Boxes(count=7 * contexts).prompts(), 0)
     splits = split([pairs, pairs])
     parts = [splits.train, splits.validation, splits.test]
     clusters = [{pair.clean.cluster for pair in part[0]} for part in parts]
@@ -214,7 +214,7 @@ def test_published_training_takes_two_epochs(experiment: Experiment) -> None:
 def training_prompts(experiment: Experiment, by_prompt: bool) -> list[int]:
     """Contexts of the training prompts."""
     rule = find_desiderata(experiment.task, ["positional"])[0]
-    pairs = draw_pairs(rule, experiment.task.prompts(), 0, "default")
+    pairs = draw_pairs(rule, experiment.task.prompts(), 0)
     return [pair.clean.cluster for pair in split([pairs], by_prompt).train[0]]
 
 

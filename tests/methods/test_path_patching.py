@@ -12,6 +12,7 @@ import torch
 from entitrack.core.circuits import Circuit
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, numbers
+from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
 from entitrack.core.stages import Stage
 from entitrack.methods import run_method
@@ -24,7 +25,6 @@ from entitrack.methods.path_patching.stages import stage_batches
 from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.backends import Local, Runner
-from entitrack.tasks.protocol import Pair
 from tests.golden_prompts import GoldenTask
 from tests.methods import drawn, hand_made
 
@@ -85,22 +85,24 @@ def test_one_job_a_batch_and_stage(golden_experiment: Experiment) -> None:
 
 
 def test_the_published_procedure_reads_every_head_elsewhere(golden_experiment: Experiment) -> None:
-    """`compat=paper` redraws where the counterfactual is read: other scores, in the last stage alone."""
-
-    class SamePairs(GoldenTask):
-        def pairs(self) -> list[Pair]:
-            return GoldenTask(self.vocabulary).pairs()
-
-    assert isinstance(golden_experiment.task, GoldenTask)
-    paper = SamePairs(golden_experiment.task.vocabulary, compat="paper")
+    """Where the counterfactual is read is drawn for each: other scores, in the last stage alone."""
+    redrawn = dataclasses.replace(golden_experiment, quirks=frozenset({Quirk.REDRAWN_POSITION}))
     reader = Stage(name="struct_reader", role="prev_query_label", component="v", receivers="value_fetcher")
     stages = [*STAGES[:2], reader]
     default = patch_paths(golden_experiment, stages=stages)["score"]
-    published = patch_paths(dataclasses.replace(golden_experiment, task=paper), stages=stages)["score"]
+    published = patch_paths(redrawn, stages=stages)["score"]
     assert default.names("stage") == published.names("stage") == tuple(stage.name for stage in stages)
     for stage in default.names("stage"):
         same = torch.allclose(default.at(stage=stage).values, published.at(stage=stage).values, atol=1e-6)
         assert same == (stage != reader.name)
+
+
+def test_published_letters_are_of_the_whole_alphabet(golden_experiment: Experiment) -> None:
+    published = dataclasses.replace(golden_experiment, quirks=frozenset({Quirk.QUESTION_LETTER}))
+    pairs = begin_search(published, Settings(prompts="all")).pairs
+    assert isinstance(published.task, GoldenTask)
+    assert pairs == published.task.published_pairs() != published.task.pairs()
+    assert begin_search(golden_experiment, Settings(prompts="all")).pairs == published.task.pairs()
 
 
 def test_an_empty_group_leaves_the_later_ones_empty(

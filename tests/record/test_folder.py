@@ -37,17 +37,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Resu
     """Runs a method as the command line does; gives its result before it was written, and its folder."""
     here, known = tmp_path_factory.mktemp("runs"), {}
     written: list[Result] = []
+    write_folder = folder.write
 
     def write(result: Result, *more: Any) -> str | None:
         written.append(result)
-        return folder.write(result, *more)
+        return write_folder(result, *more)
 
     def run(method: str) -> tuple[Result, Path]:
         if method not in known:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(here)
                 patch.setattr(sys, "argv", ["entitrack", *words_of(method), f"hydra.run.dir={method}"])
-                patch.setattr(door, "write", write)
+                patch.setattr(folder, "write", write)
                 door.main()
             known[method] = (written[-1], here / method)
         return known[method]

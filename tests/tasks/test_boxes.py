@@ -68,7 +68,7 @@ def test_nothing_in_a_counterfactual_answers_it(seed: int) -> None:
 
 
 def test_the_published_counterfactual_may_name_one_of_its_boxes() -> None:
-    pairs = Boxes(count=350, compat="paper").pairs()
+    pairs = Boxes(count=350).published_pairs()
     named = sum(pair.counterfactual.label in pair.counterfactual.context.labels for pair in pairs)  # type: ignore[attr-defined]
     assert 0.15 < named / len(pairs) < 0.40  # 7 of 26 letters
 
@@ -90,7 +90,6 @@ def test_train_and_test_contexts_are_disjoint() -> None:
     [
         ({"boxes": 13}, "boxes"),
         ({"split": "x"}, "split"),
-        ({"compat": "x"}, "compat"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, int], place: str) -> None:

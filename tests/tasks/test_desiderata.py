@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from entitrack.core.errors import UserError
 from entitrack.tasks.boxes import Boxes, BoxesPrompt, parse_sentence
 from entitrack.tasks.boxes.desiderata import DESIDERATA, EXTRA, PAPER
-from entitrack.tasks.desiderata import find_desiderata, find_desideratum
+from entitrack.tasks.desiderata import draw_pairs, find_desiderata, find_desideratum
 from entitrack.tasks.protocol import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LABEL, DesideratumPair
 
 POSITIONAL = [name for name in DESIDERATA if name not in ("object_value", "box_label_value", "incorrect_segment")]
@@ -59,7 +60,7 @@ def counterfactual_of(name: str, pair: DesideratumPair) -> BoxesPrompt:
 def test_a_counterfactual_is_another_prompt_in_other_words(name: str, boxes: int, seed: int) -> None:
     """It parses once the alteration is undone, and shares no object, letter or position with the clean prompt."""
     prompts = clean_prompts(boxes, seed)
-    pairs = DESIDERATA[name].pairs(prompts, seed, "default")
+    pairs = DESIDERATA[name].pairs(prompts, seed)
     assert [pair.clean for pair in pairs] == prompts
     for pair in pairs:
         clean, other = clean_of(pair), counterfactual_of(name, pair)
@@ -74,9 +75,9 @@ def test_a_counterfactual_is_another_prompt_in_other_words(name: str, boxes: int
 
 @pytest.mark.parametrize("name", DESIDERATA)
 @pytest.mark.parametrize(("boxes", "seed"), CASES)
-@pytest.mark.parametrize("compat", ["default", "paper"])
-def test_the_target_is_the_definitions(name: str, boxes: int, seed: int, compat: str) -> None:
-    for pair in DESIDERATA[name].pairs(clean_prompts(boxes, seed), seed, compat):
+@pytest.mark.parametrize("published", [False, True])
+def test_the_target_is_the_definitions(name: str, boxes: int, seed: int, published: bool) -> None:
+    for pair in draw_pairs(DESIDERATA[name], clean_prompts(boxes, seed), seed, published):
         clean, query = clean_of(pair), pair.counterfactual.facets["query"]
         start, end = pair.counterfactual.spans[QUERY_LABEL]
         asked = pair.counterfactual.text[start:end]
@@ -86,15 +87,15 @@ def test_the_target_is_the_definitions(name: str, boxes: int, seed: int, compat:
             "incorrect_segment": clean.context.boxes[(query + 1) % boxes].object,
         }.get(name, clean.context.boxes[query].object)
         assert pair.target == expected
-        if compat == "default":
+        if not published:
             assert pair.target != clean.answer
 
 
 @pytest.mark.parametrize("name", DESIDERATA)
 @pytest.mark.parametrize(("boxes", "seed"), CASES)
-@pytest.mark.parametrize("compat", ["default", "paper"])
-def test_spans_hold_what_their_roles_say(name: str, boxes: int, seed: int, compat: str) -> None:
-    for pair in DESIDERATA[name].pairs(clean_prompts(boxes, seed), seed, compat):
+@pytest.mark.parametrize("published", [False, True])
+def test_spans_hold_what_their_roles_say(name: str, boxes: int, seed: int, published: bool) -> None:
+    for pair in draw_pairs(DESIDERATA[name], clean_prompts(boxes, seed), seed, published):
         other = pair.counterfactual
         words = {role: other.text[start:end] for role, (start, end) in other.spans.items()}
         assert words[CORRECT_OBJECT] == other.answer
@@ -107,16 +108,17 @@ def test_spans_hold_what_their_roles_say(name: str, boxes: int, seed: int, compa
 @pytest.mark.parametrize("seed", range(5))
 def test_each_variable_alone_tells_its_target(seed: int) -> None:
     """By default no two of the paper's three explain one answer: the label's box is at another position."""
-    for pair in DESIDERATA["box_label_value"].pairs(clean_prompts(7, seed), seed, "default"):
+    for pair in DESIDERATA["box_label_value"].pairs(clean_prompts(7, seed), seed):
         clean, query = clean_of(pair), pair.counterfactual.facets["query"]
         assert clean.context.boxes[query].object not in (pair.target, clean.answer)
-    for pair in DESIDERATA["object_value"].pairs(clean_prompts(7, seed), seed, "default"):
+    for pair in DESIDERATA["object_value"].pairs(clean_prompts(7, seed), seed):
         assert pair.target not in {box.object for box in clean_of(pair).context.boxes}
 
 
 @pytest.mark.parametrize("name", ["object_value", "positional", "no_comma"])
 def test_the_published_quirk_never_asks_for_the_first_box_and_may_share_the_position(name: str) -> None:
-    pairs = [pair for seed in range(8) for pair in DESIDERATA[name].pairs(clean_prompts(7, seed), seed, "paper")]
+    rule: Any = DESIDERATA[name]
+    pairs = [pair for seed in range(8) for pair in rule.published_pairs(clean_prompts(7, seed), seed)]
     queries = [pair.counterfactual.facets["query"] for pair in pairs]
     assert set(queries) == set(range(1, 7))
     askable = [pair for pair in pairs if pair.clean.facets["query"] > 0]
@@ -128,13 +130,13 @@ def test_the_published_quirk_never_asks_for_the_first_box_and_may_share_the_posi
 def test_pairs_are_a_function_of_the_seed(name: str) -> None:
     prompts = clean_prompts(7, 0)
     rule = DESIDERATA[name]
-    assert rule.pairs(prompts, 3, "default") == rule.pairs(prompts, 3, "default")
-    assert rule.pairs(prompts, 3, "default") != rule.pairs(prompts, 4, "default")
+    assert rule.pairs(prompts, 3) == rule.pairs(prompts, 3)
+    assert rule.pairs(prompts, 3) != rule.pairs(prompts, 4)
 
 
 @pytest.mark.parametrize("name", UNALTERED)
 def test_every_other_position_is_asked_for(name: str) -> None:
-    pairs = [pair for seed in range(6) for pair in DESIDERATA[name].pairs(clean_prompts(5, seed), seed, "default")]
+    pairs = [pair for seed in range(6) for pair in DESIDERATA[name].pairs(clean_prompts(5, seed), seed)]
     asked = {(pair.clean.facets["query"], pair.counterfactual.facets["query"]) for pair in pairs}
     excluded = 2 if name == "incorrect_segment" else 1
     assert len(asked) == 5 * (5 - excluded)
@@ -142,9 +144,9 @@ def test_every_other_position_is_asked_for(name: str) -> None:
 
 def test_too_few_boxes_are_refused() -> None:
     with pytest.raises(UserError, match="needs 3 to 12 boxes"):
-        DESIDERATA["incorrect_segment"].pairs(clean_prompts(2, 0), 0, "default")
+        DESIDERATA["incorrect_segment"].pairs(clean_prompts(2, 0), 0)
     for rule in PAPER:
-        assert rule.pairs(clean_prompts(2, 0), 0, "default")
+        assert rule.pairs(clean_prompts(2, 0), 0)
 
 
 def test_names_and_sets() -> None:
@@ -179,7 +181,7 @@ def test_ones_own_is_found_beside_the_run(tmp_path: Path, monkeypatch: pytest.Mo
 class Reversed:
     name = "reversed"
 
-    def pairs(self, prompts, seed, compat):
+    def pairs(self, prompts, seed):
         from entitrack.tasks.desiderata import DesideratumPair
         return [DesideratumPair(prompt, other, other.answer) for prompt, other in zip(prompts, prompts[::-1])]
 """
@@ -188,4 +190,4 @@ class Reversed:
     rule = find_desideratum(Boxes(), "rules_of_mine:Reversed")
     prompts = clean_prompts(3, 0)
     assert rule.name == "reversed"
-    assert rule.pairs(prompts, 0, "default")[0].target == prompts[-1].answer
+    assert rule.pairs(prompts, 0)[0].target == prompts[-1].answer

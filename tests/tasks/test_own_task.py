@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from entitrack.core.errors import UserError
-from entitrack.methods import method_names
+from entitrack.methods import method_names, settings_of
 from entitrack.tasks import Edge, Stage, TaskSettings
 from entitrack.tasks.protocol import role_names
 from entitrack.tasks.registry import make_task, with_defaults
@@ -51,7 +51,12 @@ def test_all_methods_run_on_a_task_that_is_not_boxes(launch: Launch, tmp_path: P
     assert groups["fetcher"]["heads"], "the heads that fetch the fruit"
     word = f"circuit={found['folder']}/circuit.json"
     others = [method for method in method_names() if method != "path_patching"]
-    shown = {method: run(launch, method, "task.count=28", word, *SMALL.get(method, [])) for method in others}
+    shown = {
+        method: run(
+            launch, method, "task.count=28", *[word] * settings_of(method).needs_circuit, *SMALL.get(method, [])
+        )
+        for method in others
+    }
     assert len(shown) == 11
     assert [row[0] for row in rows(shown["evaluate"])] == [f"place {place}" for place in range(7)]
     assert (

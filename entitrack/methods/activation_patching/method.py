@@ -17,10 +17,10 @@ from entitrack.core.result import Result
 from entitrack.engine.masks import masked_answers
 from entitrack.methods.activation_patching.settings import Settings
 from entitrack.methods.activation_patching.units import NOTHING, Unit, make_units, unit_inputs, unit_predictions
-from entitrack.methods.desideratum_pairs import check_targets, task_compat
+from entitrack.methods.desideratum_pairs import check_targets
 from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.models.family import Model
-from entitrack.tasks.desiderata import draw_pairs, find_desiderata
+from entitrack.tasks.desiderata import find_desiderata
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
@@ -38,11 +38,9 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     circuits = {
         rule.name: masks.narrow_circuit(circuit, rule.name, str(settings.masks)) if masks else circuit for rule in rules
     }
-    prompts, compat = experiment.task.prompts(), task_compat(experiment)
+    prompts = experiment.task.prompts()
     drawn = [
-        (rule.name, draw_pairs(rule, prompts, experiment.seed + repeat, compat))
-        for rule in rules
-        for repeat in range(settings.repeats)
+        (rule.name, experiment.desideratum_pairs(rule, repeat)) for rule in rules for repeat in range(settings.repeats)
     ]
     pairs = [pair for _, of_one_draw in drawn for pair in of_one_draw]
     check_targets(experiment, pairs)
@@ -57,6 +55,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     return Result(
         method="activation_patching",
         facts={
+            "quirks": sorted(experiment.quirks),
             "masks": f"{settings.masks}{masks.origin}" if masks else None,
             "heads": {group.name: {rule: heads[rule][group.name] for rule in heads} for group in circuit.groups},
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from pydantic import Field
@@ -14,7 +15,7 @@ class Settings(PatchingSettings):
     """Does the same group carry the same thing in every member of the family? (section 5)."""
 
     needs_circuit: ClassVar[bool] = True
-    quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.OWN_POSITION, Quirk.CLEAN_POSITION)
+    quirks: ClassVar[Collection[Quirk]] = (Quirk.OWN_POSITION, Quirk.CLEAN_POSITION)
 
     models: list[str] = Field([], description="members of the family; empty: all")
     masks: str | None = Field(None, description="masks.json of method=dcm, whose heads are patched; null: whole groups")

@@ -11,16 +11,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.core.circuits import Circuit, Group
+from entitrack.core.quirks import Quirk
 from entitrack.methods.desideratum_pairs import (
     EncodedPairs,
     encode_pairs,
     head_positions,
     pair_inputs,
-    published_quirk,
-    task_compat,
 )
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.protocol import LAST, DesideratumPair
+from entitrack.tasks.protocol import LAST, PREV_QUERY_LABEL, DesideratumPair
 
 NOTHING = "nothing"
 """Name of the row in which no head is patched."""
@@ -51,7 +50,7 @@ class Unit:
 
 def make_units(experiment: Experiment, circuits: Mapping[str, Circuit], drawn: Drawn) -> list[Unit]:
     """The pairs in batches. Draws of the same clean prompts go together."""
-    quirk = published_quirk(task_compat(experiment))
+    shared = PREV_QUERY_LABEL if Quirk.CLEAN_POSITION in experiment.quirks else None
     together: dict[tuple[str, ...], list[int]] = {}
     for number, (_, pairs) in enumerate(drawn):
         together.setdefault(tuple(pair.clean.text for pair in pairs), []).append(number)
@@ -59,7 +58,7 @@ def make_units(experiment: Experiment, circuits: Mapping[str, Circuit], drawn: D
     for numbers in together.values():
         for start in range(0, len(drawn[0][1]), experiment.batch_size):
             rows = slice(start, start + experiment.batch_size)
-            encoded = [encode_pairs(experiment, drawn[number][1][rows], quirk) for number in numbers]
+            encoded = [encode_pairs(experiment, drawn[number][1][rows], shared) for number in numbers]
             units.append(Unit(rows, numbers, encoded, [circuits[drawn[number][0]] for number in numbers]))
     return units
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.stats import Estimate
 from entitrack.core.table import Cell, Table
@@ -43,6 +44,7 @@ def notes(result: Result) -> Sequence[str]:
         f"moved: z of {heads}, at the group's role, from counterfactual to clean prompt",
         "nothing: how often the unpatched model answers the target already",
         f"{result['correct'].size('repeat')} draws of the counterfactuals; 95 % intervals: bootstrap over contexts",
+        *published_notes(result.facts["quirks"]),
     )
 
 

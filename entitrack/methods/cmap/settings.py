@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -21,7 +21,7 @@ class Settings(MethodSettings):
 
     needs_donor: ClassVar[bool] = True
     needs_circuit: ClassVar[bool] = True
-    quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.DONOR_CIRCUIT, Quirk.HELD_GROUP, Quirk.ONE_POSITION)
+    quirks: ClassVar[Collection[Quirk]] = (Quirk.DONOR_CIRCUIT, Quirk.HELD_GROUP, Quirk.ONE_POSITION)
 
     groups: list[str] = Field([], description="groups to transplant one by one; empty: all of the circuit's")
     masks: str | None = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from pydantic import Field
@@ -14,7 +15,7 @@ class Settings(AblationSettings):
     """Is anything missing from the circuit? (section 4.2)."""
 
     needs_circuit: ClassVar[bool] = True
-    quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.SHARED_HEADS,)
+    quirks: ClassVar[Collection[Quirk]] = (Quirk.SHARED_HEADS,)
 
     model: str | None = Field(None, description="member of the family; null: the base")
     random_sets: int = Field(40, ge=0, le=100_000, description="random sets of heads to remove, besides the groups")

@@ -15,11 +15,11 @@ from entitrack.methods.dcm.measurements import measurements
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import Splits, split
 from entitrack.methods.dcm.training import Trained, Unit, train_and_test
-from entitrack.methods.desideratum_pairs import check_targets, task_compat
+from entitrack.methods.desideratum_pairs import check_targets
 from entitrack.methods.experiment import Experiment
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
-from entitrack.tasks.desiderata import draw_pairs, find_desiderata
+from entitrack.tasks.desiderata import find_desiderata
 from entitrack.tasks.protocol import Desideratum, Prompt
 
 
@@ -63,8 +63,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
 
 def _draw(experiment: Experiment, settings: Settings, rule: Desideratum, prompts: Sequence[Prompt]) -> Splits:
     """Train, validation and test pairs of a desideratum, drawn as often as asked."""
-    compat = task_compat(experiment)
-    drawn = [draw_pairs(rule, prompts, experiment.seed + draw, compat) for draw in range(settings.draws)]
+    drawn = [experiment.desideratum_pairs(rule, draw) for draw in range(settings.draws)]
     if any(a.clean.text != b.clean.text for draw in drawn[1:] for a, b in zip(drawn[0], draw, strict=True)):
         problem = f"desideratum {rule.name!r} gives other clean prompts in every draw"
         raise UserError("method.draws", problem, fix="use method.draws=1")
@@ -87,6 +86,7 @@ def _found_on(experiment: Experiment, settings: Settings, model: Model) -> dict[
         "model": model.name,
         "identity": model.identity.digest,
         "task": dict(experiment.task.fingerprint),
+        "quirks": sorted(experiment.quirks),
         "sparsity": list(settings.sparsity),
         "draws": settings.draws,
         "seed": experiment.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
@@ -15,7 +16,7 @@ class Settings(PatchingSettings):
     """What does each group carry? Desiderata-based component masking (section 5)."""
 
     needs_circuit: ClassVar[bool] = True
-    quirks: ClassVar[tuple[Quirk, ...]] = (
+    quirks: ClassVar[Collection[Quirk]] = (
         Quirk.OWN_POSITION,
         Quirk.SHARED_HEADS,
         Quirk.TRAINING_POSITION,

@@ -7,9 +7,8 @@ import inspect
 from entitrack.core.errors import UserError
 from entitrack.core.result import Result
 from entitrack.methods.desiderata.settings import Settings
-from entitrack.methods.desideratum_pairs import task_compat
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.desiderata import draw_pairs, find_desiderata
+from entitrack.tasks.desiderata import find_desiderata
 from entitrack.tasks.protocol import Desideratum, DesideratumPair
 
 
@@ -20,12 +19,14 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         UserError: The task has no prompt of that number.
     """
     rules = find_desiderata(experiment.task, settings.desiderata)
-    prompts, compat = experiment.task.prompts(), task_compat(experiment)
+    prompts = experiment.task.prompts()
     if settings.prompt >= len(prompts):
         raise UserError("method.prompt", f"there is no prompt {settings.prompt}", [f"0 to {len(prompts) - 1}"])
-    pairs = [draw_pairs(rule, prompts, experiment.seed, compat)[settings.prompt] for rule in rules]
+    pairs = [experiment.desideratum_pairs(rule)[settings.prompt] for rule in rules]
     examples = [_example(rule, pair) for rule, pair in zip(rules, pairs, strict=True)]
-    return Result(method="desiderata", facts={"examples": examples}, measurements={})
+    return Result(
+        method="desiderata", facts={"quirks": sorted(experiment.quirks), "examples": examples}, measurements={}
+    )
 
 
 def _example(rule: Desideratum, pair: DesideratumPair) -> dict[str, str]:

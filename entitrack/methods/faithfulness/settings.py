@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from pydantic import Field
@@ -14,7 +15,7 @@ class Settings(AblationSettings):
     """Does the circuit alone do what the model does, in every member of the family? (sections 4.2 and 5)."""
 
     needs_circuit: ClassVar[bool] = True
-    quirks: ClassVar[tuple[Quirk, ...]] = (Quirk.SHARED_HEADS, Quirk.ROUNDED_F, Quirk.HEADS_WITH_REPLACEMENT)
+    quirks: ClassVar[Collection[Quirk]] = (Quirk.SHARED_HEADS, Quirk.ROUNDED_F, Quirk.HEADS_WITH_REPLACEMENT)
 
     models: list[str] = Field([], description="members of the family to run the circuit on; empty: all")
     random_circuits: int = Field(100, ge=0, le=100_000, description="random circuits of the same shape to compare with")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from pydantic import Field
@@ -14,7 +15,7 @@ class Settings(AblationSettings):
     """Does every head of the circuit earn its place? (section 4.2)."""
 
     needs_circuit: ClassVar[bool] = True
-    quirks: ClassVar[tuple[Quirk, ...]] = (
+    quirks: ClassVar[Collection[Quirk]] = (
         Quirk.SHARED_HEADS,
         Quirk.ROUNDED_F,
         Quirk.PAIRS_OF_ONE_INDEX,

@@ -85,7 +85,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
 def begin_search(experiment: Experiment, settings: Settings) -> Search:
     """The model and the pairs that a circuit is searched with."""
     stages = stages_of(experiment, settings.stages)
-    counterfactuals = (pair.counterfactual for pair in experiment.task.pairs())
+    counterfactuals = (pair.counterfactual for pair in experiment.pairs())
     model = experiment.member(settings.model, "method.model", counterfactuals)
     return Search(experiment, settings, stages, model, usable_pairs(experiment, model, settings.prompts == "right"))
 
@@ -103,7 +103,7 @@ def usable_pairs(experiment: Experiment, model: Model, only_right: bool) -> list
     Raises:
         UserError: The model answers none rightly.
     """
-    pairs = list(experiment.task.pairs())
+    pairs = list(experiment.pairs())
     batches = experiment.encoded([pair.clean for pair in pairs])
     if not only_right:
         return pairs
@@ -168,6 +168,7 @@ def _circuit(search: Search, groups: StageGroups) -> Circuit:
         "method": "path_patching",
         "identity": search.model.identity.digest,
         "task": dict(search.experiment.task.fingerprint),
+        "quirks": sorted(search.experiment.quirks),
         "settings": search.settings.model_copy(update={"stages": list(search.stages)}).model_dump(mode="json"),
     }
     found = tuple(Group(stage.name, stage.role, groups.heads(stage.name)) for stage in search.stages)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from entitrack.core import settings
+from entitrack.core.quirks import Quirk
 from entitrack.core.stages import Stage
 
 Memory = Literal["auto"] | Annotated[float, Field(gt=0)]
@@ -29,6 +31,8 @@ class Choice(settings.Settings):
 
 class StageSettings(settings.MethodSettings):
     """What every method that goes through stages may be told."""
+
+    quirks: ClassVar[Collection[Quirk]] = (Quirk.QUESTION_LETTER, Quirk.REDRAWN_POSITION)
 
     model: str | None = Field(None, description="member of the family whose circuit is looked for; null: the base")
     prompts: Literal["right", "all"] = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -13,11 +12,12 @@ from torch import Tensor
 
 from entitrack.core.circuits import check_group_name
 from entitrack.core.errors import UserError, quoted
+from entitrack.core.quirks import Quirk
 from entitrack.core.stages import Stage
 from entitrack.methods.experiment import Experiment, prompt_inputs, role_positions
 from entitrack.models.anatomy import Head, kv_groups
 from entitrack.models.family import Model
-from entitrack.tasks.protocol import PREV_QUERY_LABEL, Pair, Prompt
+from entitrack.tasks.protocol import PREV_QUERY_LABEL, Pair, Published
 
 LOGITS = "logits"
 
@@ -92,7 +92,7 @@ def stage_prompts(
     other = experiment.encode([pair.counterfactual for pair in pairs])
     place = f"stage {stage.name!r}"
     position = role_positions(other, stage.role, place)
-    if stage.role == PREV_QUERY_LABEL and experiment.task.fingerprint.get("compat") == "paper":
+    if stage.role == PREV_QUERY_LABEL and Quirk.REDRAWN_POSITION in experiment.quirks:
         position = _redrawn_positions(experiment, model, pairs, start)
     return {
         "clean": {**prompt_inputs(clean), "position": role_positions(clean, stage.role, place)},
@@ -104,16 +104,11 @@ def _redrawn_positions(
     experiment: Experiment, model: Model, pairs: Sequence[Pair], start: int
 ) -> Int[Tensor, "layer head batch"]:
     """The published procedure's places to read: a box label drawn anew for every head, layer and batch."""
-    prompts = [pair.counterfactual for pair in pairs]
-    boxes = min(prompt.facets["boxes"] for prompt in prompts)
-    asked = [[_ask(prompt, box) for prompt in prompts] for box in range(boxes)]
+    task = experiment.task
+    assert isinstance(task, Published)
+    asked = list(zip(*(task.elsewhere(pair.counterfactual) for pair in pairs), strict=False))  # as many as all have
     labels = torch.stack([experiment.encode(prompts).positions[PREV_QUERY_LABEL] for prompts in asked])
     random = Random(f"source/{experiment.seed}/{start}")
     layers, heads = model.anatomy["n_layers"], model.anatomy["n_heads"]
-    drawn = torch.tensor([[random.randrange(boxes) for _ in range(heads)] for _ in range(layers)])
+    drawn = torch.tensor([[random.randrange(len(asked)) for _ in range(heads)] for _ in range(layers)])
     return labels[drawn]
-
-
-def _ask(prompt: Any, box: int) -> Prompt:
-    """The same prompt with its box roles at another box."""
-    return dataclasses.replace(prompt, query=box)

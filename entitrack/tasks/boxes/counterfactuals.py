@@ -23,7 +23,7 @@ def counterfactual_origin(clean: BoxesPrompt) -> str:
 
 
 def counterfactual_pairs(
-    prompts: Sequence[BoxesPrompt], seed: int, compat: str = "default", objects: Sequence[str] = OBJECTS
+    prompts: Sequence[BoxesPrompt], seed: int, objects: Sequence[str] = OBJECTS, published: bool = False
 ) -> list[Pair]:
     """Give every prompt a counterfactual whose question nothing in it answers (paper, appendix B).
 
@@ -34,16 +34,16 @@ def counterfactual_pairs(
     Args:
         prompts: Clean prompts.
         seed: Everything drawn is a function of it.
-        compat: `paper` draws contexts and question letters at random, whatever the clean prompt has.
         objects: What may be in a counterfactual's boxes.
+        published: Draw contexts and question letters at random, whatever the clean prompt has.
     """
-    random = Random(f"counterfactual/{seed}/{compat}")
+    random = Random(f"counterfactual/{seed}/{'paper' if published else 'default'}")
     pairs = []
     for prompt in prompts:
         boxes = len(prompt.context.boxes)
-        avoid = None if compat == "paper" else prompt.context
+        avoid = None if published else prompt.context
         context = draw_context(random, boxes, avoid=avoid, objects=objects)
-        taken = () if compat == "paper" else (*context.labels, *prompt.context.labels)
+        taken = () if published else (*context.labels, *prompt.context.labels)
         label = random.choice([letter for letter in LABELS if letter not in taken])
         origin = counterfactual_origin(prompt)
         other = BoxesPrompt(context, random.randrange(boxes), label, prompt.cluster, origin)

@@ -19,7 +19,6 @@ from entitrack.tasks.boxes.paper import PaperTask
 from entitrack.tasks.boxes.prompts import Box, BoxesContext, BoxesPrompt
 from entitrack.tasks.boxes.rows import FIX, Row, is_on_the_hub, json_lines, read_data_set, read_table, table_rows
 from entitrack.tasks.boxes.sentences import parse_sentence
-from entitrack.tasks.boxes.task import COMPAT_HELP, Compat
 from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
 from entitrack.tasks.protocol import Pair
 
@@ -36,7 +35,6 @@ class BoxesFile(PaperTask, TaskSettings):
     path: str = Field(description=_PATH_HELP)
     count: int = Field(0, ge=0, description="how many of the first sentences to take; 0: all")
     seed: int = Field(0, description="of the counterfactuals")
-    compat: Compat = Field("default", description=COMPAT_HELP)
     split: str | None = Field(None, description="which split of a data set on the hub; null: its only one")
 
     @property
@@ -45,7 +43,7 @@ class BoxesFile(PaperTask, TaskSettings):
         data_set = is_on_the_hub(self.path)
         content = "\n".join(row.sentence for row in self._rows()).encode() if data_set else self._content
         digest = sha256(content).hexdigest()
-        return {"task": self.name, "content": digest, "count": self.count, "seed": self.seed} | {"compat": self.compat}
+        return {"task": self.name, "content": digest, "count": self.count, "seed": self.seed}
 
     def prompts(self) -> list[BoxesPrompt]:
         """The prompts; those with one context form a cluster, wherever in the file they are.
@@ -71,11 +69,18 @@ class BoxesFile(PaperTask, TaskSettings):
 
     def pairs(self) -> list[Pair]:
         """The prompts with path-patching counterfactuals, made of the file's own objects where it has enough."""
+        return self._pairs()
+
+    def published_pairs(self) -> list[Pair]:
+        """The same, where a question's letter may be on a box of its context."""
+        return self._pairs(published=True)
+
+    def _pairs(self, published: bool = False) -> list[Pair]:
         prompts = self.prompts()
         most = max(len(prompt.context.boxes) for prompt in prompts)
         own = sorted({box.object for prompt in prompts for box in prompt.context.boxes})
         objects = own if len(own) >= 2 * most else OBJECTS
-        return counterfactual_pairs(prompts, self.seed, self.compat, objects)
+        return counterfactual_pairs(prompts, self.seed, objects, published)
 
     def backgrounds(self, count: int) -> list[BoxesPrompt]:
         """Prompts with random objects of the file, random letters and a random letter in the question.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from entitrack.core.facets import FacetWords
+from entitrack.core.quirks import QUIRKS, Quirk
 from entitrack.core.stages import Edge, Stage
 from entitrack.tasks.base import TaskBase
 from entitrack.tasks.boxes.desiderata import DESIDERATA, EXTRA, PAPER
-from entitrack.tasks.boxes.prompts import ROLES
+from entitrack.tasks.boxes.prompts import ROLES, BoxesPrompt
 from entitrack.tasks.protocol import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Desideratum
 
 STAGES = (
@@ -42,8 +44,13 @@ class PaperTask(TaskBase):
     facets: ClassVar[Mapping[str, FacetWords]] = FACETS
     desiderata: ClassVar[Sequence[Desideratum]] = tuple(DESIDERATA.values())
     desideratum_sets: ClassVar[Mapping[str, Sequence[str]]] = DESIDERATUM_SETS
+    quirks: ClassVar[Collection[Quirk]] = tuple(quirk for quirk in Quirk if QUIRKS[quirk].of_prompts)
 
     @property
     def roles(self) -> Sequence[str]:
         """The paper's four positions."""
         return ROLES
+
+    def elsewhere(self, prompt: BoxesPrompt) -> list[BoxesPrompt]:
+        """The prompt with its roles at each of its boxes; see `entitrack.tasks.protocol.Published`."""
+        return [replace(prompt, query=box) for box in range(len(prompt.context.boxes))]

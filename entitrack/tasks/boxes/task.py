@@ -19,8 +19,6 @@ from entitrack.tasks.boxes.prompts import BoxesContext, BoxesPrompt
 from entitrack.tasks.boxes.vocabulary import OBJECTS
 from entitrack.tasks.protocol import Pair
 
-Compat = Literal["default", "paper"]
-COMPAT_HELP = "paper: reproduce the published procedure's quirks"
 MOST_PROMPTS = 1_000_000
 """More are refused: they take longer than a day through any model, and gigabytes before the first is answered."""
 
@@ -28,15 +26,13 @@ MOST_PROMPTS = 1_000_000
 class Boxes(PaperTask, TaskSettings):
     """Box prompts, generated: every box of a context is asked for once, and no context is drawn twice.
 
-    The last context may be asked fewer questions. With `compat=paper` the counterfactual's question letter is drawn
-    from the whole alphabet and may name a box of its context; for `split` see `contexts.held_out`.
+    The last context may be asked fewer questions; for `split` see `contexts.held_out`.
     """
 
     name: ClassVar[str] = "boxes"
     count: int = Field(504, ge=1, description="prompts")
     boxes: int = Field(7, description=f"boxes in a context, 1 to {MOST_BOXES}")
     seed: int = Field(0, description="of everything drawn")
-    compat: Compat = Field("default", description=COMPAT_HELP)
     split: Literal["test", "train"] = Field(
         "test", description="test: contexts that the embedded family never saw in training"
     )
@@ -82,7 +78,6 @@ class Boxes(PaperTask, TaskSettings):
             "count": self.count,
             "boxes": self.boxes,
             "seed": self.seed,
-            "compat": self.compat,
             "split": self.split,
             **({"without": sorted(self.without)} if self.without else {}),
         }
@@ -107,7 +102,11 @@ class Boxes(PaperTask, TaskSettings):
 
     def pairs(self) -> list[Pair]:
         """The prompts with path-patching counterfactuals."""
-        return counterfactual_pairs(self.prompts(), self.seed, self.compat, self.objects)
+        return counterfactual_pairs(self.prompts(), self.seed, self.objects)
+
+    def published_pairs(self) -> list[Pair]:
+        """The same, where a question's letter may be on a box of its context."""
+        return counterfactual_pairs(self.prompts(), self.seed, self.objects, published=True)
 
     def backgrounds(self, count: int) -> list[BoxesPrompt]:
         """Prompts with random objects, letters and a random letter in the question, one for each context."""

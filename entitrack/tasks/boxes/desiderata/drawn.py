@@ -24,31 +24,39 @@ class Drawn(ABC):
     """A desideratum whose counterfactual asks another box of another context.
 
     By default the counterfactual shares no object and no letter with the clean prompt and asks for a box at another
-    position, so each target has one explanation. With `compat=paper` it is another of the clean prompts, any that does
-    not ask for the first box: about 1 in 6 ask for the clean prompt's own position.
+    position, so each target has one explanation. Published, it is another of the clean prompts, any that does not ask
+    for the first box: about 1 in 6 ask for the clean prompt's own position.
     """
 
     name: ClassVar[str]
     fewest_boxes: ClassVar[int] = 2
 
-    def pairs(self, prompts: Sequence[BoxesPrompt], seed: int, compat: str) -> list[DesideratumPair]:
+    def pairs(self, prompts: Sequence[BoxesPrompt], seed: int) -> list[DesideratumPair]:
         """See `Desideratum.pairs`.
 
         Raises:
-            UserError: Prompts are not about boxes, or about too few; or `compat=paper` finds no counterfactual.
+            UserError: Prompts are not about boxes, or about too few.
         """
         self._check(prompts)
-        random = Random(f"{self.name}/{seed}/{compat}")
-        objects = objects_of(prompts)
+        random, objects = Random(f"{self.name}/{seed}/default"), objects_of(prompts)
         pairs = []
         for clean in prompts:
-            if compat == "paper":
-                other, spare = self.published(random, clean, prompts), PUBLISHED_SPARE
-            else:
-                other = self.drawn(random, clean, objects)
-                spare = draw_spare(random, objects, clean, other)
-            pairs.append(DesideratumPair(clean, self.alter(other, spare), self.target(clean, other)))
+            other = self.drawn(random, clean, objects)
+            pairs.append(self._pair(clean, other, draw_spare(random, objects, clean, other)))
         return pairs
+
+    def published_pairs(self, prompts: Sequence[BoxesPrompt], seed: int) -> list[DesideratumPair]:
+        """The same as the published code draws them.
+
+        Raises:
+            UserError: Prompts are not about boxes, about too few, or none can be a counterfactual.
+        """
+        self._check(prompts)
+        random = Random(f"{self.name}/{seed}/paper")
+        return [self._pair(clean, self.published(random, clean, prompts), PUBLISHED_SPARE) for clean in prompts]
+
+    def _pair(self, clean: BoxesPrompt, other: BoxesPrompt, spare: Box) -> DesideratumPair:
+        return DesideratumPair(clean, self.alter(other, spare), self.target(clean, other))
 
     def _check(self, prompts: Sequence[BoxesPrompt]) -> None:
         if not all(isinstance(prompt, BoxesPrompt) for prompt in prompts):
