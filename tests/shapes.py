@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxtyping import install_import_hook
 
-CHECKED = ("entitrack.engine", "entitrack.models", "entitrack.core.stats", "entitrack.methods.outcomes")
+CHECKED = ("entitrack.engine", "entitrack.models", "entitrack.core.statistics", "entitrack.methods.outcomes")
 
 
 def pytest_load_initial_conftests(early_config: Any) -> None:

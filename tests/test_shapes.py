@@ -6,7 +6,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from entitrack.core.stats import estimate
+from entitrack.core.statistics.estimates import estimate
 from entitrack.engine.layout import window_mask
 from entitrack.methods.outcomes import Outcomes
 

@@ -3,7 +3,7 @@
 1. Facts and provenance are compared key by key, without date, cost and command.
 2. Measurements with the same axes, entries and prompts are compared value by value.
 3. Where values are by prompt, the second minus the first is estimated entry by entry, paired over the prompts; those
-   whose interval excludes 0 are listed. With many entries, one in twenty is there by chance.
+   whose interval excludes 0 are listed, and those that have none. With many entries, one in twenty is there by chance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement
 from entitrack.core.plain import encode
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate, difference
+from entitrack.core.statistics.estimates import Estimate, difference
 from entitrack.core.table import Cell, Table
 
 _NOT_COMPARED = ("date", "cost", "command", "overrides")
@@ -33,7 +33,7 @@ class Comparison:
     Attributes:
         settings: Key by key, what differs of what they are about and what they were computed from.
         values: Name by name, how far measurements are apart.
-        changes: Entry by entry, where the difference's interval excludes 0.
+        changes: Entry by entry, where the difference's interval excludes 0, or there is none.
     """
 
     settings: Table
@@ -72,7 +72,11 @@ def compare(first: Result, second: Result) -> Comparison:
     return Comparison(
         Table("What differs in what was asked", ("key", "first", "second"), tuple(_different_keys(first, second))),
         Table("How far values are apart", ("measurement", "largest difference", "not compared"), values),
-        Table("Second minus first, where the interval excludes 0", ("measurement", "entry", "change [95 %]"), changes),
+        Table(
+            "Second minus first, where the interval excludes 0 or there is none",
+            ("measurement", "entry", "change [95 %]"),
+            changes,
+        ),
     )
 
 
@@ -114,20 +118,20 @@ def _distance(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _changes(first: Result, second: Result, name: str) -> Iterator[tuple[Cell, ...]]:
-    """The entries of a measurement whose change over the prompts is not 0, by its interval; tokens have no change."""
+    """The entries of a measurement whose change over the prompts may not be 0, by its interval; tokens have none."""
     one, other = first[name], second[name]
     if one.prompts is None or not (one.values.is_floating_point() or one.values.dtype == torch.bool):
         return
     axes = [axis for axis in one.axes if axis != PROMPT]
     for entry in product(*(range(one.size(axis)) for axis in axes)):
         change = _change(one, other, entry)
-        if change is not None and (change.low > 0 or change.high < 0):
+        if change is not None and (change.without or change.low > 0 or change.high < 0):
             labels = ", ".join(one.names(axis)[number] for axis, number in zip(axes, entry, strict=True))
             yield (name, labels, change)
 
 
 def _change(one: Measurement, other: Measurement, entry: tuple[int, ...]) -> Estimate | None:
-    before, after = one.values[entry].double(), other.values[entry].double()
+    before, after = one.values[entry], other.values[entry]
     usable = before.isfinite() & after.isfinite()
     if not usable.any() or torch.equal(before[usable], after[usable]):
         return None

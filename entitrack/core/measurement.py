@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.core.errors import UserError
-from entitrack.core.stats import Estimate, difference, estimate, ratio
+from entitrack.core.statistics.estimates import Estimate, difference, estimate, p_value, ratio
 
 PROMPT = "prompt"
 """Name of the axis over prompts; it is the last where there is one."""
@@ -70,7 +69,7 @@ class Measurement:
     """Values with named axes.
 
     Attributes:
-        values: The values, `[*axes]`.
+        values: The values, `[*axes]`; truths, of which means are shares, are bools.
         axes: Name of each axis; the last is `prompt` where values are by prompt.
         labels: Axis -> names of its entries, for axes that have them.
         prompts: The prompts of the axis `prompt`; None without such an axis.
@@ -80,7 +79,6 @@ class Measurement:
     axes: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prompts: PromptSet | None = field(default=None, repr=False)
-    _estimated: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse axes that are not those of the values, and labels or prompts that do not fit them.
@@ -147,9 +145,6 @@ class Measurement:
 
     def where(self, facet: str, value: int) -> Measurement:
         """Only the prompts of which a facet has a value."""
-        return self._once(("where", facet, value), lambda: self._where(facet, value))
-
-    def _where(self, facet: str, value: int) -> Measurement:
         assert self.prompts is not None
         rows = self.prompts.facets[facet] == value
         chosen = rows.nonzero().flatten().tolist()
@@ -163,9 +158,6 @@ class Measurement:
 
     def pooled(self, axis: str) -> Measurement:
         """The entries along an axis as further prompts of the same contexts: each prompt is there once for each."""
-        return self._once(("pooled", axis), lambda: self._pooled(axis))
-
-    def _pooled(self, axis: str) -> Measurement:
         assert self.prompts is not None
         times = self.size(axis)
         values = self.values.movedim(self.axes.index(axis), -2).flatten(-2)
@@ -187,37 +179,28 @@ class Measurement:
         return float(self.at(**where).values)
 
     def estimate(self, **where: str | int) -> Estimate:
-        """Mean over prompts, with its interval over contexts."""
-        key = ("estimate", _key(where))
-        return self._once(key, lambda: estimate(self._by_prompt(where), self.clusters))
+        """Mean over prompts, with its interval over contexts; of truths, it is a share."""
+        return estimate(self._by_prompt(where), self.clusters)
 
     def difference(self, first: Mapping[str, str | int], second: Mapping[str, str | int]) -> Estimate:
         """Mean of one entry minus another on the same prompts, with its paired interval."""
-        key = ("difference", _key(first), _key(second))
-        return self._once(key, lambda: difference(self._by_prompt(first), self._by_prompt(second), self.clusters))
+        return difference(self._by_prompt(first), self._by_prompt(second), self.clusters)
+
+    def p_value(self, first: Mapping[str, str | int], second: Mapping[str, str | int]) -> float:
+        """That of the difference; see `estimates.p_value`."""
+        return p_value(self._by_prompt(first), self._by_prompt(second), self.clusters)
 
     def ratio(
         self, first: Mapping[str, str | int], second: Mapping[str, str | int], decimals: int | None = None
     ) -> Estimate:
-        """Mean of one entry over that of another on the same prompts, with its paired interval; see `stats.ratio`."""
-        key = ("ratio", _key(first), _key(second), decimals)
-
-        def compute() -> Estimate:
-            return ratio(self._by_prompt(first), self._by_prompt(second), self.clusters, decimals=decimals)
-
-        return self._once(key, compute)
-
-    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """What was computed under a key, so that tables and figures share it."""
-        if key not in self._estimated:
-            self._estimated[key] = compute()
-        return self._estimated[key]
+        """Mean of one entry over that of another on the same prompts, with a paired interval; see `estimates.ratio`."""
+        return ratio(self._by_prompt(first), self._by_prompt(second), self.clusters, decimals)
 
     def _by_prompt(self, where: Mapping[str, str | int]) -> Tensor:
         chosen = self.at(**where)
         if chosen.axes != (PROMPT,):
             raise ValueError(f"{where} leaves axes {chosen.axes}: one value a prompt is needed")
-        return chosen.values.double()
+        return chosen.values if chosen.values.dtype == torch.bool else chosen.values.double()
 
 
 def equal_values(first: Tensor, second: Tensor) -> bool:
@@ -225,10 +208,6 @@ def equal_values(first: Tensor, second: Tensor) -> bool:
     if (first.shape, first.dtype) != (second.shape, second.dtype):
         return False
     return bool(((first == second) | (first != first) & (second != second)).all())
-
-
-def _key(where: Mapping[str, str | int]) -> Hashable:
-    return tuple(sorted(where.items()))
 
 
 def stacked(rows: Mapping[str, Tensor], axis: str, prompts: PromptSet) -> Measurement:

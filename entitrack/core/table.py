@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     import pandas

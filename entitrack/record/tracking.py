@@ -24,7 +24,7 @@ from entitrack.core.confidential import Keys
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import STEP
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Table
 from entitrack.record.folder import FIGURE
 from entitrack.record.settings import TrackingSettings

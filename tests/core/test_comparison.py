@@ -50,6 +50,12 @@ def test_a_change_within_its_interval_is_not_listed() -> None:
     assert found.changes.rows == ()
 
 
+def test_a_change_on_few_contexts_is_listed_without_an_interval() -> None:
+    few = hand_made.prompts(4)
+    ((*_, change),) = result([[0.0] * 4, [1.0] * 4], few).compare(result([[1.0] * 4] * 2, few)).changes.rows
+    assert str(change) == "1.000 [too few contexts]"
+
+
 def test_a_number_that_is_gone_is_infinitely_far() -> None:
     gone = [[math.nan, 0.0] + [1.0, 0.0] * 5, [1.0] * 12]
     assert result(FEW).compare(result(gone)).values.rows[0][1] == math.inf

@@ -1,4 +1,4 @@
-"""Measurements: estimates are each their own however often and in whatever order they are asked for."""
+"""Measurements: every entry has its own estimates, and truths are shares."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from entitrack.core.measurement import Measurement, PromptSet
-from entitrack.core.stats import difference, estimate, ratio
+from entitrack.core.statistics.estimates import difference, estimate, p_value, ratio
 from tests.methods import hand_made
 
-VALUES = [[0.1, 0.3, 0.2, 0.8], [0.5, 0.6, 0.9, 0.7], [0.204, 0.204, 0.204, 0.204]]
+VALUES = [[0.1, 0.3, 0.2, 0.8] * 3, [0.5, 0.6, 0.9, 0.7] * 3, [0.204] * 12]
 
 
-def test_what_is_remembered_is_not_taken_for_something_else() -> None:
-    facets = {"a": [0, 1, 0, 1], "b": [0, 0, 1, 1]}
-    measured = hand_made.measured(VALUES, "model", hand_made.prompts(4, facets), model=("x", "y", "z"))
-    rows, clusters = torch.tensor(VALUES).double(), torch.arange(4)
+def test_every_entry_has_its_own_estimates() -> None:
+    facets = {"a": [0, 1, 0, 1] * 3, "b": [0, 0, 1, 1] * 3}
+    measured = hand_made.measured(VALUES, "model", hand_made.prompts(12, facets), model=("x", "y", "z"))
+    rows, clusters = torch.tensor(VALUES).double(), torch.arange(12)
     for _ in range(2):
         for first in range(3):
             assert measured.estimate(model=first) == estimate(rows[first], clusters)
@@ -32,6 +32,16 @@ def test_what_is_remembered_is_not_taken_for_something_else() -> None:
     assert measured.estimate(model="y") == measured.estimate(model=1)
     assert measured.means(model=1).item() == pytest.approx(0.675)
     assert measured.means().tolist() == pytest.approx([0.35, 0.675, 0.204])
+
+
+def test_truths_are_shares_whatever_is_taken_of_them() -> None:
+    on = hand_made.prompts(24, {"a": [0, 1] * 12})
+    measured = hand_made.measured([[True] * 24, [True, False] * 12], "repeat", on)
+    every, shares = torch.arange(24), torch.tensor([[True] * 24, [True, False] * 12])
+    assert measured.estimate(repeat=0) == estimate(shares[0], every) != estimate(shares[0].double(), every)
+    assert measured.pooled("repeat").estimate() == estimate(shares.flatten(), every.repeat(2))
+    assert measured.where("a", 1).estimate(repeat=1) == estimate(torch.zeros(12, dtype=torch.bool), torch.arange(12))
+    assert measured.p_value({"repeat": 0}, {"repeat": 1}) == p_value(*shares, every)
 
 
 def test_contexts_of_joined_sets_stay_apart() -> None:

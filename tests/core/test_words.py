@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,12 @@ from rich.console import Console
 
 from entitrack.core.errors import UserError, printable
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
 from entitrack.core.table import Table
 from entitrack.methods.desideratum_pairs import check_targets
 from entitrack.methods.experiment import Experiment
-from entitrack.record import figures, terminal
+from entitrack.record import figures, terminal, tracking
+from entitrack.record.figures.canvas import error_bars, new_figure
 from entitrack.tasks.boxes import parse_sentence
 from entitrack.tasks.desiderata import DesideratumPair
 from tests.conftest import Launch, about_circuits
@@ -174,3 +176,18 @@ def test_no_model_and_group_join_to_another_ones_row() -> None:
         for column, group in enumerate(groups):
             right = correct.at(model=model, group=group, desideratum="d", repeat=0).values
             assert right.nonzero().flatten().tolist() == [4 * row + column]
+
+
+def test_an_estimate_without_an_interval_is_printed_and_draws_no_bar() -> None:
+    few = Estimate(0.66, math.nan, math.nan, 7, FEW_CONTEXTS)
+    table = Table("title", ("a", "b [95 %]"), (("x", few), ("y", Estimate(0.5, 0.25, 1.0, 7))))
+    assert ".660 [too few contexts]" in printed(table)
+    assert ".660 [too few contexts]" in table.to_html()
+    assert tracking.metrics(table) == {"x/b": 0.66, "y/b": 0.5}
+    below, above = error_bars([few, Estimate(0.5, 0.25, 1.0, 7)])
+    assert (below[1], above[1]) == (0.25, 0.5)
+    assert math.isnan(below[0])
+    assert math.isnan(above[0])
+    drawn, axes = new_figure()
+    axes[0, 0].bar([0], [0.66], yerr=[below[:1], above[:1]], capsize=3)
+    drawn.canvas.draw()

@@ -11,7 +11,7 @@ import torch
 
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 
 

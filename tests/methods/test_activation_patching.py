@@ -14,7 +14,7 @@ from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks, read_masks
 from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
-from entitrack.core.stats import estimate
+from entitrack.core.statistics.estimates import estimate
 from entitrack.methods import run_method
 from entitrack.methods.activation_patching.settings import Settings
 from entitrack.methods.activation_patching.units import NOTHING
@@ -122,15 +122,15 @@ CORRECT = {
     ("tuned", NOTHING): {"position": [[0, 0, 0, 0], [0, 0, 1, 1]], "value": [[0, 0, 0, 1], [0, 1, 0, 1]]},
     ("tuned", "fetch"): {"position": [[0, 1, 0, 1], [0, 1, 1, 1]], "value": [[1, 1, 0, 1], [1, 1, 0, 1]]},
 }
-"""Model and group -> desideratum -> right or wrong by repeat and prompt; each prompt of a context of its own."""
+"""Model and group -> desideratum -> right or wrong by repeat and prompt; each prompt is there three times."""
 
 
 def small_result() -> Result:
     values = [[list(CORRECT[model, group].values()) for group in (NOTHING, "fetch")] for model in ("base", "tuned")]
     correct = hand_made.measured(
-        values,
+        torch.tensor(values).bool().repeat(1, 1, 1, 1, 3).tolist(),
         "model group desideratum repeat",
-        hand_made.prompts(4),
+        hand_made.prompts(12),
         model=("base", "tuned"),
         group=(NOTHING, "fetch"),
         desideratum=("position", "value"),
@@ -140,8 +140,8 @@ def small_result() -> Result:
 
 
 def accuracy(model: str, group: str, rule: str) -> Any:
-    right = torch.tensor(CORRECT[model, group][rule], dtype=torch.float64)
-    return estimate(right.flatten(), torch.arange(4).repeat(2))
+    right = torch.tensor(CORRECT[model, group][rule]).bool().repeat(1, 3)
+    return estimate(right.flatten(), torch.arange(12).repeat(2))
 
 
 def test_tables_say_what_was_measured() -> None:
@@ -149,7 +149,7 @@ def test_tables_say_what_was_measured() -> None:
     main, heads = result.tables
     assert main.columns == ("model/group", "position", "value", "n")
     assert main.rows == tuple(
-        (f"{model}/{group}", accuracy(model, group, "position"), accuracy(model, group, "value"), 8)
+        (f"{model}/{group}", accuracy(model, group, "position"), accuracy(model, group, "value"), 24)
         for model, group in CORRECT
     )
     values = [[0.125, 0.0], [0.625, 0.875], [0.25, 0.375], [0.625, 0.75]]

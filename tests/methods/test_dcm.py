@@ -16,9 +16,10 @@ from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
 from entitrack.core.quirks import NONE, Quirk
 from entitrack.core.result import Result
-from entitrack.core.stats import difference, estimate
+from entitrack.core.statistics.estimates import difference, estimate
 from entitrack.methods import run_method
 from entitrack.methods.activation_patching.settings import Settings as PatchingSettings
+from entitrack.methods.dcm import view
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import split
 from entitrack.methods.experiment import Experiment
@@ -95,7 +96,7 @@ def test_a_mask_lies_between_its_brackets_in_number_of_heads(experiment: Experim
         if len(taken) == len(group.heads):
             assert torch.equal(patched.at(patched="mask").values, patched.at(patched="whole group").values)
     assert result["loss"].size("step") <= SMALL["steps"]
-    assert len(result.notes) == 2 + len(golden_circuit.groups)
+    assert len(result.notes) == 3 + len(golden_circuit.groups)
 
 
 def test_the_best_validated_masks_are_chosen(experiment: Experiment) -> None:
@@ -256,7 +257,8 @@ def test_too_few_contexts_are_refused(experiment: Experiment, golden_task: Golde
         dcm(few)
 
 
-# Two groups of which one has no heads, two desiderata, two weights, six test prompts in contexts of their own.
+# Two groups of which one has no heads, two desiderata, two weights, six test prompts that are there twice, each in a
+# context of its own.
 MASK = {"position": [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0]], "value": [[0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1]]}
 WHOLE = {"position": [1, 1, 1, 1, 1, 1], "value": [1, 1, 0, 0, 0, 0]}
 NOTHING = {"position": [0, 0, 0, 0, 0, 0], "value": [0, 0, 0, 1, 1, 1]}
@@ -264,9 +266,10 @@ VALIDATION = {"position": [[0.25, 0.75], [0.5, 0.5]], "value": [[0.0, 0.25], [0.
 
 
 def small_result() -> Result:
-    on = hand_made.prompts(6)
+    on = hand_made.prompts(12)
     labels: dict[str, Any] = {"group": ["fetch"], "desideratum": ["position", "value"], "sparsity": ["0.01", "1.0"]}
-    correct = [[[[mask, WHOLE[rule], NOTHING[rule]]] for mask in MASK[rule]] for rule in MASK]
+    rows = [[[[mask, WHOLE[rule], NOTHING[rule]]] for mask in MASK[rule]] for rule in MASK]
+    correct = torch.tensor(rows).bool().repeat(1, 1, 1, 1, 2).tolist()
     heads = ("2.1", "1.0", "0.3")
     patched = [[[[True, True, False]], [[True, False, False]]], [[[False, False, False]], [[False, False, True]]]]
     axes = "group desideratum sparsity draw"
@@ -299,12 +302,12 @@ def small_result() -> Result:
 
 
 def accuracy(right: list[int]) -> Any:
-    return estimate(torch.tensor(right, dtype=torch.float64), torch.arange(6))
+    return estimate(torch.tensor(right).bool().repeat(2), torch.arange(12))
 
 
 def gain(mask: list[int], nothing: list[int]) -> Any:
-    first, second = (torch.tensor(right, dtype=torch.float64) for right in (mask, nothing))
-    return difference(first, second, torch.arange(6))
+    first, second = (torch.tensor(right).bool().repeat(2) for right in (mask, nothing))
+    return difference(first, second, torch.arange(12))
 
 
 def test_tables_say_what_was_measured() -> None:
@@ -316,7 +319,7 @@ def test_tables_say_what_was_measured() -> None:
 
     def row(name: str, rule: str, mask: int, taken: str) -> tuple[Any, ...]:
         accuracies = (accuracy(NOTHING[rule]), accuracy(MASK[rule][mask]), accuracy(WHOLE[rule]))
-        return (name, *accuracies, taken, 6)
+        return (name, *accuracies, taken, 12)
 
     assert main.rows == (row("fetch/position", "position", 0, "2 of 3"), row("fetch/value", "value", 1, "1 of 3"))
     assert heads.columns == ("group/desideratum", "mask minus nothing [95 %]", "heads")
@@ -332,7 +335,27 @@ def test_tables_say_what_was_measured() -> None:
         row("fetch/value/0.01/0", "value", 0, "0 of 3"),
         row("fetch/value/1/0", "value", 1, "1 of 3"),
     )
-    assert result.notes[2:] == ("fetch carries position (+0.83)", "none has no heads: nothing to train")
+    assert result.notes[3:] == ("fetch carries position (+0.83)", "none has no heads: nothing to train")
+
+
+def what_is_carried(gained: list[int], contexts: int) -> str:
+    """What is said of a group that answers so many of the targets, a desideratum each, of which it answered none."""
+    rules = [f"rule{number}" for number in range(len(gained))]
+    correct = [[[[[right < gain for right in range(contexts)], [False] * contexts]]] for gain in gained]
+    labels: dict[str, Any] = {"group": ["fetch"], "desideratum": rules, "patched": ["mask", "nothing"]}
+    axes, on = "group desideratum sparsity draw patched", hand_made.prompts(contexts)
+    chosen = [{"group": "fetch", "desideratum": rule, "sparsity": 0, "draw": 0} for rule in rules]
+    facts = {"groups": {"fetch": [(0, 0)]}, "quirks": [], "chosen": chosen}
+    result = Result("dcm", facts, {"correct": hand_made.measured([correct], axes, on, **labels)})
+    return str(view.notes(result)[-1])
+
+
+def test_what_a_group_carries_is_corrected_over_the_table() -> None:
+    """What would be said of one desideratum alone is not, where it is the best of many that do nothing."""
+    assert what_is_carried([6], 20) == "fetch carries rule0 (+0.30)"
+    assert what_is_carried([6] + [0] * 19, 20) == "fetch carries none of these"
+    assert what_is_carried([6, 16] + [0] * 18, 20) == "fetch carries rule1 (+0.80)"
+    assert what_is_carried([9], 9) == "what fetch carries is not said: too few contexts"
 
 
 def test_the_figure_draws_chosen_masks_and_how_they_came() -> None:

@@ -295,6 +295,7 @@ def two_stages() -> Result:
         measurements={
             "score": Measurement(scores, axes, labels),
             "standard_error": Measurement(scores.abs() / 4, axes, labels),
+            "q_value": Measurement(scores.double().square(), axes, labels),
             "effect": Measurement(scores[..., None].repeat(1, 1, 1, 3), (*axes, PROMPT), labels, prompts),
             "noise": numbers({"fetch": 1e-7, "bring": 2e-3}, "stage"),
             "rank_overlap": numbers({"fetch": 0.75, "bring": 1.0}, "stage"),
@@ -306,8 +307,11 @@ def test_tables_say_what_was_measured() -> None:
     result = hand_made.retold(two_stages())
     heads, stages = result.tables
     assert heads.title == "Circuit of base by path patching"
-    assert heads.columns == ("group", "role", "rank", "layer.head", "score", "standard error")
-    assert heads.rows == (("fetch", "last", 1, "0.0", -0.5, 0.125), ("fetch", "last", 2, "1.0", -0.125, 0.03125))
+    assert heads.columns == ("group", "role", "rank", "layer.head", "score", "standard error", "q")
+    assert heads.rows == (
+        ("fetch", "last", 1, "0.0", -0.5, 0.125, "2.5e-01"),
+        ("fetch", "last", 2, "1.0", -0.125, 0.03125, "1.6e-02"),
+    )
     assert stages.columns == ("stage", "scored", "chosen", "noise", "rank overlap", "largest piece", "from naive")
     assert stages.rows == (
         ("fetch", 3, 2, "1.0e-07", "0.75", "3 MiB", "2.0e-07 (5 heads)"),
@@ -316,7 +320,7 @@ def test_tables_say_what_was_measured() -> None:
     assert result.notes[0].endswith("over 3 prompts")
     assert result.notes[-2].startswith("group bring is empty: no head's score is below zero")
     assert result.notes[-1] == "group read is empty: its receivers, bring, are none"
-    assert len(result.notes) == 6
+    assert len(result.notes) == 7
 
 
 def test_the_figure_draws_the_scores_and_rings_the_group() -> None:

@@ -7,9 +7,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
-from entitrack.methods.path_patching.selection import false_discovery_control, overlap, select
+from entitrack.core.statistics.contexts import standard_error
+from entitrack.core.statistics.discoveries import p_values_below, q_values
+from entitrack.methods.path_patching.selection import overlap, select
 from entitrack.methods.path_patching.settings import Choice
 
 CONTEXTS = torch.arange(40).repeat_interleave(7)
@@ -45,13 +48,46 @@ def test_the_size_bounds_and_none_does_not() -> None:
     assert len(select(strong, CONTEXTS, 0.0, None, Choice(by="threshold", threshold=0.6)).heads) == 6
 
 
-def test_false_discoveries_are_rarer_than_the_rate() -> None:
-    """Over many families of heads without any effect, at most the rate's share finds one."""
-    any_found = sum(
-        bool(select(effects(torch.zeros(4, 8), 1.0, seed), CONTEXTS, 0.0, None, Choice(by="fdr", rate=0.1)).heads)
-        for seed in range(40)
-    )
-    assert any_found <= 10
+@pytest.mark.parametrize(("contexts", "layers"), [(10, 4), (40, 4), (10, 32)])
+def test_where_no_head_does_anything_one_is_found_at_the_rate(contexts: int, layers: int) -> None:
+    """At a rate of .5, which a test that is too strict misses as one that is too lax does: 50 of 100, +- 4 errors."""
+    on, generator = torch.arange(contexts).repeat_interleave(7), torch.Generator().manual_seed(0)
+    any_found = 0
+    for _ in range(100):
+        null = torch.randn(contexts, layers, 6, generator=generator).repeat_interleave(7, 0)
+        null += torch.randn(len(on), layers, 6, generator=generator)
+        any_found += bool(select(null, on, 0.0, None, Choice(by="fdr", rate=0.5)).heads)
+    assert 30 <= any_found <= 70
+
+
+@pytest.mark.parametrize("contexts", [10, 40])
+def test_one_overwhelming_head_among_1024_is_found(contexts: int) -> None:
+    on = torch.arange(contexts).repeat_interleave(7)
+    many = torch.randn(len(on), 32, 32, generator=torch.Generator().manual_seed(0))
+    many[:, 7, 9] -= 4
+    found = select(many, on, 0.0, None, Choice(by="fdr"))
+    assert found.heads[0] == (7, 9)
+    assert found.q_values[7, 9] == found.q_values.min() < 1e-3
+
+
+def test_the_test_of_a_head_is_students_over_contexts() -> None:
+    """Contexts of one size: scipy's one-sided test of their means against the noise."""
+    some = effects(torch.full((1, 2), -0.01), 0.1)
+    found = p_values_below(-0.005, some.flatten(1), CONTEXTS)
+    means = some.view(40, 7, 2).mean(1)
+    expected = stats.ttest_1samp(means.numpy(), -0.005, alternative="less").pvalue
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert p_values_below(0.0, -torch.ones(7, 1), torch.zeros(7, dtype=torch.long)).tolist() == [1.0]
+
+
+def test_one_head_by_itself_needs_less_than_the_best_of_many() -> None:
+    """Chosen by count a head stands for itself, and its q-value says what is left of that among all."""
+    some = effects(torch.full((32, 32), 1.0), 0.1)
+    some[:, 0, 0] -= some[:, 0, 0].mean() + 2.3 * standard_error(some[:, 0, 0], CONTEXTS)
+    by_count = select(some, CONTEXTS, 0.0, None, Choice())
+    assert by_count.heads == ((0, 0),)
+    assert by_count.q_values[0, 0] > 0.05
+    assert select(some, CONTEXTS, 0.0, None, Choice(by="fdr")).heads == ()
 
 
 def test_heads_that_were_not_scored_are_not_chosen() -> None:
@@ -81,7 +117,7 @@ def test_overlap_tells_firm_ranks_from_chance() -> None:
 )
 def test_the_step_up_procedure(p_values: list[float], rate: float, significant: list[bool]) -> None:
     """Worked out by hand: the k-th lowest of n against rate k / n, and all below the last that passes."""
-    assert false_discovery_control(np.array(p_values), rate).tolist() == significant
+    assert (q_values(np.array(p_values)) <= rate * (1 + 1e-12)).tolist() == significant
 
 
 def test_heads_that_were_not_scored_are_not_tested() -> None:

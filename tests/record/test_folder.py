@@ -19,15 +19,14 @@ from safetensors.torch import save_file
 
 import entitrack
 from entitrack import run as door
-from entitrack.core import stats
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.plain import decode, encode, plain
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
 from entitrack.core.table import Table
 from entitrack.methods import method_names
-from entitrack.record import figures, folder, tracking
+from entitrack.record import figures, folder
 from tests.methods import hand_made
 from tests.record.small_runs import words_of
 
@@ -97,32 +96,6 @@ def test_reading_and_drawing_need_no_models(runs: Callable[[str], tuple[Result, 
     assert done.stdout == "read 12\n", done.stderr
 
 
-@pytest.mark.parametrize("method", method_names())
-def test_no_interval_is_computed_twice(
-    method: str, runs: Callable[[str], tuple[Result, Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    read = entitrack.load(runs(method)[1])
-    asked: list[tuple[Any, ...]] = []
-    compute = stats.bootstrap_means
-
-    def note(values: torch.Tensor, clusters: torch.Tensor, *more: Any) -> Any:
-        asked.append((values.numpy().tobytes(), clusters.numpy().tobytes(), *more))
-        return compute(values, clusters, *more)
-
-    monkeypatch.setattr(stats, "bootstrap_means", note)
-    again = read.laid_out()
-    first = len(asked)
-    for _ in range(2):
-        figures.draw(again)
-        again._repr_html_()
-    if again.tables:
-        tracking.metrics(again.tables[0])
-    again.save(tmp_path / "again")
-    twice = [key for key in asked[first:] if key in asked[:first]]
-    assert not twice
-    assert len(set(asked[first:])) == len(asked[first:])
-
-
 def some_result(**changed: Any) -> Result:
     """A result with everything that is hard to write."""
     on = hand_made.prompts(3, {"query": [0, 1, 2]})
@@ -132,13 +105,22 @@ def some_result(**changed: Any) -> Result:
         "other": hand_made.measured([[True, False]], "model", hand_made.prompts(2), model=("a",)),
         "alone": hand_made.measured(2.5, ""),
     }
-    cells = ("nan", math.nan, Estimate(math.nan, -math.inf, 0.5, 3), None, 3, True, "$number")
+    cells = (
+        "nan",
+        math.nan,
+        Estimate(0.5, math.nan, math.nan, 3, FEW_CONTEXTS),
+        Estimate(math.nan, -math.inf, 0.5, 3),
+        None,
+        3,
+        True,
+        "$number",
+    )
     parts: dict[str, Any] = {
         "facts": {"float": "nan", "$number": {"$number": math.nan}, "$$": (1, (2, None))},
         "measurements": measurements,
         "artefacts": {"circuit": Circuit((Group("g", "last", ((0, 1),)),), {"size": 1})},
         "words": {3: "\ud800", 11: "\u202e"},
-        "tables": (Table("title", tuple("abcdefg"), (cells,)),),
+        "tables": (Table("title", tuple("abcdefgh"), (cells,)),),
         "notes": ("a\nb",),
         "provenance": {"config": {"x": math.inf}, "overrides": ["a=1"], "date": "today"},
     }

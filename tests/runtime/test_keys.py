@@ -218,9 +218,9 @@ def test_a_new_file_counts_unless_it_is_said_to_only_show(place: str, copy: Path
 
 def test_a_moved_file_is_another_digest(copy: Path) -> None:
     before = digest(copy)
-    (copy / "core" / "stats.py").rename(copy / "core" / "statistics.py")
+    (copy / "core" / "names.py").rename(copy / "core" / "titles.py")
     assert digest(copy) != before
-    (copy / "core" / "statistics.py").rename(copy / "core" / "stats.py")
+    (copy / "core" / "titles.py").rename(copy / "core" / "names.py")
 
 
 @pytest.mark.parametrize("library", keys.LIBRARIES)

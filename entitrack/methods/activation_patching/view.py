@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.record.figures.canvas import new_figure
 
@@ -43,7 +43,7 @@ def notes(result: Result) -> Sequence[str]:
     return (
         f"moved: z of {heads}, at the group's role, from counterfactual to clean prompt",
         "nothing: how often the unpatched model answers the target already",
-        f"{result['correct'].size('repeat')} draws of the counterfactuals; 95 % intervals: bootstrap over contexts",
+        f"{result['correct'].size('repeat')} draws of the counterfactuals; 95 % intervals over contexts",
         *published_notes(result.facts["quirks"]),
     )
 
@@ -59,7 +59,7 @@ def figure(result: Result) -> Figure:
         image = axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for row, cells in enumerate(accuracies):
             for column, cell in enumerate(cells):
-                text = f"{cell.value:.2f}\n±{(cell.high - cell.low) / 2:.2f}"
+                text = f"{cell.value:.2f}\n{cell.margin}".rstrip()
                 color = "white" if cell.value > 0.6 else "black"
                 axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
         axis.set_title(model, fontsize=9)

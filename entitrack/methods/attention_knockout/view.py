@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.attention_knockout.settings import RANDOM
 from entitrack.methods.outcomes import measured
@@ -47,7 +47,7 @@ def notes(result: Result) -> Sequence[str]:
     return (
         "from k: in layers k and after, no head attends from the first role to the second",
         f"{RANDOM}: one a prompt, before the source, neither the first token nor a target of that source",
-        "95 % intervals: bootstrap over contexts",
+        "95 % intervals over contexts",
     )
 
 

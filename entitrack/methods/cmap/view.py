@@ -55,7 +55,7 @@ def notes(result: Result) -> Sequence[str]:
     facts = result.facts
     empty = [f"group {name} has no heads: its row is the base" for name, count in facts["heads"].items() if not count]
     masks = [f"heads narrowed by {facts['masks']}"] if facts["masks"] else []
-    intervals = "95 % intervals: bootstrap over contexts, paired for differences"
+    intervals = "95 % intervals over contexts, paired for differences"
     return (STAYS[facts["form"]], intervals, *masks, *empty, *published_notes(facts["quirks"]))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
 from entitrack.record.figures.canvas import ACCENT, BASE, error_bars, new_figure
@@ -63,7 +63,7 @@ def notes(result: Result) -> Sequence[str]:
     """What is ablated in each, and how intervals are made."""
     return (
         "M\\K: every head live everywhere, K ablated at its roles; C\\K: ablated outside the circuit, and K too",
-        "95 % intervals: bootstrap over contexts, paired; a head that two groups have at one role goes from both",
+        "95 % intervals over contexts, paired; a head that two groups have at one role goes from both",
         *published_notes(result.facts["quirks"]),
     )
 

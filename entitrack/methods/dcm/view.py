@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.discoveries import q_values
+from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.record.figures.canvas import COLORS, blank
 
@@ -17,6 +20,8 @@ Mask = Mapping[str, str | int]
 """Group and desideratum by name, weight and draw by number: where a mask stands in the measurements."""
 
 _BRACKETED = ("nothing", "mask", "whole group")
+_RATE = 0.05
+"""Of false discoveries among all that groups are said to carry."""
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -89,12 +94,15 @@ def _heads_of_heads(result: Result, mask: Mask) -> str:
 
 def notes(result: Result) -> Sequence[str]:
     """How to read the table, and in words what each group carries."""
+    q_by_unit = _q_by_unit(result)
     return (
         "mask: its heads' z, at the role, from counterfactual to clean prompt; brackets: no head, every head",
         f"half of the {_counted(result)} train, a quarter chooses the mask, a quarter tests it;"
         " 95 % intervals over contexts",
+        f"carries: mask minus nothing is above 0, at a false discovery rate of {_RATE:.0%} over the table"
+        " (Benjamini-Hochberg)",
         *published_notes(result.facts["quirks"]),
-        *(_in_words(result, group, heads) for group, heads in result.facts["groups"].items()),
+        *(_in_words(result, group, heads, q_by_unit) for group, heads in result.facts["groups"].items()),
     )
 
 
@@ -103,14 +111,24 @@ def _counted(result: Result) -> str:
     return "prompts" if Quirk.SPLIT_BY_PROMPT in result.facts["quirks"] else "contexts"
 
 
-def _in_words(result: Result, group: str, heads: Sequence[Sequence[int]]) -> str:
-    """What a group carries: every desideratum whose interval over the unpatched model is above zero."""
+def _in_words(result: Result, group: str, heads: Sequence[Sequence[int]], q_by_unit: Mapping[str, float]) -> str:
+    """What a group carries: every desideratum whose gain over the unpatched model is a discovery."""
     if not heads:
         return f"{group} has no heads: nothing to train"
-    gains = {mask["desideratum"]: _gain(result, mask) for mask in result.facts["chosen"] if mask["group"] == group}
-    carried = sorted((rule for rule in gains if gains[rule].low > 0), key=lambda rule: -gains[rule].value)
-    listed = ", ".join(f"{rule} (+{gains[rule].value:.2f})" for rule in carried)
+    masks = [mask for mask in result.facts["chosen"] if mask["group"] == group]
+    if any(math.isnan(q_by_unit[_unit(mask)]) for mask in masks):
+        return f"what {group} carries is not said: {FEW_CONTEXTS}"
+    gains = {mask["desideratum"]: _gain(result, mask).value for mask in masks if q_by_unit[_unit(mask)] <= _RATE}
+    carried = sorted((rule for rule in gains if gains[rule] > 0), key=lambda rule: -gains[rule])
+    listed = ", ".join(f"{rule} (+{gains[rule]:.2f})" for rule in carried)
     return f"{group} carries {listed or 'none of these'}"
+
+
+def _q_by_unit(result: Result) -> dict[str, float]:
+    """Group and desideratum -> q-value of what its mask adds, over all that the table has; NaN without intervals."""
+    chosen, patched = result.facts["chosen"], ({"patched": "mask"}, {"patched": "nothing"})
+    p_values = [result["correct"].p_value(*({**mask, **where} for where in patched)) for mask in chosen]
+    return dict(zip(map(_unit, chosen), q_values(np.array(p_values)).tolist(), strict=True))
 
 
 def figure(result: Result) -> Figure:
@@ -152,7 +170,7 @@ def _draw_heat_map(axis: Any, result: Result, groups: Sequence[str], rules: Sequ
         row, column = groups.index(mask["group"]), rules.index(mask["desideratum"])
         cell = _accuracy(result, mask)
         values[row][column] = cell.value
-        text = f"{cell.value:.2f} ±{(cell.high - cell.low) / 2:.2f}\n{_heads_of_heads(result, mask)}"
+        text = f"{cell.value:.2f} {cell.margin}".rstrip() + f"\n{_heads_of_heads(result, mask)}"
         color = "white" if cell.value > 0.6 else "black"
         axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
     axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")

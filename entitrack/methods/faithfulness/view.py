@@ -10,7 +10,7 @@ from torch import Tensor
 
 from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
 from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
@@ -68,7 +68,7 @@ def notes(result: Result) -> Sequence[str]:
     return (
         "all at roles: every head live at the circuit's roles, ablated elsewhere; none: the empty circuit",
         "p: share of random circuits, counting this one, that do at least as well",
-        "95 % intervals: bootstrap over contexts, paired for ratios",
+        "95 % intervals over contexts, paired for ratios",
         *published_notes(result.facts["quirks"]),
         *[f"{model}: F(M) is 0, so there is no ratio" for model in undefined],
     )

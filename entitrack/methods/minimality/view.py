@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
 from entitrack.record.figures.canvas import ACCENT, BASE, error_bars, new_figure
@@ -52,7 +53,7 @@ def notes(result: Result) -> Sequence[str]:
     """What a score is, and which procedure was followed."""
     return (
         "score of v: F(C\\K) / F(C\\(K+v)) - 1; K: the heads of v's group whose removal most raises v's importance",
-        "95 % intervals: bootstrap over contexts, paired; a head that two groups have at one role goes from both",
+        "95 % intervals over contexts, paired; a head that two groups have at one role goes from both",
         *published_notes(result.facts["quirks"]),
     )
 
@@ -66,8 +67,8 @@ def figure(result: Result) -> Figure:
     shape = {"width": 2.6 * max(1, len(groups)), "height": 1.2 + 0.22 * most}
     drawn, axes = new_figure(1, max(1, len(groups)), **shape)
     drops = [drop(result, number) for number in range(len(result.facts["heads"]))]
-    ends = [end for one in drops for end in (one.low, one.high, 0.0)]
-    margin = 0.05 * max(max(ends, default=0) - min(ends, default=0), 1e-3)
+    ends = [0.0, *(end for one in drops for end in (one.value, one.low, one.high) if math.isfinite(end))]
+    margin = 0.05 * max(max(ends) - min(ends), 1e-3)
     for axis, (name, numbers) in zip(axes[0], groups.items(), strict=False):
         bars = [drops[number] for number in numbers]
         colors = [ACCENT if score(result, number) >= result.facts["threshold"] else BASE for number in numbers]

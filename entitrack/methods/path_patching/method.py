@@ -62,9 +62,10 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     """Find a circuit, stage by stage.
 
     Returns:
-        `score` and `standard_error` `[stage, layer, head]`; `effect` `[stage, layer, head, prompt]`; of a sender that
-        is left alone, `null_effect` `[stage, prompt]` and its mean size, `noise` `[stage]`; `rank_overlap` `[stage]`;
-        `probability` `[prompt]`, of the right answer in the clean run, where it is not scored the naive way.
+        `score`, `standard_error` and `q_value` (see `Selection`) `[stage, layer, head]`; `effect`
+        `[stage, layer, head, prompt]`; of a sender that is left alone, `null_effect` `[stage, prompt]` and its mean
+        size, `noise` `[stage]`; `rank_overlap` `[stage]`; `probability`
+        `[prompt]`, of the right answer in the clean run, where it is not scored the naive way.
         The artefact `circuit`.
     """
     search = begin_search(experiment, settings)
@@ -138,6 +139,7 @@ def measurements(groups: StageGroups, prompts: PromptSet) -> dict[str, Measureme
     measured = {
         "score": Measurement(torch.stack([group.selection.scores for group in ran]), axes, labels),
         "standard_error": Measurement(torch.stack([group.selection.errors for group in ran]), axes, labels),
+        "q_value": Measurement(torch.stack([group.selection.q_values for group in ran]), axes, labels),
         "effect": Measurement(effects, (*axes, PROMPT), labels, prompts),
         "null_effect": stacked({name: group.scores.null_effects for name, group in by_name.items()}, "stage", prompts),
         "noise": numbers({name: group.scores.noise for name, group in by_name.items()}, "stage"),

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.core.stats import bootstrap_means, standard_error
+from entitrack.core.statistics.contexts import standard_error
+from entitrack.core.statistics.discoveries import p_values_below, q_values
+from entitrack.core.statistics.resampling import resampled_means
 from entitrack.methods.path_patching.settings import Choice
 from entitrack.models.anatomy import Head
 
-_Z = 1.959964
-_RESAMPLES = 4000
+CLEAR = 0.025
+"""A head is clear of the noise if its one-sided p-value is at most this: its 95 % interval is below it."""
 _OVERLAPS = 200
 
 
@@ -27,12 +29,14 @@ class Selection:
         overlap: Share of the same number of lowest scores that stays when contexts are resampled, on average.
         scores: Mean effect of each head on the probability of the right answer; most negative = most important.
         errors: Standard error of each score over contexts.
+        q_values: Least false discovery rate, over all heads of the stage, at which each is found to be below the noise.
     """
 
     heads: tuple[Head, ...]
     overlap: float
     scores: Float[Tensor, "layer head"] = field(repr=False)
     errors: Float[Tensor, "layer head"] = field(repr=False)
+    q_values: Float[Tensor, "layer head"] = field(repr=False)
 
 
 def select(
@@ -44,6 +48,8 @@ def select(
 ) -> Selection:
     """Choose the heads of a group.
 
+    One test decides whichever way heads are chosen: by `fdr` over all heads together, otherwise head by head.
+
     Args:
         effects: Effect of each head on each prompt; NaN for heads that were not scored.
         clusters: Context of each prompt.
@@ -52,42 +58,28 @@ def select(
         choice: How to choose.
     """
     scores, errors = effects.mean(0), standard_error(effects, clusters)
+    p_by_head, q_by_head = _tests(effects, clusters, noise)
     order = scores.nan_to_num(torch.inf)  # heads that were not scored come last, and are never chosen
-    clear = order + _Z * errors.nan_to_num(torch.inf) < -noise
+    clear = (q_by_head <= choice.rate) if choice.by == "fdr" else (p_by_head <= CLEAR)
     if choice.by == "threshold":
         clear &= order < -choice.threshold
-    if choice.by == "fdr":
-        clear = (order < -noise) & _discoveries(effects, clusters, noise, choice.rate)
     lowest = order.flatten().argsort()[:size].tolist()
     heads = [(index // order.shape[1], index % order.shape[1]) for index in lowest]
     chosen = tuple(head for head in heads if clear[head])
-    return Selection(chosen, overlap(effects, clusters, len(chosen)), scores, errors)
+    return Selection(chosen, overlap(effects, clusters, len(chosen)), scores, errors, q_by_head)
 
 
-def _discoveries(
-    effects: Float[Tensor, "prompt layer head"], clusters: Int[Tensor, " prompt"], noise: float, rate: float
-) -> Tensor:
-    """Heads whose score is below zero by a one-sided bootstrap test, with false discoveries controlled."""
+def _tests(
+    effects: Float[Tensor, "prompt layer head"], clusters: Int[Tensor, " prompt"], noise: float
+) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]]:
+    """Of each head that was scored, p- and q-value of its score's not being below the noise; NaN for the others."""
     flat = effects.flatten(1)
     scored = ~flat.isnan().any(0)
-    means = bootstrap_means(flat[:, scored].T, clusters, resamples=_RESAMPLES)
-    p_values = ((means >= -noise).sum(0) + 1) / (_RESAMPLES + 1)
-    discovered = torch.zeros(flat.shape[1], dtype=torch.bool)
-    discovered[scored] = torch.from_numpy(false_discovery_control(p_values, rate))
-    return discovered.view(effects.shape[1:])
-
-
-def false_discovery_control(p_values: Float[np.ndarray, " test"], rate: float) -> Bool[np.ndarray, " test"]:
-    """The tests that are significant by the procedure of Benjamini and Hochberg.
-
-    Of n tests, the k lowest p-values are for the largest k of which the k-th is at most `rate * k / n`.
-    """
-    order = np.argsort(p_values)
-    ranks = np.arange(1, len(order) + 1)
-    passing = ranks[p_values[order] <= rate * ranks / len(order)]
-    significant = np.zeros(len(order), dtype=bool)
-    significant[order[: passing.max(initial=0)]] = True
-    return significant
+    p_values = p_values_below(-noise, flat[:, scored], clusters)
+    by_head = torch.full((2, flat.shape[1]), torch.nan, dtype=torch.float64)
+    by_head[:, scored] = torch.from_numpy(np.stack([p_values, q_values(p_values)]))
+    p_by_head, q_by_head = by_head.view(2, *effects.shape[1:])
+    return p_by_head, q_by_head
 
 
 def overlap(effects: Float[Tensor, "prompt layer head"], clusters: Int[Tensor, " prompt"], count: int) -> float:
@@ -98,6 +90,6 @@ def overlap(effects: Float[Tensor, "prompt layer head"], clusters: Int[Tensor, "
     finite = flat.isfinite().all(0)
     flat = flat[:, finite]
     lowest = set(flat.mean(0).argsort()[:count].tolist())
-    means = bootstrap_means(flat.T, clusters, resamples=_OVERLAPS)
+    means = resampled_means(flat.T, clusters, _OVERLAPS)
     shares = [len(lowest & set(np.argsort(row)[:count].tolist())) / count for row in means]
     return float(np.mean(shares))

@@ -19,7 +19,8 @@ class Choice(settings.Settings):
     """How the heads of a group are chosen; whichever way it is, a head that is within the noise is not."""
 
     by: Literal["count", "threshold", "fdr"] = Field(
-        "count", description="count: the stage's size; threshold; fdr: a bootstrap test with false-discovery control"
+        "count",
+        description="count: the stage's size; threshold; fdr: a test over contexts with false-discovery control",
     )
     threshold: Annotated[float, settings.OnlyWith("by", "threshold")] = Field(
         0.02, ge=0, description="least importance under threshold: 0.02 is a loss of 2 % of the right probability"

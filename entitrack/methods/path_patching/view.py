@@ -12,16 +12,18 @@ from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
 from entitrack.record.figures.canvas import new_figure
 
+_BY_HEAD = ("score", "standard_error", "q_value")
+
 
 def tables(result: Result) -> Sequence[Table]:
     """The chosen heads group by group, and the stages."""
     rows: list[tuple[Cell, ...]] = []
     for name, stage in result.facts["stages"].items():
-        scores, errors = (result[measured].at(stage=name).values for measured in ("score", "standard_error"))
         for rank, (layer, head) in enumerate(stage["heads"], start=1):
-            score, error = float(scores[layer, head]), float(errors[layer, head])
-            rows.append((name, stage["role"], rank, f"{layer}.{head}", score, error))
-    columns = ("group", "role", "rank", "layer.head", "score", "standard error")
+            where: dict[str, str | int] = {"stage": name, "layer": layer, "head": head}
+            score, error, q_value = (result[measured].number(**where) for measured in _BY_HEAD)
+            rows.append((name, stage["role"], rank, f"{layer}.{head}", score, error, f"{q_value:.1e}"))
+    columns = ("group", "role", "rank", "layer.head", "score", "standard error", "q")
     title = f"Circuit of {result.facts['model']} by path patching"
     stages = tuple(_stage_row(result, name, stage) for name, stage in result.facts["stages"].items())
     stage_columns = ("stage", "scored", "chosen", "noise", "rank overlap", "largest piece", "from naive")
@@ -57,7 +59,8 @@ def notes(result: Result) -> Sequence[str]:
         "score: mean of (p_patched - p_clean) / p_clean of the right answer; most negative = most important;"
         f" over {result['effect'].size('prompt')} prompts",
         "noise: mean size of the same for a head that is left alone; errors are over contexts",
-        "a head is chosen only if its score is below zero by the noise and its sampling error",
+        "a head is chosen only if its score is below zero by the noise and its sampling error (t test over contexts)",
+        "q: false discovery rate among a stage's heads with no greater q (Benjamini-Hochberg over all scored)",
         "rank overlap: share of the chosen number of lowest scores that stays when contexts are resampled",
         *empty,
         *skipped,

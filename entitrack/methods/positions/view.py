@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from entitrack.core.result import Result
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
 from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
@@ -53,7 +53,7 @@ def notes(result: Result) -> Sequence[str]:
         "all heads work at the live places and are ablated at the others; a place of several tokens is one choice",
         "the last token is live first; where no place helps by itself, the best two are added",
         "among equals the larger logit difference decides; intervals do not cover the choice",
-        "95 % intervals: bootstrap over contexts, paired for ratios",
+        "95 % intervals over contexts, paired for ratios",
     )
 
 

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from entitrack.core.stats import Estimate
+from entitrack.core.statistics.estimates import Estimate
 
 ACCENT, BASE, DONOR = "#4878a8", "#9a9a9a", "#c8783c"
 COLORS = [f"C{number}" for number in range(10)] + [colormaps["Dark2"](number) for number in range(8)]
@@ -30,7 +30,7 @@ def new_figure(rows: int = 1, columns: int = 1, width: float = 7, height: float 
 
 
 def error_bars(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """Distances of the intervals' ends from the values, as matplotlib takes them."""
-    below = [max(0.0, entry.value - entry.low) for entry in estimates]
-    above = [max(0.0, entry.high - entry.value) for entry in estimates]
+    """Distances of the intervals' ends from the values, as matplotlib takes them; not a number draws no bar."""
+    below = [entry.value - min(entry.low, entry.value) for entry in estimates]
+    above = [max(entry.high, entry.value) - entry.value for entry in estimates]
     return [below, above]
