@@ -41,7 +41,7 @@ def test_truths_are_shares_whatever_is_taken_of_them() -> None:
     assert measured.estimate(repeat=0) == estimate(shares[0], every) != estimate(shares[0].double(), every)
     assert measured.pooled("repeat").estimate() == estimate(shares.flatten(), every.repeat(2))
     assert measured.where("a", 1).estimate(repeat=1) == estimate(torch.zeros(12, dtype=torch.bool), torch.arange(12))
-    assert measured.p_value({"repeat": 0}, {"repeat": 1}) == p_value(*shares, every)
+    assert measured.p_value({"repeat": 0}, {"repeat": 1}) == p_value(shares[0], shares[1], every)
 
 
 def test_contexts_of_joined_sets_stay_apart() -> None:
