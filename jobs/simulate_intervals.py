@@ -35,6 +35,8 @@ AGREEMENTS = (0.0, 0.7)
 KINDS = ("mean", "difference", "ratio")
 NULL_CORRELATION = 0.3
 RATE = 0.05
+WIDTH = 144
+"""Of what is printed: a row a kind of data, a column a number of contexts and a correlation."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def shares_of(first: float, second: float, agreement: float) -> Draw:
         right = [(drawn < chance).ravel() for drawn, chance in zip((luck, other_luck), chances, strict=True)]
         return torch.from_numpy(right[0]), torch.from_numpy(right[1])
 
-    return Draw(f"share {first:g}", f"shares {first:g}, {second:g}", agreement, (first, second), series)
+    names = [_short(share, 2) for share in (first, second)]
+    return Draw(f"share {names[0]}", f"shares {', '.join(names)}", agreement, (first, second), series)
 
 
 def chance_at(rank: Float[np.ndarray, " context"], share: float, correlation: float) -> Float[np.ndarray, " context"]:
@@ -142,14 +145,24 @@ def coverage_table(extent: Extent) -> Table:
     cells = [(contexts, correlation) for contexts in extent.contexts for correlation in CORRELATIONS]
     found = [(draw, [coverage(draw, *cell, extent.runs) for cell in cells]) for draw in draws]
     rows = tuple(
-        (kind, *_data(kind, draw), *(f"{by_kind[kind]:.3f}" for by_kind in covered))
+        (kind, *_data(kind, draw), *(_short(by_kind[kind]) for by_kind in covered))
         for kind in KINDS
         for draw, covered in found
         if kind != "mean" or draw.agreement == AGREEMENTS[0]  # a mean is of the first alone
     )
-    columns = ("interval of", "data", "alike", *(f"{contexts}/{correlation:g}" for contexts, correlation in cells))
+    columns = (
+        "interval of",
+        "data",
+        "alike",
+        *(f"{contexts}/{_short(correlation, 1)}" for contexts, correlation in cells),
+    )
     title = f"Coverage of 95 % intervals: contexts of {CONTEXT_SIZE}/correlation within them, {extent.runs} runs"
     return Table(title, columns, rows)
+
+
+def _short(share: float, decimals: int = 3) -> str:
+    """A share without the 0 in front."""
+    return f"{share:.{decimals}f}".removeprefix("0")
 
 
 def _data(kind: str, draw: Draw) -> tuple[str, str]:
@@ -200,7 +213,7 @@ def search_table(extent: Extent) -> Table:
                 sum(bool(chosen(normal, contexts, heads, effect, run)[0]) for run in range(runs)) / runs
                 for effect in (0.5, 1.0, 2.0)
             ]
-            rows.append((str(contexts), heads, *(f"{share:.3f}" for share in (*null, *power))))
+            rows.append((str(contexts), heads, *(_short(share) for share in (*null, *power))))
     columns = ("contexts", "heads", "none: normal", "heavy tails", "skewed", "one: 0.5 s", "1 s", "2 s")
     title = f"Runs in which a head is found, rate {RATE:g}: none does anything; or one does, by n s"
     return Table(title, columns, tuple(rows))
@@ -211,9 +224,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Coverage of intervals, and discoveries among many heads.")
     parser.add_argument("--quick", action="store_true", help="a few runs of each, in seconds")
     extent = QUICK if parser.parse_args(arguments).quick else WHOLE
-    console = Console(width=120)
-    for table in (coverage_table(extent), search_table(extent)):
-        console.print(lay_out(table))
+    console = Console(width=WIDTH)
+    for table in (coverage_table, search_table):
+        console.print(lay_out(table(extent)))
 
 
 if __name__ == "__main__":
