@@ -65,6 +65,7 @@ PROMISES: Mapping[str, Promise] = {
         "peak_bytes": Int[Tensor, "1"],
         "bytes_per_token": Float[Tensor, "2"],
     },
+    "transplants.transplanted_answers": {"prediction": Int[Tensor, "set batch"], "own": Int[Tensor, " batch"]},
     "positions.live_position_answers": _outcomes("candidate batch"),
 }
 """Room and name of an intervention -> what it returns."""

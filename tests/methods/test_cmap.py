@@ -26,7 +26,7 @@ from entitrack.tasks.encoding import EncodedBatch
 from tests.naive import components, layouts
 from tests.naive.prompts import Prompts
 
-FORMS = [Settings(), Settings(form="input", components=["q", "kv", "qkv"])]
+FORMS = [Settings(controls=0), Settings(form="input", components=["q", "kv", "qkv"])]
 
 
 def cmap(experiment: Experiment, settings: Settings) -> Result:
@@ -58,7 +58,7 @@ def test_a_donor_equal_to_the_base_changes_no_answer(
 
 def test_an_empty_group_leaves_the_base(golden_experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = Circuit((Group("nothing", "last", ()),))
-    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings())
+    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings(controls=0))
     assert torch.equal(right(result, "nothing"), right(result, "base"))
     assert any("nothing has no heads" in note for note in result.notes)
 
@@ -69,7 +69,7 @@ def test_every_head_everywhere_it_matters_moves_the_answers(
     """With all heads at the last token the base answers nearly as the donor: only its MLPs there are its own."""
     heads = tuple((layer, head) for layer in range(4) for head in range(6))
     circuit = Circuit((Group("everything", "last", heads),))
-    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings())
+    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings(controls=0))
     agree = {name: (right(result, "everything") == right(result, name)).float().mean() for name in ("donor", "base")}
     assert agree["donor"] >= 0.85
 
@@ -112,7 +112,7 @@ def test_masks_narrow_the_groups_that_are_named(golden_experiment: Experiment, t
     assert narrowed.facts["heads"] == {"full circuit": 3, "one": 1, "two": 2}
     assert any("masks.json" in note for note in narrowed.notes)
     by_hand = Circuit((Group("one", "last", ((2, 2),)), circuit.groups[1]))
-    expected = cmap(in_files(golden_experiment, tmp_path, base=by_hand), Settings())
+    expected = cmap(in_files(golden_experiment, tmp_path, base=by_hand), Settings(controls=0))
     assert torch.equal(narrowed["prediction"].values, expected["prediction"].values)
     with pytest.raises(UserError, match=r"method\.narrow\.three: no group 'three' in the circuit; available: one, two"):
         cmap(experiment, Settings(**{**settings, "narrow": {"three": "positional"}}))  # type: ignore[arg-type]
@@ -141,8 +141,8 @@ def test_published_heads_are_those_of_the_donor_s_masks(
     assert result.facts["heads"] == {"full circuit": 2, "value_fetcher": 1, "struct_reader": 1}
     assert any("donor's own circuit" in note for note in result.notes)
     with pytest.raises(UserError, match=r"method\.masks: the published heads are narrowed by masks; pass"):
-        cmap(experiment, Settings())
-    assert cmap(golden_experiment, Settings()).facts["heads"]["value_fetcher"] == 1
+        cmap(experiment, Settings(controls=0))
+    assert cmap(golden_experiment, Settings(controls=0)).facts["heads"]["value_fetcher"] == 1
 
 
 def test_published_groups_before_the_last_token_are_held(golden_experiment: Experiment) -> None:
@@ -187,10 +187,10 @@ def test_the_size_of_batches_does_not_matter(
     golden_experiment: Experiment, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, monkeypatch)
-    whole = cmap(experiment, Settings())
-    other = cmap(dataclasses.replace(experiment, batch_size=batch_size, padding="left"), Settings())
+    whole = cmap(experiment, Settings(controls=2))
+    other = cmap(dataclasses.replace(experiment, batch_size=batch_size, padding="left"), Settings(controls=2))
     assert whole["correct"].labels == other["correct"].labels
-    for name in ("correct", "prediction"):
+    for name in ("correct", "prediction", "control.correct"):
         assert torch.equal(whole[name].values, other[name].values)
 
 
@@ -198,8 +198,10 @@ def test_a_session_a_batch_and_model(
     golden_experiment: Experiment, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, monkeypatch)
-    cmap(experiment, Settings())
+    cmap(experiment, Settings(controls=0))
     assert experiment.runner.cost.units == 2 * 2
+    cmap(experiment, Settings(controls=1, control_prompts=21))
+    assert experiment.runner.cost.units == 2 * 2 + 2 * 2 + 2
 
 
 def test_a_group_that_does_not_exist_is_named(
@@ -228,7 +230,7 @@ def test_a_setting_that_does_not_exist_is_named(values: dict[str, Any], message:
 
 def test_an_unknown_donor_is_named(golden_experiment: Experiment) -> None:
     with pytest.raises(UserError, match="donor: family 'golden' has no member 'nope'; available: base, donor, twin"):
-        cmap(dataclasses.replace(golden_experiment, donor="nope"), Settings())
+        cmap(dataclasses.replace(golden_experiment, donor="nope"), Settings(controls=0))
 
 
 def made_result() -> Result:
@@ -250,13 +252,13 @@ def made_result() -> Result:
 def test_every_column_says_what_was_measured() -> None:
     (table,) = made_result().tables
     assert table.title == "CMAP: float -> llama, z of the circuit's heads at their roles"
-    assert table.columns == ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "n")
-    cells = [(row[0], row[1], row[2].value, row[3] and row[3].value, row[4]) for row in table.rows]  # type: ignore[union-attr]
+    assert table.columns == ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "of the gap", "n")
+    cells = [(row[0], row[1], row[2].value, row[3] and row[3].value, row[4], row[5]) for row in table.rows]  # type: ignore[union-attr]
     assert cells == [
-        ("llama (base)", None, 0.25, None, 4),
-        ("float (donor)", None, 0.75, 0.5, 4),
-        ("base with donor's full circuit", 3, 0.5, 0.25, 4),
-        ("base with donor's empty", 0, 0.25, 0.0, 4),
+        ("llama (base)", None, 0.25, None, None, 4),
+        ("float (donor)", None, 0.75, 0.5, None, 4),
+        ("base with donor's full circuit", 3, 0.5, 0.25, 0.5, 4),
+        ("base with donor's empty", 0, 0.25, 0.0, 0.0, 4),
     ]
 
 

@@ -17,6 +17,7 @@ from entitrack.core.measurement import stacked
 from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
 from entitrack.engine.patching import answer_patched, read_sites
+from entitrack.methods.cmap.controls import controls
 from entitrack.methods.cmap.settings import Settings
 from entitrack.methods.cmap.transplants import Plan, Transplant, plan_inputs, plan_outputs
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
@@ -47,6 +48,10 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     rows = dict(zip(("donor", "base", *(one.name for one in transplants)), predictions, strict=True))
     prediction = stacked({"base": rows["base"], **rows}, "model", prompt_set(prompts))
     answers = torch.cat([batch.answers for batch in batches])
+    measurements = {"correct": replace(prediction, values=prediction.values == answers), "prediction": prediction}
+    if settings.controls and "z" in settings.moved:
+        of_heads = [one for one in transplants if one.component == "z"]
+        measurements |= controls(experiment, base, donor, of_heads, settings.controls, settings.control_prompts)
     return Result(
         method="cmap",
         facts={
@@ -58,7 +63,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
             "quirks": sorted(experiment.quirks),
             "heads": {one.name: count_heads(one.groups) for one in transplants},
         },
-        measurements={"correct": replace(prediction, values=prediction.values == answers), "prediction": prediction},
+        measurements=measurements,
         words=experiment.words(predictions),
     )
 

@@ -40,6 +40,16 @@ class Settings(MethodSettings):
         " input: q at the role, k and v before it, or combinations; empty: z, or qkv",
     )
 
+    controls: int = Field(
+        100,
+        ge=0,
+        le=100_000,
+        description="random sets of heads, of each kind, that groups are held against; 0: none",
+    )
+    control_prompts: int | None = Field(
+        168, ge=1, description="prompts that these are transplanted on, the task's first; null: all"
+    )
+
     @field_validator("components")
     @classmethod
     def _has_each_once(cls, components: list[Component]) -> list[Component]:
