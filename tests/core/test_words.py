@@ -66,7 +66,7 @@ RIGHT = [True, False] * 4
 def cmap_result(name: str) -> Result:
     wrong = [not right for right in RIGHT]
     moved = {"form": "output", "components": ["z"], "masks": None, "quirks": []}
-    facts = {"base": name, "donor": name, **moved, "heads": {"full circuit": 2, name: 1}}
+    facts = {"base": name, "family_base": name, "donor": name, **moved, "heads": {"full circuit": 2, name: 1}}
     models = ("base", "donor", "full circuit", name)
     correct = hand_made.measured([RIGHT, wrong, RIGHT, wrong], "model", hand_made.prompts(8), model=models)
     return hand_made.laid_out("cmap", facts, {"correct": correct})

@@ -118,6 +118,41 @@ def test_masks_narrow_the_groups_that_are_named(golden_experiment: Experiment, t
         cmap(experiment, Settings(**{**settings, "narrow": {"three": "positional"}}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("units", "names"), [("heads", ["one 0.1", "one 2.2", "one 2.3"]), ("layers", ["one layer 0", "one layer 2"])]
+)
+def test_heads_and_layers_move_by_themselves(
+    golden_experiment: Experiment, tmp_path: Path, units: str, names: list[str]
+) -> None:
+    """Each is what a circuit of it alone gives, and all together are the circuit."""
+    circuit = Circuit((Group("one", "last", ((0, 1), (2, 2), (2, 3))),))
+    experiment = in_files(golden_experiment, tmp_path, base=circuit)
+    whole = cmap(experiment, Settings(controls=0))["prediction"]
+    parts = cmap(experiment, Settings(controls=0, units=units))  # type: ignore[arg-type]
+    assert list(parts.facts["heads"]) == ["full circuit", *names]
+    assert torch.equal(parts["prediction"].at(model="full circuit").values, whole.at(model="full circuit").values)
+    last = Circuit((Group("one", "last", ((2, 2), (2, 3)) if units == "layers" else ((2, 3),)),))
+    alone = cmap(in_files(golden_experiment, tmp_path, base=last), Settings(controls=0))["prediction"]
+    assert torch.equal(parts["prediction"].at(model=names[-1]).values, alone.at(model="one").values)
+
+
+def test_a_donor_s_heads_may_be_replaced_by_the_base_s(golden_experiment: Experiment, tmp_path: Path) -> None:
+    """All heads at the last token of the base, in the donor: it answers nearly as the base."""
+    heads = tuple((layer, head) for layer in range(4) for head in range(6))
+    experiment = in_files(golden_experiment, tmp_path, base=Circuit((Group("all", "last", heads),)))
+    result = cmap(dataclasses.replace(experiment, donor="base"), Settings(recipient="donor", controls=2))
+    assert (result.facts["base"], result.facts["donor"]) == ("donor", "base")
+    plain, found = cmap(experiment, Settings(controls=0))["prediction"], result["prediction"]
+    for one, other in (("base", "donor"), ("donor", "base")):
+        assert torch.equal(found.at(model=one).values, plain.at(model=other).values)
+    moved = found.at(model="all").values
+    agree = {name: float((moved == found.at(model=name).values).float().mean()) for name in ("base", "donor")}
+    assert agree["donor"] > agree["base"]
+    (row,) = [row for row in result.tables[0].rows if row[0] == "recipient with donor's all"]
+    assert result.tables[0].columns[3] == "minus recipient [95 %]"
+    assert row[4] is None or 0.5 < float(row[4]) < 1.5  # type: ignore[arg-type]
+
+
 def in_files(experiment: Experiment, folder: Path, **circuits: Circuit) -> Experiment:
     """An experiment on the circuit of that file; `shipped` are those of members, as a family ships them."""
     for name, circuit in circuits.items():
@@ -153,7 +188,7 @@ def test_published_groups_before_the_last_token_are_held(golden_experiment: Expe
     base, donor = golden_experiment.base(), golden_experiment.member("donor")
     probabilities = {}
     for quirks in (NONE, frozenset({Quirk.HELD_GROUP})):
-        plan = plan_inputs(base, circuit, batch, [Transplant("all", circuit.groups, "q")], quirks)
+        plan = plan_inputs(base, batch, [Transplant("all", circuit.groups, "q")], quirks)
         (predicted,) = probability_with(golden_experiment, base, donor, batch, plan)
         probabilities[bool(quirks)] = predicted
     own = golden_experiment.runner.run(base, answer, {"prompts": prompt_inputs(batch)})["probability"]
@@ -175,9 +210,9 @@ def test_published_structure_readers_are_where_the_first_prompt_of_a_batch_has_t
 ) -> None:
     batch = golden_experiment.encode(golden_experiment.task.prompts())
     first = batch.positions["prev_query_label"][0]
-    for name, site in group_sites(golden_circuit, batch, one_position=True):
-        role = golden_circuit.group(name).role
-        expected = first.expand(len(batch)) if name == "struct_reader" else batch.positions[role]
+    for group, site in group_sites([Transplant("all", golden_circuit.groups, "z")], batch, one_position=True):
+        role = group.role
+        expected = first.expand(len(batch)) if group.name == "struct_reader" else batch.positions[role]
         assert torch.equal(site["position"], expected)
     assert len(batch.positions["prev_query_label"].unique()) > 1
 
@@ -243,7 +278,15 @@ def made_result() -> Result:
         "empty": torch.tensor([1, 0, 0, 0]),
     }
     facts = {
-        **{"base": "llama", "donor": "float", "form": "output", "components": ["z"], "masks": None, "quirks": []},
+        **{
+            "base": "llama",
+            "family_base": "llama",
+            "donor": "float",
+            "form": "output",
+            "components": ["z"],
+            "masks": None,
+            "quirks": [],
+        },
         "heads": {"full circuit": 3, "empty": 0},
     }
     return Result("cmap", facts, {"correct": stacked(rows, "model", prompts)}).laid_out()

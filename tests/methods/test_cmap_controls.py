@@ -134,7 +134,9 @@ def made_result() -> Result:
     )
     measurements["correct"] = stacked({name: torch.tensor(row) for name, row in rows.items()}, "model", prompts)
     moved = {"form": "output", "components": ["z"], "masks": None, "quirks": []}
-    return Result("cmap", {"base": "a", "donor": "b", **moved, "heads": {"fetch": 2}}, measurements).laid_out()
+    return Result(
+        "cmap", {"base": "a", "family_base": "a", "donor": "b", **moved, "heads": {"fetch": 2}}, measurements
+    ).laid_out()
 
 
 def test_every_column_of_the_controls_says_what_was_measured() -> None:

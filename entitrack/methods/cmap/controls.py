@@ -138,7 +138,9 @@ def _run(
 ) -> dict[str, Measurement]:
     """Transplant every set, a session in each model for each batch of prompts."""
     batches = experiment.encoded(prompts)
-    sets = [torch.cat([one.own[None], *(drawn for drawn in one.drawn if drawn is not None)]) for one in controlled]
+    every = [torch.cat([one.own[None], *(drawn for drawn in one.drawn if drawn is not None)]) for one in controlled]
+    once = [sets.unique(dim=0, return_inverse=True) for sets in every]  # few heads are soon drawn twice
+    sets = [unique for unique, _ in once]
     used = torch.cat(sets).any(0)
     moved = [each[:, used] for each in sets]
     places = [{role: role_positions(batch, role, "circuit") for role in roles} for batch in batches]
@@ -164,9 +166,9 @@ def _run(
     chunk = {"chunk_tokens": CHUNK_TOKENS}
     taken = experiment.sessions(base, transplanted_answers, filled(), description, len(batches), chunk)
     right = [answers["prediction"] == batch.answers for answers, batch in zip(taken, batches, strict=True)]
-    return _measurements(
-        controlled, torch.cat(right, 1).split([len(each) for each in sets]), roles, prompt_set(prompts)
-    )
+    parts = torch.cat(right, 1).split([len(each) for each in sets])
+    by_transplant = [part[place] for part, (_, place) in zip(parts, once, strict=True)]
+    return _measurements(controlled, by_transplant, roles, prompt_set(prompts))
 
 
 def _sites(used: Heads, positions: Sequence[Int[Tensor, " batch"]]) -> list[dict[str, Any]]:

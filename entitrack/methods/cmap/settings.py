@@ -23,6 +23,10 @@ class Settings(MethodSettings):
     needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[Collection[Quirk]] = (Quirk.DONOR_CIRCUIT, Quirk.HELD_GROUP, Quirk.ONE_POSITION)
 
+    recipient: str | None = Field(None, description="member that the donor's activations are put into; null: the base")
+    units: Literal["groups", "heads", "layers"] = Field(
+        "groups", description="what moves by itself: a group, each of its heads, or what it has in each layer"
+    )
     groups: list[str] = Field([], description="groups to transplant one by one; empty: all of the circuit's")
     masks: str | None = Field(
         None, description="masks.json of method=dcm: only the heads that carry what `narrow` says move; null: all"

@@ -28,9 +28,9 @@ STAYS = {
 
 
 CONTROLS = (
-    "of the gap: what a row gains over the base, of what the donor has over it",
+    "of the gap: what a row gains, of what the donor has over the recipient; empty where that may be nothing",
     "random heads: as many others at the same roles, of any layer, or of the layers that the group's heads are in",
-    "p: share of random sets, counting the group, that do at least as well; gain: over their mean, paired",
+    "p: share of random sets, counting the group, that move it as far towards the donor; gain: over their mean",
     "all heads at last, all heads at the roles: the most that heads there can do",
 )
 
@@ -38,10 +38,11 @@ CONTROLS = (
 def tables(result: Result) -> Sequence[Table]:
     """Accuracy of the base, of the donor, and of the base with each transplant."""
     facts = result.facts
-    rows = [_row(result, f"{facts['base']} (base)", "base", None)]
+    into = recipient(facts)
+    rows = [_row(result, f"{facts['base']} ({into})", "base", None)]
     rows.append(_row(result, f"{facts['donor']} (donor)", "donor", None))
-    rows += [_row(result, f"base with donor's {name}", name, heads) for name, heads in facts["heads"].items()]
-    columns = ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "of the gap", "n")
+    rows += [_row(result, f"{into} with donor's {name}", name, heads) for name, heads in facts["heads"].items()]
+    columns = ("model", "heads", "accuracy [95 %]", f"minus {into} [95 %]", "of the gap", "n")
     title = f"CMAP: {facts['donor']} -> {facts['base']}, {what_moves(facts)}"
     main = Table(title, columns, tuple(rows))
     return (main, _control_table(result)) if "control.own" in result.measurements else (main,)
@@ -63,9 +64,10 @@ def _control_table(result: Result) -> Table:
 
 def _against(result: Result, name: str, kind: str) -> tuple[Cell, ...]:
     """Median and quantiles of the random sets, the share that does as well, and what is gained over their mean."""
-    means = control_means(result, name, kind)
+    means, own = control_means(result, name, kind), result["control.own"].means(transplant=name)
+    is_worse = bool(result["correct"].means(model="donor") < result["correct"].means(model="base"))
     quantiles = [float(means.quantile(at)) for at in (0.5, 0.05, 0.95)]
-    as_good = means >= result["control.own"].means(transplant=name)
+    as_good = means <= own if is_worse else means >= own
     p = (1 + int(as_good.sum())) / (1 + len(means))
     return (*quantiles, p, result["control.gain"].estimate(transplant=name, kind=kind))
 
@@ -73,6 +75,11 @@ def _against(result: Result, name: str, kind: str) -> tuple[Cell, ...]:
 def control_means(result: Result, name: str, kind: str) -> Tensor:
     """Accuracy with every random set of a kind beside a transplant."""
     return result["control.correct"].means(transplant=name, kind=kind)
+
+
+def recipient(facts: Mapping[str, Any]) -> str:
+    """What the model is called that activations are put into."""
+    return "base" if facts["base"] == facts["family_base"] else "recipient"
 
 
 def what_moves(facts: Mapping[str, Any]) -> str:
@@ -89,9 +96,14 @@ def _row(result: Result, label: str, key: str, heads: int | None) -> tuple[Cell,
 
 
 def share_of_gap(result: Result, key: str) -> float | None:
-    """What a row gains, of what the donor has over the base; None where it has nothing."""
-    base, donor, own = (float(result["correct"].means(model=name)) for name in ("base", "donor", key))
-    return (own - base) / (donor - base) if donor > base and key not in ("base", "donor") else None
+    """What a row gains, of what the donor has over the recipient; None where that may be nothing.
+
+    A donor that is worse has a gap too: it says how much of what it lacks a row loses.
+    """
+    gap = result["correct"].difference({"model": "donor"}, {"model": "base"})
+    if key in ("base", "donor") or not (gap.low > 0 or gap.high < 0):
+        return None
+    return result["correct"].difference({"model": key}, {"model": "base"}).value / gap.value
 
 
 def notes(result: Result) -> Sequence[str]:
@@ -114,7 +126,9 @@ def figure(result: Result) -> Figure:
     colors = [BASE, DONOR] + [ACCENT] * len(facts["heads"])
     values = [entry.value for entry in estimates]
     axis.barh(range(len(names)), values, xerr=error_bars(estimates), color=colors, capsize=3)
-    labels = [f"{facts['base']} (base)", f"{facts['donor']} (donor)", *(f"base + {name}" for name in facts["heads"])]
+    into = recipient(facts)
+    labels = [f"{facts['base']} ({into})", f"{facts['donor']} (donor)"]
+    labels += [f"{into} + {name}" for name in facts["heads"]]
     axis.set_yticks(range(len(names)), labels)
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
