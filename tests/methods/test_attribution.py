@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from entitrack.core.measurement import PROMPT, Measurement, numbers
+from entitrack.core.ranks import ranked
 from entitrack.core.result import Result
 from entitrack.core.stages import Stage
 from entitrack.methods import run_method
-from entitrack.methods.attribution.method import overlap, rank_correlation, ranked
+from entitrack.methods.attribution.method import agreement as rank_correlation
+from entitrack.methods.attribution.method import overlap
 from entitrack.methods.attribution.settings import Settings
 from entitrack.methods.experiment import Experiment
 from tests.methods import drawn, hand_made
