@@ -45,6 +45,7 @@ def ragged(seed: int, padding: str) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return tokens, mask, lengths - 1
 
 
+@pytest.mark.filterwarnings("error:.*is deprecated:FutureWarning")
 @pytest.mark.parametrize("padding", ["right", "left"])
 @pytest.mark.parametrize("component", ["logits", "q", "k", "v"])
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) & set(tiny.ARCHITECTURES)))
