@@ -34,8 +34,6 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     return Result(
         method="logit_lens",
         facts={},
-        measurements={
-            name: Measurement(values, axes, labels, on) for name, values in measured.items()
-        },
+        measurements={name: Measurement(values, axes, labels, on) for name, values in measured.items()},
         words=experiment.words(prediction),
     )
