@@ -176,7 +176,8 @@ def _cache_name(config: PretrainedConfig) -> str:
     """What the model's forward calls its cache: versions of transformers differ, and so may a model from others."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    built_as = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    listed: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    built_as = listed[0] if isinstance(listed, tuple) else listed
     takes = inspect.signature(built_as.forward).parameters if built_as else ()
     return "cache" if "cache" in takes else "past_key_values"
 

@@ -53,6 +53,11 @@ PROMISES: Mapping[str, Promise] = {
         "target_logit": Float[Tensor, "group mask batch"],
         "own": Int[Tensor, " batch"],
     },
+    "moving.moved_answers": {
+        "prediction": Int[Tensor, "group draw batch"],
+        "target_logit": Float[Tensor, "group draw batch"],
+        "own": Int[Tensor, " batch"],
+    },
     "naive.naive_effects": {"effect": Float[Tensor, "batch sender"], "null": Float[Tensor, " batch"]},
     "patching.answer": _verdict("batch"),
     "patching.answer_logits": {"logits": Float[Tensor, "batch offered"], **_verdict("batch")},

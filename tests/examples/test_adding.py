@@ -122,7 +122,7 @@ def test_a_component_is_a_line_and_how_it_is_reached(told: dict[str, dict[str, A
 
 
 def test_an_architecture_is_an_entry(told: dict[str, dict[str, Any]]) -> None:
-    """Heads drawn at random have the scores of the definition, in every stage; a mismatch would have stopped the run."""
+    """Heads drawn at random have the scores of the definition in every stage; a mismatch would have stopped the run."""
     assert "(4 heads)" in told["architecture"]["tables"][0]
 
 

@@ -41,9 +41,8 @@ def test_windows_layer_by_layer() -> None:
 def test_a_cache_goes_by_the_name_that_the_models_forward_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of transformers of both spellings, and of a model that transformers has no class for."""
     config = AutoConfig.for_model("llama", **GROUPED)
-    recent, old = type("Recent", (), {}), type("Old", (), {})
-    recent.forward = lambda self, input_ids, cache=None: None
-    old.forward = lambda self, input_ids, past_key_values=None: None
+    recent = type("Recent", (), {"forward": lambda self, input_ids, cache=None: None})
+    old = type("Old", (), {"forward": lambda self, input_ids, past_key_values=None: None})
     for classes, name in (({type(config): recent}, "cache"), ({type(config): old}, "past_key_values")):
         monkeypatch.setattr(modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING", classes)
         assert describe(config)["cache"] == name
