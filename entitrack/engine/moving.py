@@ -38,18 +38,17 @@ def moved_answers(
     """
     width = max(prompts["tokens"].shape[1] for prompts in (batch["clean"], *batch["sources"]))
     pieces = []
-    for rows in torch.arange(batch["targets"].shape[1], device=model.device).split(max(1, chunk_tokens // width)):
-        logits = torch.stack(
-            [
-                moved_logits(model, anatomy, groups, batch, component, draw, rows)
-                for draw in range(len(batch["sources"]))
-            ],
-            1,
-        )
+    numbers = torch.arange(batch["targets"].shape[1], device=batch["targets"].device)
+    for rows in numbers.split(max(1, chunk_tokens // width)):
+        predictions, target_logits = [], []
+        for draw in range(len(batch["sources"])):
+            logits = moved_logits(model, anatomy, groups, batch, component, draw, rows)
+            targets = batch["targets"][draw, rows].to(logits.device).expand(logits.shape[:-1])
+            predictions.append(logits.argmax(-1))
+            target_logits.append(logits.gather(-1, targets[..., None])[..., 0])
         own = logits_with(model, anatomy, rows_of(batch["clean"], rows), {}).argmax(-1)
-        targets = batch["targets"][:, rows].to(logits.device).expand(logits.shape[:-1])
-        target_logit = logits.gather(-1, targets[..., None])[..., 0]
-        pieces.append({"prediction": logits.argmax(-1), "target_logit": target_logit, "own": own})
+        moved = {"prediction": torch.stack(predictions, 1), "target_logit": torch.stack(target_logits, 1)}
+        pieces.append({**moved, "own": own})
     return {name: torch.cat([piece[name] for piece in pieces], -1) for name in ("prediction", "target_logit", "own")}
 
 
