@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from entitrack.core.circuits import SHIPPED, Circuit, Group
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
 from entitrack.core.measurement import PromptSet, stacked
@@ -74,14 +75,14 @@ def test_every_head_everywhere_it_matters_moves_the_answers(
     assert agree["donor"] >= 0.85
 
 
-@pytest.mark.parametrize("component", ["mlp_out", "resid_pre", "resid_mid"])
+@pytest.mark.parametrize("component", WITHOUT_HEADS)
 def test_components_without_heads_move_as_naively(
     golden_experiment: Experiment, golden_folder: Path, monkeypatch: pytest.MonkeyPatch, component: str
 ) -> None:
     """What the donor has of one layer, at the role of the group whose heads are there, put into the base by hooks."""
     circuit = Circuit((Group("early", "query_label", ((1, 2), (1, 4))), Group("late", "last", ((3, 0),))))
     experiment = with_circuit(golden_experiment, circuit, monkeypatch)
-    result = cmap(experiment, Settings(components=[component, "z"]))  # type: ignore[list-item]
+    result = cmap(experiment, Settings(components=[component, "z"]))
     (batch,) = [experiment.encode(experiment.task.prompts())]
     layout, prompts = layouts.layout_of(experiment.base().envoy._module), Prompts(batch.tokens, batch.mask)
     base, donor = (experiment.member(name).envoy._module for name in ("base", "donor"))
@@ -97,8 +98,7 @@ def test_components_without_heads_move_as_naively(
         f"late {component}": 1,
         "late": 1,
     }
-    assert component.partition("_")[0] in ("mlp", "resid")
-    assert ("MLPs" if component == "mlp_out" else "stream") in result.tables[0].title
+    assert WITHOUT_HEADS[component] in result.tables[0].title
 
 
 def test_masks_narrow_the_groups_that_are_named(golden_experiment: Experiment, tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ def test_a_group_that_does_not_exist_is_named(
             {"form": "input", "components": ["z"]},
             r"method\.components\.0: the input form does not move 'z'; avail.*: q, k",
         ),
-        ({"components": ["q"]}, r"method\.components\.0: the output form does not move 'q'; available: z, mlp_out"),
-        ({"components": ["o"]}, r"method\.components\.0: unknown component 'o'; available: z, mlp_out"),
+        ({"components": ["q"]}, r"method\.components\.0: the output form does not move 'q'; available: z, resid_pre"),
+        ({"components": ["o"]}, r"method\.components\.0: unknown component 'o'; available: z, resid_pre"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_named(values: dict[str, Any], message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
@@ -67,7 +68,7 @@ def test_slopes_of_z_are_those_of_autograd(golden_experiment: Experiment, role: 
         torch.testing.assert_close(found["gain"][layer], expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("component", ["z", "mlp_out", "resid_pre", "resid_mid"])
+@pytest.mark.parametrize("component", ["z", *WITHOUT_HEADS])
 def test_a_small_step_gains_what_its_slope_says(golden_experiment: Experiment, component: str) -> None:
     """A hundredth of the way to the donor's value gains a hundredth of the first-order gain."""
     base, donor = golden_experiment.base(), golden_experiment.member("donor")

@@ -16,11 +16,12 @@ from entitrack.core.quirks import NONE, Quirk, Quirks
 from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import mean_z, prepare
-from entitrack.methods.ablation_settings import Ablation, AblationSettings, Metric
+from entitrack.methods.ablation_settings import Ablation, AblationSettings
 from entitrack.methods.evaluate.settings import Settings as EvaluateSettings
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.faithfulness.method import CIRCUITS, random_circuits
 from entitrack.methods.faithfulness.settings import Settings
+from entitrack.methods.metrics import Metric
 from entitrack.methods.outcomes import MEASURED_AS, measured
 from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.errors import UserError, quoted
 from entitrack.core.quirks import Quirk
 from entitrack.core.settings import MethodSettings
 
-OUTPUTS = ("z", "mlp_out", "resid_pre", "resid_mid")
+OUTPUTS = ("z", *WITHOUT_HEADS)
 INPUTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
-Component = Literal["z", "mlp_out", "resid_pre", "resid_mid", "q", "k", "v", "qk", "qv", "kv", "qkv"]
+
+if TYPE_CHECKING:
+    Component = str
+else:
+    Component = Literal[(*OUTPUTS, *INPUTS)]
 
 
 class Settings(MethodSettings):
@@ -23,10 +28,6 @@ class Settings(MethodSettings):
     needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[Collection[Quirk]] = (Quirk.DONOR_CIRCUIT, Quirk.HELD_GROUP, Quirk.ONE_POSITION)
 
-    recipient: str | None = Field(None, description="member that the donor's activations are put into; null: the base")
-    units: Literal["groups", "heads", "layers"] = Field(
-        "groups", description="what moves by itself: a group, each of its heads, or what it has in each layer"
-    )
     groups: list[str] = Field([], description="groups to transplant one by one; empty: all of the circuit's")
     masks: str | None = Field(
         None, description="masks.json of method=dcm: only the heads that carry what `narrow` says move; null: all"
@@ -40,10 +41,13 @@ class Settings(MethodSettings):
     )
     components: list[Component] = Field(
         [],
-        description="what moves, one by one. output: z, or of the heads' layers mlp_out, resid_pre, resid_mid;"
+        description=f"what moves, one by one. output: z, or of the heads' layers {', '.join(WITHOUT_HEADS)};"
         " input: q at the role, k and v before it, or combinations; empty: z, or qkv",
     )
-
+    recipient: str | None = Field(None, description="member that the donor's activations are put into; null: the base")
+    units: Literal["groups", "heads", "layers"] = Field(
+        "groups", description="what moves by itself: a group, each of its heads, or what it has in each layer"
+    )
     controls: int = Field(
         100,
         ge=0,

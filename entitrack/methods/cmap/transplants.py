@@ -1,7 +1,7 @@
 """What moves from the donor into the base, batch by batch: sites, which of them each transplant has, what stays live.
 
-- output form: z of the heads at their group's role; or, of the layers of those heads, the stream before or after
-  attention, or what the MLP adds to it, at that role.
+- output form: z of the heads at their group's role; or, of the layers of those heads, a component without heads at
+  that role.
 - input form: q of the heads at the role, k and v at the positions before it of the KV groups that they share. Every z
   outside the last token is then held at the base's own value, but for the group's own heads.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from entitrack.core.circuits import Group
+from entitrack.core.components import WITH_HEADS
 from entitrack.core.quirks import Quirk, Quirks
-from entitrack.engine.sites import WITH_HEADS
 from entitrack.methods.experiment import role_positions
 from entitrack.models.anatomy import kv_groups
 from entitrack.models.family import Model

@@ -8,17 +8,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
 from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
 
-OUTPUTS = {
-    "z": "z of the circuit's heads",
-    "mlp_out": "what the MLPs of their layers add",
-    "resid_pre": "the stream at the start of their layers",
-    "resid_mid": "the stream after their layers' attention",
-}
+OUTPUTS = {"z": "z of the circuit's heads", **WITHOUT_HEADS}
 """Component -> what of the circuit's heads the output form transplants."""
 
 STAYS = {

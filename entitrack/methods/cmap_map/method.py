@@ -63,7 +63,9 @@ def _read_donor(
     roles: Sequence[str],
 ) -> list[Patches]:
     """What every component of the recipient could become, batch by batch."""
-    asked = [{"prompts": prompt_inputs(batch), "sites": _sites(base, components, roles, batch)} for batch in batches]
+    asked: list[dict[str, Any]] = [
+        {"prompts": prompt_inputs(batch), "sites": _sites(base, components, roles, batch)} for batch in batches
+    ]
     read = experiment.sessions(donor, read_sites, asked, f"reading {donor.name}")
     return [
         [{**site, "values": values} for site, values in zip(given["sites"], answered["values"], strict=True)]
@@ -82,10 +84,14 @@ def _slopes(
 
 def _sites(base: Model, components: Sequence[str], roles: Sequence[str], batch: EncodedBatch) -> list[dict[str, Any]]:
     """Every component of every layer at every role; z of all heads together."""
-    heads = {"heads": list(range(base.anatomy["n_heads"]))}
+    heads: dict[str, Any] = {"heads": list(range(base.anatomy["n_heads"]))}
     return [
-        {"component": component, "layer": layer, "position": role_positions(batch, role, "method.roles")}
-        | (heads if component == "z" else {})
+        {
+            "component": component,
+            "layer": layer,
+            "position": role_positions(batch, role, "method.roles"),
+            **(heads if component == "z" else {}),
+        }
         for role in roles
         for layer in range(base.anatomy["n_layers"])
         for component in components

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.settings import MethodSettings
+
+if TYPE_CHECKING:
+    Component = str
+else:
+    Component = Literal[("z", *WITHOUT_HEADS)]
 
 
 class Settings(MethodSettings):
@@ -15,7 +21,7 @@ class Settings(MethodSettings):
     needs_donor: ClassVar[bool] = True
 
     recipient: str | None = Field(None, description="member that the donor's activations would go into; null: the base")
-    components: list[Literal["z", "mlp_out", "resid_pre", "resid_mid"]] = Field(
+    components: list[Component] = Field(
         ["z", "mlp_out"], min_length=1, description="what is looked at, in every layer: z by head"
     )
     roles: list[str] | None = Field(None, description="positions to look at; null: those of the task's stages")

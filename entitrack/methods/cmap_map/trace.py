@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from entitrack.core.components import WITH_HEADS
 from entitrack.engine.anatomy import Anatomy, at
 from entitrack.engine.answers import Prompts, answer_probability, forward_inputs
 from entitrack.engine.patching import by_place
-from entitrack.engine.sites import WITH_HEADS, Patch, Visit, columns_of, read, visit_layer
+from entitrack.engine.sites import Patch, Visit, columns_of, read, visit_layer
 
 
 class Gains(TypedDict):
