@@ -166,7 +166,8 @@ def test_no_model_and_group_join_to_another_ones_row() -> None:
     values = [[[[[number == 4 * row + column for number in range(12)]]] for column in range(4)] for row in range(3)]
     labels = {"model": models, "group": groups, "desideratum": ("d",)}
     correct = hand_made.measured(values, "model group desideratum repeat", hand_made.prompts(12), **labels)
-    facts: dict[str, Any] = {"masks": None, "quirks": [], "heads": {group: {"d": 1} for group in groups}}
+    heads = {group: {"d": 1} for group in groups}
+    facts: dict[str, Any] = {"component": "z", "masks": None, "quirks": [], "heads": heads}
     result = hand_made.laid_out("activation_patching", facts, {"correct": correct})
     assert list(result.arrays) == ["correct"]
     assert len({row[0] for row in result.tables[0].rows}) == 3 * 4

@@ -22,7 +22,7 @@ from entitrack.tasks.protocol import DesideratumPair
 from tests.naive import components, layouts
 from tests.naive.prompts import Prompts
 
-EARLY, LATE = Group("early", "query_label", ((1, 2), (1, 4))), Group("late", "last", ((3, 0),))
+EARLY, LATE = Group("early", "prev_query_label", ((1, 2), (1, 4))), Group("late", "last", ((3, 0),))
 RULE = "object_value"
 
 
@@ -49,6 +49,7 @@ def test_a_component_moves_as_naively(experiment: Experiment, component: str) ->
             experiment.encode(side) for side in zip(*((p.clean, p.counterfactual) for p in pairs), strict=True)
         )
         prompts, others = (Prompts(batch.tokens, batch.mask) for batch in (clean, source))
+        assert not torch.equal(clean.positions[EARLY.role], source.positions[EARLY.role])
         targets = result["target"].at(desideratum=RULE, repeat=repeat).values
         for model in ("base", "donor"):
             module = experiment.member(model).envoy._module
