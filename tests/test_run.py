@@ -76,7 +76,7 @@ def test_a_sweep_runs_every_donor(launch: Launch, golden_overrides: list[str], t
     [
         (["method=nope"], "method: there is no method 'nope'; available: "),
         (["donor=nope"], "donor: family 'golden' has no member 'nope'; available: llama, vicuna, goat, float"),
-        (["method.nope=1"], "method.nope: unknown key; available: groups, form"),
+        (["method.nope=1"], "method.nope: unknown key; available: groups, masks"),
         (["method.groups=[nope]"], "method.groups.0: no group 'nope' in the circuit; available: value_fetcher"),
         (["task.path=none.jsonl"], "task.path: cannot read 'none.jsonl'"),
         (["circuit=nope"], "circuit: no file 'nope'"),

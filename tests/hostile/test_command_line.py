@@ -24,7 +24,7 @@ KEYS = [
     one("new key", "foo=1", r"foo: unknown key; available: "),
     one("forced key within a new section", "++foo.bar=1", r"foo: unknown key; "),
     one("misspelt key", "batchsize=3", r"batchsize: unknown key; .*do you mean batch_size\?"),
-    one("added key of a method", "+method.nope=1", r"method\.nope: unknown key; available: groups, form"),
+    one("added key of a method", "+method.nope=1", r"method\.nope: unknown key; available: groups, masks"),
     one("key of another method", "method.stages.1.size=3", r"method\.stages: unknown key"),
     one("key of another task", "task=boxes task.path=x", r"task\.path: unknown key; available: count"),
     one("key of another backend", "backend.host=x", r"backend\.host: unknown key"),

@@ -61,7 +61,7 @@ LISTS = [
     Trial(
         "components, unknown",
         ("method.form=input", "method.components=[q,z]"),
-        r"method\.components\.1: unknown component 'z'",
+        r"method\.components\.1: the input form does not move 'z'; available: q, k, v",
     ),
     Trial(
         "components, twice",
@@ -73,7 +73,7 @@ LISTS = [
         ("method.form=input", "method.components=[kq]"),
         r"method\.components\.0: unknown component 'kq'",
     ),
-    Trial("components, none", ("method.form=input", "method.components=[]"), r"method\.components: there are none"),
+    Trial("components of the other form", ("method.components=[q]",), r"method\.components\.0: the output form .* 'q'"),
     *(
         Trial(
             f"models of {method}, {name}", (f"method={method}", f"method.models={models}"), rf"method\.models\.{says}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def shipped() -> dict[str, Any]:
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(_ROOMS):
                 for alias in node.names:
                     value = getattr(importlib.import_module(node.module), alias.name)
-                    arguments = list(getattr(getattr(value, "__code__", None), "co_varnames", ()))
+                    arguments = list(inspect.signature(value).parameters) if inspect.isfunction(value) else []
                     if arguments[:2] == ["model", "anatomy"]:
                         wanted[f"{node.module.rpartition('.')[2]}.{alias.name}"] = value
     return wanted
