@@ -101,3 +101,17 @@ def test_intervals_that_are_drawn_are_those_that_are_printed(method: str, runs: 
     shown = [end for panel in figure.axes for end in ends(panel)]
     assert len(shown) > 1
     assert set(shown) <= printed
+
+
+@pytest.mark.parametrize("method", ["cmap", "minimality"])
+def test_lists_of_bars_are_read_from_above_and_on_one_scale(method: str, runs: Runs) -> None:
+    figure = runs(method)[0].figure()
+    assert figure is not None
+    assert len({panel.get_xlim() for panel in figure.axes}) == 1
+    for panel in figure.axes:
+        bottom, top = panel.get_ylim()
+        assert bottom > top
+        left, right = panel.get_xlim()
+        assert all(left <= low and high <= right for low, high in [*ends(panel), (0, 0)])
+        if method == "minimality":
+            assert [line for line in panel.lines if list(line.get_xdata()) == [0, 0]], "a line where nothing is lost"
