@@ -53,8 +53,9 @@ LIBRARIES = ("torch", "transformers", "pandas", "matplotlib.figure", "hydra", "h
 LOOKS = {
     "strict", "width", "height", "fontsize", "alpha", "linewidth", "markersize", "capsize", "shrink", "dpi", "rotation",
     "s", "zorder", "marker", "style", "labelsize", "pad", "ncols", "width_ratios", "figsize", "textcoords", "color",
+    "widths", "shape",
 }  # fmt: skip
-"""Keywords whose values are taste, or assert what holds anyway."""
+"""Names, of keywords and variables, whose values are taste, or assert what holds anyway."""
 PLAIN_CALLS = {"new_figure", "blank", "annotate", "text", "warn", "field", "TypeVar"}
 SECONDS = 600
 """Of a processor, for the tests of one mutation: one that is busy with other things takes longer and fails nothing."""
@@ -149,6 +150,11 @@ class Places(ast.NodeVisitor):
         if node.value is not None:
             self.visit(node.value)
 
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """Not the sizes that figures are given by a name."""
+        if not all(getattr(target, "id", "") in LOOKS for target in node.targets):
+            self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> None:
         """Without what is taste in calls that draw."""
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -235,9 +241,10 @@ def tests_for(file: str) -> list[str]:
     """The tests that are about a file, those that are most about it first: one failure ends them all."""
     place = Path(file)
     room = next(room for room in TESTS if place.is_relative_to(room))
-    method = place.parts[2] if room == "entitrack/methods" else ""
-    own = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/methods").glob(f"test_{method or '-'}*.py"))
-    return own + [test for test in TESTS[room] if not own or test != "tests/methods"]
+    first = ["tests/cli"] * ("settings" in place.stem or place.stem in ("stages", "names"))
+    method = place.parts[2] if len(place.parts) > 3 and room == "entitrack/methods" else "-"
+    own = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/methods").glob(f"test_{method}*.py"))
+    return list(dict.fromkeys(first + own + [test for test in TESTS[room] if not own or test != "tests/methods"]))
 
 
 def fails(tree: Path, tests: list[str], unbroken: bool = False) -> bool:

@@ -108,10 +108,13 @@ def test_lists_of_bars_are_read_from_above_and_on_one_scale(method: str, runs: R
     figure = runs(method)[0].figure()
     assert figure is not None
     assert len({panel.get_xlim() for panel in figure.axes}) == 1
+    shown = [0.0, *(end for panel in figure.axes for both in ends(panel) for end in both)]
+    widest = max(shown) - min(shown)
     for panel in figure.axes:
         bottom, top = panel.get_ylim()
         assert bottom > top
         left, right = panel.get_xlim()
         assert all(left <= low and high <= right for low, high in [*ends(panel), (0, 0)])
+        assert right - left <= 1.2 * max(1 if method == "cmap" else 0, widest)
         if method == "minimality":
             assert [line for line in panel.lines if list(line.get_xdata()) == [0, 0]], "a line where nothing is lost"

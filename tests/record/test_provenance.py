@@ -1,0 +1,11 @@
+"""Digests: equal for what is equal, and for nothing else."""
+
+from __future__ import annotations
+
+from entitrack.record.provenance import digest_of
+
+
+def test_a_digest_is_of_the_content_and_not_of_the_order_of_keys() -> None:
+    assert digest_of({"a": 1, "b": [2, 3]}) == digest_of({"b": [2, 3], "a": 1})
+    values = [{"a": 1}, {"a": 2}, {"b": 1}, [1, 2], [2, 1], "a", None]
+    assert len({digest_of(value) for value in values}) == len(values)
