@@ -242,9 +242,12 @@ def tests_for(file: str) -> list[str]:
     place = Path(file)
     room = next(room for room in TESTS if place.is_relative_to(room))
     first = ["tests/cli"] * ("settings" in place.stem or place.stem in ("stages", "names"))
-    method = place.parts[2] if len(place.parts) > 3 and room == "entitrack/methods" else "-"
-    own = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/methods").glob(f"test_{method}*.py"))
-    return list(dict.fromkeys(first + own + [test for test in TESTS[room] if not own or test != "tests/methods"]))
+    subject = Path(place.parts[2]).stem if room == "entitrack/methods" else place.stem
+    folder = ROOT / "tests" / Path(room).stem
+    own = sorted(str(path.relative_to(ROOT)) for path in folder.glob(f"test_{subject}*.py"))
+    of_one_method = room == "entitrack/methods" and len(place.parts) > 3
+    others = [test for test in TESTS[room] if test != "tests/methods" or not of_one_method]
+    return list(dict.fromkeys(first + own + others))
 
 
 def fails(tree: Path, tests: list[str], unbroken: bool = False) -> bool:
