@@ -53,7 +53,7 @@ LIBRARIES = ("torch", "transformers", "pandas", "matplotlib.figure", "hydra", "h
 LOOKS = {
     "strict", "width", "height", "fontsize", "alpha", "linewidth", "markersize", "capsize", "shrink", "dpi", "rotation",
     "s", "zorder", "marker", "style", "labelsize", "pad", "ncols", "width_ratios", "figsize", "textcoords", "color",
-    "widths", "shape",
+    "widths", "shape", "margin", "flush",
 }  # fmt: skip
 """Names, of keywords and variables, whose values are taste, or assert what holds anyway."""
 PLAIN_CALLS = {"new_figure", "blank", "annotate", "text", "warn", "field", "TypeVar"}
@@ -221,17 +221,14 @@ def _replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> ast.Module:
 
 def draw(count: int, seed: int, rooms: Sequence[str]) -> list[Mutation]:
     """Mutations to try, evenly over files, in an order of chance: few are not those of the first room alone."""
-    random = Random(seed)
-    by_file = []
-    for room in rooms:
-        files = sorted((ROOT / room).rglob("*.py")) or [ROOT / room]
-        by_file += [candidates(path) for path in files]
-    random.shuffle(by_file)
-    for places in by_file:
-        random.shuffle(places)
+    paths = [path for room in rooms for path in sorted((ROOT / room).rglob("*.py")) or [ROOT / room]]
+    by_file = {path: candidates(path) for path in paths}
+    for path, places in by_file.items():
+        Random(f"{seed} {path.relative_to(ROOT)}").shuffle(places)  # so that no file's draw depends on another file
+    Random(seed).shuffle(paths)
     drawn: list[Candidate] = []
-    while len(drawn) < count and any(by_file):
-        for places in by_file:
+    while len(drawn) < count and any(by_file.values()):
+        for places in (by_file[path] for path in paths):
             if places and len(drawn) < count:
                 drawn.append(places.pop())
     return [candidate.mutation() for candidate in drawn]

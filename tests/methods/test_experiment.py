@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ import entitrack
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.quirks import Quirk
-from entitrack.methods.experiment import Experiment
+from entitrack.methods.experiment import Experiment, questions
 from tests.conftest import Launch
 
 BOTH = Circuit((Group("early", "last", ((3, 1), (2, 0))), Group("late", "last", ((2, 0), (1, 1)))))
@@ -64,3 +66,13 @@ def test_a_method_about_a_donor_needs_one(golden_experiment: Experiment) -> None
     with pytest.raises(UserError, match=r"^donor: has no value; available: base, donor, twin"):
         dataclasses.replace(golden_experiment, donor=None).donor_of(["z"])
     assert golden_experiment.donor_of(["z"]).name == "donor"
+
+
+@pytest.mark.parametrize("lacks", ["alternatives", "template"])
+def test_prompts_that_offer_no_answers_or_have_no_template_are_refused(lacks: str) -> None:
+    whole = {"alternatives": ("a", "b"), "template": ("the", "x")}
+    fit: Any = SimpleNamespace(**whole)
+    unfit: Any = SimpleNamespace(**{name: value for name, value in whole.items() if name != lacks})
+    assert questions([fit, fit]) == [fit, fit]
+    with pytest.raises(UserError, match=r"^prompt 1: its context does not offer several answers in a fixed template"):
+        questions([fit, unfit])
