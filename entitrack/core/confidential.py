@@ -74,7 +74,8 @@ def _values(word: str, text: str) -> Iterator[object]:
     yield text.strip("\"'")
     try:
         override = OverridesParser.create().parse_override(word)
-        yield from override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        yield from (value.strip("\"'") if isinstance(value, str) else value for value in values)
     except (HydraException, ValueError):
         yield from text.split(",")
 

@@ -27,6 +27,7 @@ from entitrack.core.stats import Estimate
 from entitrack.core.table import Table
 from entitrack.methods import method_names
 from entitrack.record import figures, folder, tracking
+from entitrack.record.prompts import read_sets
 from tests.methods import hand_made
 from tests.record.small_runs import Runs
 
@@ -216,3 +217,16 @@ def test_a_folder_that_moved_is_read(tmp_path: Path) -> None:
     some_result().save(tmp_path / "a")
     shutil.move(tmp_path / "a", tmp_path / "b")
     assert entitrack.load(str(tmp_path / "b")).method == "cmap"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('{"set": 0}\n[]\n', "line 2 "),
+        ('{"set": 0}\n{"set": 1}\n', "line 2 is of a set 1, which there is not"),
+        ('{"set": 0}\n{"set": 0}\n', "has 2 prompts where there should be 1"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_named_by_its_number(lines: str, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        read_sets(lines, [{"count": 1, "facets": []}])
