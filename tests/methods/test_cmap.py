@@ -215,6 +215,12 @@ def test_published_structure_readers_are_where_the_first_prompt_of_a_batch_has_t
         expected = first.expand(len(batch)) if group.name == "struct_reader" else batch.positions[role]
         assert torch.equal(site["position"], expected)
     assert len(batch.positions["prev_query_label"].unique()) > 1
+    transplants = [Transplant("all", golden_circuit.groups, "qkv")]
+    for quirks, published in ((NONE, False), (frozenset({Quirk.ONE_POSITION}), True)):
+        sites = plan_inputs(golden_experiment.base(), golden_circuit, batch, transplants, quirks).sites
+        sites_of_groups = group_sites(golden_circuit, batch, one_position=published)
+        expected_positions = [site["position"] for _, site in sites_of_groups for _ in "qkv"]
+        assert all(map(torch.equal, (site["position"] for site in sites), expected_positions))
 
 
 @pytest.mark.parametrize("batch_size", [5, 42])

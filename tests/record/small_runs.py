@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+from entitrack.core.result import Result
+
+Runs = Callable[[str], tuple[Result, Path]]
+"""Runs a method as the command line does; gives its result before it was written, and its folder."""
+
 SETTINGS: dict[str, tuple[str, ...]] = {
     "activation_patching": ("method.models=[llama,float]", "method.desiderata=[object_value]"),
     "attention_knockout": (),
