@@ -217,8 +217,8 @@ def test_published_structure_readers_are_where_the_first_prompt_of_a_batch_has_t
     assert len(batch.positions["prev_query_label"].unique()) > 1
     transplants = [Transplant("all", golden_circuit.groups, "qkv")]
     for quirks, published in ((NONE, False), (frozenset({Quirk.ONE_POSITION}), True)):
-        sites = plan_inputs(golden_experiment.base(), golden_circuit, batch, transplants, quirks).sites
-        sites_of_groups = group_sites(golden_circuit, batch, one_position=published)
+        sites = plan_inputs(golden_experiment.base(), batch, transplants, quirks).sites
+        sites_of_groups = group_sites(transplants, batch, one_position=published)
         expected_positions = [site["position"] for _, site in sites_of_groups for _ in "qkv"]
         assert all(map(torch.equal, (site["position"] for site in sites), expected_positions))
 

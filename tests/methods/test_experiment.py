@@ -64,8 +64,8 @@ def test_members_are_all_or_those_that_are_named(golden_experiment: Experiment) 
 
 def test_a_method_about_a_donor_needs_one(golden_experiment: Experiment) -> None:
     with pytest.raises(UserError, match=r"^donor: has no value; available: base, donor, twin"):
-        dataclasses.replace(golden_experiment, donor=None).donor_of(["z"])
-    assert golden_experiment.donor_of(["z"]).name == "donor"
+        dataclasses.replace(golden_experiment, donor=None).donor_of(golden_experiment.base(), ["z"])
+    assert golden_experiment.donor_of(golden_experiment.base(), ["z"]).name == "donor"
 
 
 @pytest.mark.parametrize("lacks", ["alternatives", "template"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.container import BarContainer
 from matplotlib.ticker import ScalarFormatter
@@ -117,4 +118,6 @@ def test_lists_of_bars_are_read_from_above_and_on_one_scale(method: str, runs: R
         assert all(left <= low and high <= right for low, high in [*ends(panel), (0, 0)])
         assert right - left <= 1.2 * max(1 if method == "cmap" else 0, widest)
         if method == "minimality":
-            assert [line for line in panel.lines if list(line.get_xdata()) == [0, 0]], "a line where nothing is lost"
+            assert [line for line in panel.lines if np.asarray(line.get_xdata()).tolist() == [0, 0]], (
+                "a line where nothing is lost"
+            )
