@@ -48,8 +48,8 @@ TESTS = {
     "entitrack/study.py": ["tests/test_study.py", "tests/test_first_steps.py"],
 }  # fmt: skip
 """Room -> tests that are about it."""
-LIBRARIES = ("torch", "transformers", "pandas", "matplotlib.figure", "hydra", "hypothesis")
-"""Imported once for all tests. Not nnsight: some plugins of pytest must come before what it does to `object`."""
+LIBRARIES = ("beartype", "anyio.pytest_plugin", "hypothesis", "pandas", "matplotlib.figure", "hydra", "nnsight")
+"""Imported once for all tests; nnsight after what does not bear what it does to `object`."""
 LOOKS = {
     "strict", "width", "height", "fontsize", "alpha", "linewidth", "markersize", "capsize", "shrink", "dpi", "rotation",
     "s", "zorder", "marker", "style", "labelsize", "pad", "ncols", "width_ratios", "figsize", "textcoords", "color",

@@ -184,3 +184,13 @@ def test_pooled_entries_are_further_prompts_of_the_same_contexts() -> None:
     assert pooled.prompts is not None
     assert pooled.prompts.texts == on.texts * 3
     assert torch.equal(pooled.prompts.facets["query"], torch.tensor([5, 6] * 3))
+
+
+def test_a_comparison_is_shown_as_its_three_tables() -> None:
+    one = Result("cmap", {"form": "output"}, {"a": hand_made.measured([1.0, 2.0], "model")})
+    other = Result("cmap", {"form": "input"}, {"a": hand_made.measured([1.0, 2.5], "model")})
+    compared = one.compare(other)
+    assert compared.tables == (compared.settings, compared.values, compared.changes)
+    assert compared._repr_html_() == "".join(table.to_html() for table in compared.tables)
+    assert "<td>facts.form</td><td>output</td><td>input</td>" in compared._repr_html_()
+    assert "<td>a</td><td>0.5000</td><td></td>" in compared._repr_html_()
