@@ -53,6 +53,22 @@ def test_every_figure_says_of_what_it_is(panels: list[Any]) -> None:
         assert is_scale(panel) or named
 
 
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("attention_knockout", {"llama"}),
+        ("cmap", {"llama", "float"}),
+        ("completeness", {"llama"}),
+        ("dcm", {"llama"}),
+        ("positions", {"llama"}),
+    ],
+)
+def test_models_that_no_axis_names_are_in_the_title(method: str, names: set[str], runs: Runs) -> None:
+    figure = runs(method)[0].figure()
+    assert figure is not None
+    assert names <= set(figure.axes[0].get_title().replace(":", " ").split())
+
+
 @pytest.mark.parametrize("panels", DRAWN, indirect=True)
 def test_curves_that_have_names_are_in_a_legend(panels: list[Any]) -> None:
     for panel in panels:
@@ -70,6 +86,7 @@ def test_colours_are_told_and_are_of_all_shares_or_even_about_nothing(panels: li
         (picture,) = panel.images
         low, high = picture.get_clim()
         assert (low, high) == (0, 1) or math.isclose(low, -high)
+        assert all(panel.get_ylabel() for panel in scales) or (low, high) != (0, 1), "shares of what"
         assert scales or len(panel.texts) == picture.get_array().count()
 
 
