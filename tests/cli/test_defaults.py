@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.kinds import BACKENDS, TASKS
-from entitrack.core.settings import defaults
+from entitrack.core.settings import Settings, defaults
 from entitrack.core.settings_words import describe
 from entitrack.methods import method_names, settings_of
 from entitrack.models.settings import FamilySettings
@@ -33,7 +31,7 @@ def sections() -> Iterator[tuple[str, type]]:
 def told() -> Iterator[str]:
     """A line a setting: its value where nothing is said, and what it takes."""
     for word, kind in sections():
-        assert issubclass(kind, BaseModel), word
+        assert issubclass(kind, Settings), word
         yield word
         for setting in describe(kind, defaults(kind)):
             value = "" if setting.one_of_several else f"={setting.value}"
