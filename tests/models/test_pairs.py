@@ -183,7 +183,7 @@ def test_another_rotary_base_gives_z_and_v_but_not_q_and_k(
             match=r"^donor: .* of 'donor' cannot move to 'base': rotary .*; available: resid_pre, v, z, attn_out",
         ):
             ask(experiment, "cmap", form="input", components=components)
-    assert experiment.runner.cost.units == 2 * 2 + 2 * 2
+    assert experiment.runner.cost.units == 2 * 2 + 2 * 2 + 2 * 2
 
 
 METHODS: dict[str, Callable[[Experiment], object]] = {
