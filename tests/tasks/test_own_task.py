@@ -20,6 +20,8 @@ from tests.conftest import Launch
 FRUIT = Path(__file__).parents[1] / "examples" / "fruit.py"
 SMALL = {
     "activation_patching": ["method.models=[llama]", "method.repeats=1"],
+    "cmap": ["method.controls=2"],
+    "cmap_map": ["method.exact=2"],
     "completeness": ["method.mean_count=14", "method.random_sets=2"],
     "dcm": ["method.steps=2"],
     "evaluate": ["method.models=[llama,float]"],
