@@ -33,6 +33,7 @@ SLOW = (
     "hostile/test_kills",
     "hostile/test_ndif",
     "runtime/test_claims",
+    "examples/test_adding",
 )
 """Tests that start processes and servers; `pytest -m slow` runs them."""
 

@@ -15,26 +15,52 @@ from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import os
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from random import Random
+from typing import NoReturn
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("entitrack/methods", "entitrack/record", "entitrack/core")
+"""Where places are drawn unless told otherwise."""
+TESTS = {
+    "entitrack/methods": ["tests/methods", "tests/core", "tests/record", "tests/cli"],
+    "entitrack/record": ["tests/record", "tests/core", "tests/test_run.py", "tests/disk",
+                         "tests/hostile/test_records.py"],
+    "entitrack/core": ["tests/core", "tests/record", "tests/cli", "tests/methods", "tests/disk", "tests/test_study.py",
+                       "tests/hostile/test_files.py", "tests/hostile/test_records.py", "tests/hostile/test_words.py"],
+    "entitrack/tasks": ["tests/tasks", "tests/core", "tests/cli", "tests/methods", "tests/test_properties.py"],
+    "entitrack/cli": ["tests/cli", "tests/test_run.py", "tests/hostile/test_command_line.py"],
+    "entitrack/study.py": ["tests/test_study.py", "tests/test_first_steps.py"],
+}  # fmt: skip
+"""Room -> tests that are about it."""
+LIBRARIES = ("beartype", "anyio.pytest_plugin", "hypothesis", "pandas", "matplotlib.figure", "hydra", "nnsight")
+"""Imported once for all tests; nnsight after what does not bear what it does to `object`."""
 LOOKS = {
     "strict", "width", "height", "fontsize", "alpha", "linewidth", "markersize", "capsize", "shrink", "dpi", "rotation",
     "s", "zorder", "marker", "style", "labelsize", "pad", "ncols", "width_ratios", "figsize", "textcoords", "color",
+    "widths", "shape", "margin", "flush",
 }  # fmt: skip
-"""Keywords whose values are taste, or assert what holds anyway."""
-PLAIN_CALLS = {"new_figure", "blank", "annotate", "text", "Field", "warn", "field", "TypeVar"}
-SECONDS = 240
+"""Names, of keywords and variables, whose values are taste, or assert what holds anyway."""
+PLAIN_CALLS = {"new_figure", "blank", "annotate", "text", "warn", "field", "TypeVar", "suppress"}
+SECONDS = 600
+"""Of a processor, for the tests of one mutation: one that is busy with other things takes longer and fails nothing."""
+PATIENCE = 6
+"""Times that long is waited for tests that wait themselves."""
 
 SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub,
@@ -110,7 +136,12 @@ class Places(ast.NodeVisitor):
         super().generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Bodies alone: annotations and decorators do not run."""
+        """Bodies and defaults: annotations do not run."""
+        for expression in (*node.args.defaults, *filter(None, node.args.kw_defaults), *node.body):
+            self.visit(expression)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """Bodies alone: that a dataclass is frozen changes no number."""
         for statement in node.body:
             self.visit(statement)
 
@@ -118,6 +149,11 @@ class Places(ast.NodeVisitor):
         """The value alone."""
         if node.value is not None:
             self.visit(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """Not the sizes that figures are given by a name."""
+        if not all(getattr(target, "id", "") in LOOKS for target in node.targets):
+            self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         """Without what is taste in calls that draw."""
@@ -141,17 +177,28 @@ class Places(ast.NodeVisitor):
             self.generic_visit(node)
 
 
-def mutations_of(path: Path) -> Iterator[Mutation]:
-    """All mutations of one file."""
+@dataclass(frozen=True)
+class Candidate:
+    """A place, and one way to break it."""
+
+    path: Path
+    tree: ast.Module
+    node: ast.AST
+    other: ast.AST
+
+    def mutation(self) -> Mutation:
+        """The file with this place broken."""
+        before, after = ast.unparse(self.node), ast.unparse(self.other)
+        source = ast.unparse(_replaced(self.tree, self.node, self.other))
+        return Mutation(str(self.path.relative_to(ROOT)), getattr(self.node, "lineno", 0), before, after, source)
+
+
+def candidates(path: Path) -> list[Candidate]:
+    """All that could be broken in one file."""
     tree = ast.parse(path.read_text())
     places = Places()
     places.visit(tree)
-    for node in places.nodes:
-        for other in broken(node):
-            changed = _replaced(tree, node, other)
-            before, after = ast.unparse(node), ast.unparse(other)
-            line = getattr(node, "lineno", 0)
-            yield Mutation(str(path.relative_to(ROOT)), line, before, after, ast.unparse(changed))
+    return [Candidate(path, tree, node, other) for node in places.nodes for other in broken(node)]
 
 
 def _replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> ast.Module:
@@ -172,42 +219,81 @@ def _replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> ast.Module:
     return mutant
 
 
-def draw(count: int, seed: int, only: str) -> list[Mutation]:
-    """Mutations to try, evenly over files."""
-    random = Random(seed)
-    by_file = []
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            found = list(mutations_of(path)) if only in str(path) else []
-            random.shuffle(found)
-            by_file.append(found)
-    drawn: list[Mutation] = []
-    while len(drawn) < count and any(by_file):
-        for found in by_file:
-            if found and len(drawn) < count:
-                drawn.append(found.pop())
-    return drawn
+def draw(count: int, seed: int, rooms: Sequence[str]) -> list[Mutation]:
+    """Mutations to try, evenly over files, in an order of chance: few are not those of the first room alone."""
+    paths = [path for room in rooms for path in sorted((ROOT / room).rglob("*.py")) or [ROOT / room]]
+    by_file = {path: candidates(path) for path in paths}
+    for path, places in by_file.items():
+        Random(f"{seed} {path.relative_to(ROOT)}").shuffle(places)  # so that no file's draw depends on another file
+    Random(seed).shuffle(paths)
+    drawn: list[Candidate] = []
+    while len(drawn) < count and any(by_file.values()):
+        for places in (by_file[path] for path in paths):
+            if places and len(drawn) < count:
+                drawn.append(places.pop())
+    return [candidate.mutation() for candidate in drawn]
 
 
 def tests_for(file: str) -> list[str]:
-    """The tests that are about a file, as those who live in the code would run them."""
-    parts = Path(file).parts
-    own = ROOT / "tests" / "methods" / f"test_{parts[2]}.py"
-    always = [folder for folder in ("tests/core", "tests/record") if (ROOT / folder).is_dir()]
-    if parts[1] == "methods" and own.is_file():
-        return [str(own.relative_to(ROOT)), *always]
-    return ["tests/methods", *always] if parts[1] == "methods" else [*always, "tests/test_run.py", "tests/methods"]
+    """The tests that are about a file, those that are most about it first: one failure ends them all."""
+    place = Path(file)
+    room = next(room for room in TESTS if place.is_relative_to(room))
+    first = ["tests/cli"] * ("settings" in place.stem or place.stem in ("stages", "names"))
+    subject = Path(place.parts[2]).stem if room == "entitrack/methods" else place.stem
+    folder = ROOT / "tests" / Path(room).stem
+    own = sorted(str(path.relative_to(ROOT)) for path in folder.glob(f"test_{subject}*.py"))
+    of_one_method = room == "entitrack/methods" and len(place.parts) > 3
+    others = [test for test in TESTS[room] if test != "tests/methods" or not of_one_method]
+    return list(dict.fromkeys(first + own + others))
 
 
-def fails(tree: Path, tests: list[str]) -> bool:
-    """Whether tests fail in a tree, or do not end."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.setdefault("ENTITRACK_GOLDEN", str(ROOT.parent / "shared" / "golden"))
+def fails(tree: Path, tests: list[str], unbroken: bool = False) -> bool:
+    """Whether tests fail in a tree, or do not end. They run in a fork: what they import is imported once for all."""
+    child = os.fork()
+    if not child:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        run_tests(tree, tests, unbroken)
+    ending = time.monotonic() + PATIENCE * SECONDS
+    while time.monotonic() < ending:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status != 0
+        time.sleep(0.1)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def run_tests(tree: Path, tests: list[str], unbroken: bool) -> NoReturn:
+    """Run tests in a tree, as the whole of this process; what fails is shown where nothing should."""
+    code = 1
     try:
-        return bool(subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=SECONDS).returncode)
-    except subprocess.TimeoutExpired:
-        return True
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in () if unbroken else range(3):
+            os.dup2(nothing, stream)
+        os.chdir(tree)
+        os.environ["PYTHONPATH"] = sys.path[0] = str(tree)
+        # What is written of a mutant would be read where it is no longer there.
+        os.environ["PYTHONDONTWRITEBYTECODE"], sys.dont_write_bytecode = "1", True
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+            del sys.modules[name]
+        code = int(
+            pytest.main(["-x", "-q", "-n", "0", "--no-header", "-W", "ignore", "-p", "no:cacheprovider", *tests])
+        )
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def import_libraries() -> None:
+    """Import what the tests of every mutation need, and nothing of the package."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    os.environ.setdefault("ENTITRACK_GOLDEN", str(ROOT.parent / "shared" / "golden"))
+    for name in LIBRARIES:
+        import_module(name)
 
 
 def caught(mutation: Mutation, tree: Path) -> bool:
@@ -223,9 +309,18 @@ def caught(mutation: Mutation, tree: Path) -> bool:
 
 def check_unbroken(tree: Path, mutations: list[Mutation]) -> None:
     """Stop if a test that is to notice something fails anyway."""
-    for tests in {tuple(tests_for(mutation.file)) for mutation in mutations}:
-        if fails(tree, list(tests)):
-            raise SystemExit(f"tests fail before anything is broken: {' '.join(tests)}")
+    tests = sorted({test for mutation in mutations for test in tests_for(mutation.file)})
+    if fails(tree, tests, unbroken=True):
+        raise SystemExit(f"tests fail before anything is broken: {' '.join(tests)}")
+
+
+def copy_tree(tree: Path) -> None:
+    """Copy what the tests need."""
+    for name in ("entitrack", "conf", "tests", "jobs"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tree)
+    compileall.compile_dir(tree, quiet=1)
 
 
 def main() -> None:
@@ -233,14 +328,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=60, help="mutations to try (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which are drawn (default: %(default)s)")
-    parser.add_argument("--only", default="", help="only in files whose path has this in it")
+    parser.add_argument("--only", nargs="+", default=ROOMS, help="rooms or files (default: %(default)s)")
     parser.add_argument("--least", type=float, default=0.95, help="least share to be caught (default: %(default)s)")
     options = parser.parse_args()
+    import_libraries()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
-        for name in ("entitrack", "conf", "tests", "jobs"):
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        copy_tree(tree)
         outcomes = []
         mutations = draw(options.count, options.seed, options.only)
         check_unbroken(tree, mutations)
@@ -249,7 +343,7 @@ def main() -> None:
             verdict = "caught  " if outcomes[-1] else "SURVIVED"
             print(f"{verdict} {mutation.file}:{mutation.line}: {mutation.before} -> {mutation.after}", flush=True)
     share = sum(outcomes) / max(1, len(outcomes))
-    print(f"{sum(outcomes)} of {len(outcomes)} mutations caught ({share:.1%})")
+    print(f"seed {options.seed}: {sum(outcomes)} of {len(outcomes)} mutations caught ({share:.1%})")
     raise SystemExit(share < options.least)
 
 

@@ -31,7 +31,7 @@ def only_run(folder: Path, method: str) -> Path:
 def test_cmap_leaves_table_record_and_figure(
     launch: Launch, golden_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch("method=cmap", "tracking=disabled", *golden_overrides) == 0
+    assert launch("method=cmap", "method.controls=0", "tracking=disabled", *golden_overrides) == 0
     printed = capsys.readouterr().out
     for row in ("llama (base)", "float (donor)", "full circuit", "value_fetcher", "struct_reader"):
         assert row in printed

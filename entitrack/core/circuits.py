@@ -18,7 +18,7 @@ from entitrack.engine.anatomy import Anatomy
 from entitrack.models.anatomy import Head, check_heads
 from entitrack.models.family import ZOO
 
-RESERVED = ("nothing", "full circuit", "base", "donor")
+RESERVED = ("nothing", "full circuit", "all heads at last", "all heads at the roles", "base", "donor")
 """What stands beside groups in results; so do `random 1`, `random 2`, ..., see `check_group_name`."""
 
 _RANDOM = re.compile(r"random \d+")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
 HIDDEN = "***"
@@ -74,7 +75,8 @@ def _values(word: str, text: str) -> Iterator[object]:
     yield text.strip("\"'")
     try:
         override = OverridesParser.create().parse_override(word)
-        yield from override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        yield from (value.text if isinstance(value, QuotedString) else value for value in values)
     except (HydraException, ValueError):
         yield from text.split(",")
 

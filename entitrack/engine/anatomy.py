@@ -43,6 +43,8 @@ class Anatomy(TypedDict):
     """Logits are `softcap * tanh(logits / softcap)`; 0 when they are not capped."""
     windows: list[int]
     """Attention window of each layer in tokens; 0 where a layer sees everything before it."""
+    cache: str
+    """The name under which the model takes its cache and gives it back."""
 
 
 def find(root: Any, path: str) -> Any:

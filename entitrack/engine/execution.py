@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def execute(
-    model: Any, function: Callable[..., dict[str, Any]], inputs: dict[str, Any], kept: dict[str, Any] | None = None
+    model: Any, function: Callable[..., Any], inputs: dict[str, Any], kept: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Run an intervention with its tensors on the model's device, and bring its result to the CPU.
 

@@ -40,6 +40,8 @@ class Group(TypedDict):
     """Where each head's z is replaced in the clean prompts."""
     source_positions: Int[Tensor, "draw head batch"]
     """Where it is read in each draw of counterfactuals."""
+    values: NotRequired[Float[Tensor, "draw batch head d_head"]]
+    """What is read there, where that is known, such as another model's z."""
 
 
 class Pairs(TypedDict):
@@ -220,7 +222,10 @@ def prepare(
     """
     with torch.no_grad():
         starts = {min(layer for layer, _ in group["heads"]) for group in groups}
-        sources = read_sources(model, anatomy, groups, batch["sources"])
+        if all("values" in group for group in groups):
+            sources = [given_source(group) for group in groups]
+        else:
+            sources = read_sources(model, anatomy, groups, batch["sources"])
         run = run_prompts(model, anatomy, batch["clean"], starts | {start + 1 for start in starts}, starts)
         own = run["logits"].argmax(-1)
         prepared: list[Prepared] = []
@@ -237,6 +242,11 @@ def layer_numbers(heads: list[list[int]]) -> dict[int, list[int]]:
     """Layer -> numbers of its heads, layers in ascending order."""
     layers = sorted({layer for layer, _ in heads})
     return {layer: [number for number, (where, _) in enumerate(heads) if where == layer] for layer in layers}
+
+
+def given_source(group: Group) -> dict[int, Float[Tensor, "draw batch _ d_head"]]:
+    """Counterfactual z that a group brings, layer by layer."""
+    return {layer: group["values"][:, :, numbers] for layer, numbers in layer_numbers(group["heads"]).items()}
 
 
 def read_sources(

@@ -51,14 +51,7 @@ def read_sites(model: Any, anatomy: Anatomy, prompts: Prompts, sites: Sequence[S
         after `batch` where it is all that is before a position; and what `answer` returns.
     """
     values: dict[int, Tensor] = {}
-    visits: dict[int, dict[str, Visit]] = {}
-    for layer, component, numbers in by_place(sites):
-
-        def look(whole: Tensor, numbers: list[int] = numbers) -> None:
-            values.update({number: read(anatomy, sites[number], whole) for number in numbers})
-
-        visits.setdefault(layer, {})[component] = look
-    own = verdict(logits_with(model, anatomy, prompts, visits), prompts["answers"])
+    own = verdict(logits_with(model, anatomy, prompts, read_visits(anatomy, sites, values)), prompts["answers"])
     return {"values": [values[number] for number in range(len(sites))], **own}
 
 
@@ -103,6 +96,18 @@ def by_place(sites: Sequence[Site]) -> list[tuple[int, str, list[int]]]:
     for number, site in enumerate(sites):
         places.setdefault((site["layer"], site["component"]), []).append(number)
     return [(layer, component, numbers) for (layer, component), numbers in places.items()]
+
+
+def read_visits(anatomy: Anatomy, sites: Sequence[Site], values: dict[int, Tensor]) -> dict[int, dict[str, Visit]]:
+    """Visits that write what each site has into `values`, by its number."""
+    visits: dict[int, dict[str, Visit]] = {}
+    for layer, component, numbers in by_place(sites):
+
+        def look(whole: Tensor, numbers: list[int] = numbers) -> None:
+            values.update({number: read(anatomy, sites[number], whole) for number in numbers})
+
+        visits.setdefault(layer, {})[component] = look
+    return visits
 
 
 def patch_visits(anatomy: Anatomy, patches: Sequence[Patch]) -> dict[int, dict[str, Visit]]:

@@ -65,7 +65,7 @@ def rerun(
         "input_ids": layout["input_ids"],
         "position_ids": layout["position_ids"],
         "attention_mask": layout["masks"][anatomy["windows"][-1]],
-        "past_key_values": cache,
+        anatomy["cache"]: cache,
     }
     with model.trace(inputs, use_cache=True) as tracer:
         stream: Any = enter() if enter is not None else None

@@ -84,10 +84,10 @@ def run_prompts(
         cached: Keep keys and values.
     """
     top = anatomy["n_layers"] - 1
-    cache = empty_cache(model, prompts["tokens"]) if cached else None
+    cache = empty_cache(model, anatomy, prompts["tokens"]) if cached else None
     seen: dict[str, dict[int, Tensor]] = {"streams": {}, "z": {}}
     with torch.no_grad():
-        with model.trace({**forward_inputs(prompts), "use_cache": cached, "past_key_values": cache}) as tracer:
+        with model.trace({**forward_inputs(prompts), "use_cache": cached, anatomy["cache"]: cache}) as tracer:
             for layer in range(anatomy["n_layers"]):
                 if layer in streams or layer == top:
                     stream = layer_at(model, anatomy, layer).input
@@ -124,14 +124,14 @@ def at_places(
     return values[torch.arange(values.shape[0], device=values.device)[:, None], places.to(values.device)]
 
 
-def empty_cache(model: Any, tokens: Int[Tensor, "batch token"]) -> Any:
+def empty_cache(model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch token"]) -> Any:
     """A cache of the kind that the model makes itself, which keeps all tokens in layers with a window too.
 
     One token goes through the model to see which kind that is.
     """
     with torch.no_grad():
         with model.trace(tokens[:1, :1], use_cache=True):
-            own = model.output.past_key_values
+            own = model.output[anatomy["cache"]]
     return type(own)()
 
 

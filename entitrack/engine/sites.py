@@ -1,10 +1,10 @@
 """What is read and replaced in a model, said as data.
 
 A *component* is something that a layer computes, in this order: `resid_pre`, the stream at its start; `q`, `k`, `v`, as
-their projections give them; `z`, what `o_proj` takes; `resid_mid`, the stream after attention; `mlp_out`, what the MLP
-adds to it. `q`, `k`, `v` and `z` have heads, side by side in columns; the others have none. A *site* is a component of
-a layer at one position a prompt; a *patch* is a site and what it becomes. *Visits* are functions that are shown a
-component while a model runs, and may say what it becomes.
+their projections give them; `z`, what `o_proj` takes; `attn_out`, what attention adds to the stream; `resid_mid`, the
+stream after it; `mlp_out`, what the MLP adds. `q`, `k`, `v` and `z` have heads, side by side in columns; others have
+none. A *site* is a component of a layer at one position a prompt; a *patch* is a site and what it becomes. *Visits* are
+functions that are shown a component while a model runs, and may say what it becomes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from entitrack.core.components import WITH_HEADS
 from entitrack.engine.anatomy import Anatomy, head_columns, layer_at, part, projection
-
-WITH_HEADS = ("q", "k", "v", "z")
-COMPONENTS = ("resid_pre", *WITH_HEADS, "resid_mid", "mlp_out")
-"""In the order in which a layer computes them, which is the order in which a trace must reach for them."""
 
 Visit = Callable[[Tensor], Any]
 """Takes a component `[row, token, width]`, all heads side by side, and gives what it becomes, None to leave it. It does
@@ -130,17 +127,28 @@ def visit_parts(
         changed = visits["z"](o_proj.input)
         if changed is not None:
             o_proj.input = changed
-    if "resid_mid" in visits:
-        # No module computes the stream after attention, so what attention adds is changed by as much.
-        added = part(model, anatomy, layer, "post_attention_norm" if anatomy["post_attention_norm"] else "o_proj")
-        changed = visits["resid_mid"](resid_pre + added.output)
-        if changed is not None:
-            added.output = changed - resid_pre
+    if {"attn_out", "resid_mid"} & set(visits):
+        _visit_attention(model, anatomy, layer, visits, resid_pre)
     if "mlp_out" in visits:
         mlp = part(model, anatomy, layer, "post_mlp_norm" if anatomy["post_mlp_norm"] else "mlp")
         changed = visits["mlp_out"](mlp.output)
         if changed is not None:
             mlp.output = changed
+
+
+def _visit_attention(
+    model: Any, anatomy: Anatomy, layer: int, visits: Mapping[str, Visit], resid_pre: Tensor | None
+) -> None:
+    """Show what attention adds, then the stream after it, which has what was made of the first."""
+    module = part(model, anatomy, layer, "post_attention_norm" if anatomy["post_attention_norm"] else "o_proj")
+    added = module.output
+    became = visits["attn_out"](added) if "attn_out" in visits else None
+    became = added if became is None else became
+    # No module computes the stream after attention, so what attention adds is changed by as much.
+    changed = visits["resid_mid"](resid_pre + became) if "resid_mid" in visits else None
+    became = became if changed is None else changed - resid_pre
+    if became is not added:
+        module.output = became
 
 
 def _visit_projections(model: Any, anatomy: Anatomy, layer: int, visits: Mapping[str, Visit]) -> None:

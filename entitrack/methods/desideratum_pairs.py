@@ -33,10 +33,6 @@ class EncodedPairs:
     source: EncodedBatch
     shared_positions: str | None = None
 
-    def __getitem__(self, rows: slice) -> EncodedPairs:
-        """Some of the pairs, with the same padding."""
-        return EncodedPairs(self.clean[rows], self.source[rows], self.shared_positions)
-
     def source_position(self, role: str, place: str) -> Int[Tensor, " batch"]:
         """Where the counterfactuals are read for a role."""
         return role_positions(self.clean if role == self.shared_positions else self.source, role, place)

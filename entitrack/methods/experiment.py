@@ -94,17 +94,17 @@ class Experiment:
             require_tokens(base, model, self._texts(more), place)
         return model
 
-    def donor_of(self, components: Iterable[str]) -> Model:
-        """The donor, if these components of it may move to the base.
+    def donor_of(self, recipient: Model, components: Iterable[str]) -> Model:
+        """The donor, if these components of it may move to a recipient.
 
         Raises:
             UserError: None was chosen, they may not, or it cannot be loaded.
         """
         if self.donor is None:
             raise UserError("donor", "has no value", self.family.members)
-        base, donor = self.base(), self.family.load(self.donor, "donor")
-        if donor is not base:
-            compare(base, donor, self._texts()).require(components, "donor")
+        donor = self.family.load(self.donor, "donor")
+        if donor is not recipient:
+            compare(recipient, donor, self._texts()).require(components, "donor")
         return donor
 
     def _texts(self, more: Iterable[Prompt] = ()) -> Iterator[str]:

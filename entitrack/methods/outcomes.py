@@ -11,14 +11,9 @@ from torch import Tensor
 
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
-from entitrack.methods.ablation_settings import Metric
+from entitrack.methods.metrics import METRICS, Metric
 
-MEASURED_AS: Mapping[Metric, str] = {
-    "accuracy": "correct",
-    "probability": "probability",
-    "logit_difference": "logit_difference",
-    "recovered": "recovered",
-}
+MEASURED_AS: Mapping[Metric, str] = {name: quantity.measurement for name, quantity in METRICS.items()}
 """Metric -> the measurement whose mean over prompts it is."""
 
 
@@ -66,17 +61,20 @@ class Outcomes:
 
     def values(self, metric: Metric) -> Float[Tensor, "*case prompt"]:
         """What F is the mean of."""
-        values: Tensor = getattr(self, MEASURED_AS[metric])
+        values = METRICS[metric].of(self)
+        assert values is not None, f"{metric} is not known here"
         return values.float()
 
     def measurements(
         self, axes: Sequence[str], labels: Mapping[str, Sequence[str]], prompts: PromptSet, prefix: str = ""
     ) -> dict[str, Measurement]:
-        """Each quantity as a measurement; `axes` names those before `prompt`."""
+        """What is predicted, and each quantity, as measurements; `axes` names those before `prompt`."""
         names = {axis: tuple(entries) for axis, entries in labels.items()}
+        measured_here = {quantity.measurement: quantity.of(self) for quantity in METRICS.values()}
         return {
             prefix + name: Measurement(values, (*axes, PROMPT), names, prompts)
-            for name, values in _quantities(self).items()
+            for name, values in {"prediction": self.prediction, **measured_here}.items()
+            if values is not None
         }
 
 

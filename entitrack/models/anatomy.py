@@ -5,6 +5,7 @@ An architecture that is not listed is refused, never guessed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -167,7 +168,18 @@ def describe(config: PretrainedConfig, given: Architecture | None = None) -> Ana
         d_head=d_head,
         softcap=float(getattr(config, "final_logit_softcapping", None) or 0),
         windows=_windows(config),
+        cache=_cache_name(config),
     )
+
+
+def _cache_name(config: PretrainedConfig) -> str:
+    """What the model's forward calls its cache: versions of transformers differ, and so may a model from others."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    listed: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    built_as = listed[0] if isinstance(listed, tuple) else listed
+    takes = inspect.signature(built_as.forward).parameters if built_as else ()
+    return "cache" if "cache" in takes else "past_key_values"
 
 
 def _slots(fused: str, heads: int, kv_heads: int, d_head: int) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from entitrack.core.components import COMPONENTS, WITH_HEADS
 from entitrack.core.errors import UserError
 from entitrack.engine.anatomy import find, layer_at
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from entitrack.models.family import Model
 
-OF_HEADS = ("z", "v", "q", "k")
-COMPONENTS = (*OF_HEADS, "mlp_out", "resid_pre", "resid_mid")
 NOTHING_MOVES = frozenset(COMPONENTS)
 NORMS = ("pre_attention_norm", "post_attention_norm", "pre_mlp_norm", "post_mlp_norm")
 
@@ -131,8 +130,8 @@ def require_tokens(base: Model, member: Model, texts: Iterable[str], place: str)
 
 _FORBIDS: dict[str, frozenset[str]] = {
     "layers are": NOTHING_MOVES,
-    "heads are": frozenset(OF_HEADS),
-    "d_head is": frozenset(OF_HEADS),
+    "heads are": frozenset(WITH_HEADS),
+    "d_head is": frozenset(WITH_HEADS),
     "the residual stream's width is": NOTHING_MOVES,
     "norms are": NOTHING_MOVES,
     "KV heads are": frozenset("vk"),

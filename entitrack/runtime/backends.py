@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from entitrack.runtime.claims import Claims, Pending
 from entitrack.runtime.promises import check_result
 from entitrack.runtime.store import Store, unit_key
 
-Intervention = Callable[..., dict[str, Any]]
+Intervention = Callable[..., Mapping[str, Any]]
 """A function of `entitrack.engine`: (model, anatomy, ...) -> results."""
 
 

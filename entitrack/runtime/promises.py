@@ -1,5 +1,8 @@
 """What every intervention promises to return, and holding a result to it.
 
+Those of the engine have their promise here. One that a method has of its own says it where it stands: it returns a
+`TypedDict` whose fields are tensors with axes, or lists of such.
+
 A result that comes from elsewhere, or from a mistake here, is checked before it is used or kept: a wrong one would
 otherwise be found again under its key for ever.
 """
@@ -7,7 +10,7 @@ otherwise be found again under its key for ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
@@ -50,6 +53,11 @@ PROMISES: Mapping[str, Promise] = {
         "target_logit": Float[Tensor, "group mask batch"],
         "own": Int[Tensor, " batch"],
     },
+    "moving.moved_answers": {
+        "prediction": Int[Tensor, "group draw batch"],
+        "target_logit": Float[Tensor, "group draw batch"],
+        "own": Int[Tensor, " batch"],
+    },
     "naive.naive_effects": {"effect": Float[Tensor, "batch sender"], "null": Float[Tensor, " batch"]},
     "patching.answer": _verdict("batch"),
     "patching.answer_logits": {"logits": Float[Tensor, "batch offered"], **_verdict("batch")},
@@ -65,6 +73,7 @@ PROMISES: Mapping[str, Promise] = {
         "peak_bytes": Int[Tensor, "1"],
         "bytes_per_token": Float[Tensor, "2"],
     },
+    "transplants.transplanted_answers": {"prediction": Int[Tensor, "set batch"], "own": Int[Tensor, " batch"]},
     "positions.live_position_answers": _outcomes("candidate batch"),
 }
 """Room and name of an intervention -> what it returns."""
@@ -86,7 +95,7 @@ def check_result(function: Callable[..., Any], result: object) -> None:
     """Hold a result to what its intervention promises: names, types, axes, and sizes that must agree.
 
     Args:
-        function: The intervention. One that has no promise here may return any dictionary.
+        function: The intervention. One that promises nothing may return any dictionary.
         result: What came back.
 
     Raises:
@@ -95,8 +104,7 @@ def check_result(function: Callable[..., Any], result: object) -> None:
     name = function.__qualname__
     if not isinstance(result, Mapping):
         raise WrongResult(name, f"it is {_describe(result)}, not a dictionary")
-    package, _, room = function.__module__.rpartition(".")
-    promise = PROMISES.get(f"{room}.{name}") if package.startswith("entitrack.") else None
+    promise = promise_of(function)
     if promise is None:
         return
     for missing in promise.keys() - result.keys():
@@ -106,6 +114,19 @@ def check_result(function: Callable[..., Any], result: object) -> None:
     with jaxtyped("context"):  # within it, axes of one name have one size
         for field, kind in promise.items():
             _check_field(name, field, kind, result[field])
+
+
+def promise_of(function: Callable[..., Any]) -> Promise | None:
+    """What an intervention promises; None if it promises nothing."""
+    package, _, room = function.__module__.rpartition(".")
+    if package == "entitrack.engine":
+        return PROMISES.get(f"{room}.{function.__qualname__}")
+    returned = function.__annotations__.get("return")
+    returned = function.__globals__.get(returned) if isinstance(returned, str) else returned
+    if not is_typeddict(returned):
+        return None
+    fields = get_type_hints(returned)
+    return {name: list(get_args(kind)) if get_origin(kind) is list else kind for name, kind in fields.items()}
 
 
 def _check_field(function: str, field: str, kind: Any, value: Any) -> None:

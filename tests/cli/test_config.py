@@ -125,11 +125,14 @@ def test_what_is_wrong_is_named(override: str, message: str) -> None:
     [
         (
             "method=cmap method.components=[q]",
-            "^method.components.0: the output form does not move 'q'; .*z, mlp_out",
+            "^method.components.0: the output form does not move 'q'; .*z, resid_pre",
         ),
         ("method=path_patching method.choose.rate=.1", "^method.choose.rate: is not used with by=count; .* by=fdr"),
         ("method=path_patching method.choose.threshold=.1", "^method.choose.threshold: is not used with by=count"),
-        ("method=evaluate donor=goat", "^donor: method 'evaluate' uses none; leave it out, or choose among cmap$"),
+        (
+            "method=evaluate donor=goat",
+            "^donor: method 'evaluate' uses none; leave it out, or choose among cmap, cmap_map$",
+        ),
         ("method=path_patching circuit=goat", "^circuit: method 'path_patching' uses none; .*cmap"),
     ],
 )

@@ -68,7 +68,7 @@ RIGHT = [True, False] * 4
 def cmap_result(name: str) -> Result:
     wrong = [not right for right in RIGHT]
     moved = {"form": "output", "components": ["z"], "masks": None, "quirks": []}
-    facts = {"base": name, "donor": name, **moved, "heads": {"full circuit": 2, name: 1}}
+    facts = {"base": name, "family_base": name, "donor": name, **moved, "heads": {"full circuit": 2, name: 1}}
     models = ("base", "donor", "full circuit", name)
     correct = hand_made.measured([RIGHT, wrong, RIGHT, wrong], "model", hand_made.prompts(8), model=models)
     return hand_made.laid_out("cmap", facts, {"correct": correct})
@@ -168,7 +168,8 @@ def test_no_model_and_group_join_to_another_ones_row() -> None:
     values = [[[[[number == 4 * row + column for number in range(12)]]] for column in range(4)] for row in range(3)]
     labels = {"model": models, "group": groups, "desideratum": ("d",)}
     correct = hand_made.measured(values, "model group desideratum repeat", hand_made.prompts(12), **labels)
-    facts: dict[str, Any] = {"masks": None, "quirks": [], "heads": {group: {"d": 1} for group in groups}}
+    heads = {group: {"d": 1} for group in groups}
+    facts: dict[str, Any] = {"component": "z", "masks": None, "quirks": [], "heads": heads}
     result = hand_made.laid_out("activation_patching", facts, {"correct": correct})
     assert list(result.arrays) == ["correct"]
     assert len({row[0] for row in result.tables[0].rows}) == 3 * 4

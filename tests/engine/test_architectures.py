@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -45,6 +46,17 @@ def ragged(seed: int, padding: str) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return tokens, mask, lengths - 1
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_deprecated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What transformers logs only once in a process is an error every time."""
+
+    def refuse(self: logging.Logger, message: str, *_: Any) -> None:
+        assert "deprecated" not in message, message
+
+    monkeypatch.setattr(logging.Logger, "warning_once", refuse)
+
+
+@pytest.mark.filterwarnings("error:.*is deprecated:FutureWarning")
 @pytest.mark.parametrize("padding", ["right", "left"])
 @pytest.mark.parametrize("component", ["logits", "q", "k", "v"])
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) & set(tiny.ARCHITECTURES)))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from entitrack.core.components import COMPONENTS, WITH_HEADS, WITHOUT_HEADS
 from entitrack.engine.patching import answer_patched, read_sites
-from entitrack.engine.sites import COMPONENTS, WITH_HEADS
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
 from entitrack.runtime.backends import Local, dry_run
@@ -35,7 +35,7 @@ def probability(logits: Tensor, answers: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
-@pytest.mark.parametrize("component", ["resid_pre", "resid_mid", "mlp_out"])
+@pytest.mark.parametrize("component", WITHOUT_HEADS)
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) & set(tiny.ARCHITECTURES)))
 def test_components_are_as_hooks_have_them(architecture: str, component: str, padding: str) -> None:
     """Values of other prompts put in, zeros, and one value for all prompts, in each layer."""
@@ -60,7 +60,7 @@ def test_components_are_as_hooks_have_them(architecture: str, component: str, pa
     variants = [[number] for number in range(len(patches))]
     found = run(model, answer_patched, prompts=prompts, patches=patches, variants=[[], *variants])["probability"]
     torch.testing.assert_close(found[1:].log(), torch.stack(expected).log(), atol=2e-3, rtol=0)
-    assert (found[1:].log() - found[0].log()).abs().amax(1).min() > 1e-2
+    assert (found[1:].log() - found[0].log()).abs().amax(1).min() > 5e-3
 
 
 @pytest.mark.parametrize("backend", [Local(), dry_run()], ids=["local", "dry_run"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from entitrack.core.components import COMPONENTS
 from entitrack.engine.circuits import circuit_answers
 from entitrack.engine.knockout import knockout_answers
 from entitrack.engine.masks import masked_answers
@@ -118,12 +119,12 @@ def test_patching(split_model: Model) -> None:
             **({"heads": [0]} if name in "qkvz" else {}),
         }
         for layer in (0, 1)
-        for name in ("resid_pre", "q", "k", "v", "z", "resid_mid", "mlp_out")
+        for name in COMPONENTS
     ]
     assert devices(split_model, read_sites, prompts=prompts, sites=sites) == {"cpu", "meta"}
     d_model = split_model.envoy._module.config.hidden_size
     d_head = split_model.anatomy["d_head"]
     patches = [{**site, "values": torch.zeros(1, d_head if "heads" in site else d_model)} for site in sites]
-    live = [sites[4], sites[11]]
-    inputs = {"patches": patches, "variants": [[], list(range(14))], "live": [[], live]}
+    live = [site for site in sites if site["component"] == "z"]
+    inputs = {"patches": patches, "variants": [[], list(range(len(sites)))], "live": [[], live]}
     assert devices(split_model, answer_patched, prompts=prompts, **inputs) == {"meta"}

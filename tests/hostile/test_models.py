@@ -181,7 +181,7 @@ PAIRS = [
     pair("another kind of norms", r"donor: z of .*norms are", random_weights("qwen3")),
     pair(
         "fewer KV heads in the donor",
-        r"donor: k of .*KV heads are 6 in 'llama', 2 in 'float'; available: z, q",
+        r"donor: k of .*KV heads are 6 in 'llama', 2 in 'float'; available: resid_pre, q, z, attn_out",
         random_weights(num_key_value_heads=2),
         arguments=(DONOR, *INPUT),
     ),

@@ -135,7 +135,8 @@ def small_result() -> Result:
         group=(NOTHING, "fetch"),
         desideratum=("position", "value"),
     )
-    facts: dict[str, Any] = {"masks": None, "quirks": [], "heads": {"fetch": {"position": 3, "value": 2}}}
+    heads = {"fetch": {"position": 3, "value": 2}}
+    facts: dict[str, Any] = {"component": "z", "masks": None, "quirks": [], "heads": heads}
     return hand_made.laid_out("activation_patching", facts, {"correct": correct})
 
 

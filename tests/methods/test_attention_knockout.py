@@ -177,3 +177,12 @@ def test_the_figure_draws_a_curve_an_edge() -> None:
         assert hand_made.heights(bars[0]) == pytest.approx(curve)
         assert bars[0].get_linestyle() == (":" if "random" in name else "-")
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "1", "none"]
+
+
+def test_ticks_of_many_layers_do_not_crowd() -> None:
+    layers = (*map(str, range(32)), "none")
+    values = hand_made.measured([[[0.5, 1.0]] * 33], "edge first_blocked", hand_made.prompts(2), first_blocked=layers)
+    facts = {"model": "a", "metric": "probability", "edges": [{"source": "end", "target": "object"}]}
+    (axis,) = hand_made.drawn_axes(hand_made.laid_out("attention_knockout", facts, {"probability": values}))
+    assert axis.get_xticks().tolist() == [*range(0, 32, 4), 32]
+    assert [text.get_text() for text in axis.get_xticklabels()] == [*map(str, range(0, 32, 4)), "none"]

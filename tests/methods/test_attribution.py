@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from entitrack.core.measurement import PROMPT, Measurement, numbers
+from entitrack.core.ranks import ranked
 from entitrack.core.result import Result
 from entitrack.core.stages import Stage
 from entitrack.methods import run_method
-from entitrack.methods.attribution.method import overlap, rank_correlation, ranked
+from entitrack.methods.attribution.method import agreement as rank_correlation
+from entitrack.methods.attribution.method import overlap
 from entitrack.methods.attribution.settings import Settings
 from entitrack.methods.experiment import Experiment
 from tests.methods import drawn, hand_made
@@ -45,7 +48,9 @@ def test_every_stage_is_compared_on_the_same_prompts(golden_experiment: Experime
         Stage(name="value_fetcher", role="last"),
         Stage(name="pos_transmitter", role="last", component="q", receivers="value_fetcher"),
     ]
+    begun = time.perf_counter()
     result = run_method("attribution", golden_experiment, Settings(stages=stages, top=3))
+    assert float(result["seconds"].values.sum()) < time.perf_counter() - begun
     circuit = run_method("path_patching", golden_experiment, Settings(stages=stages).exact())
     assert result["rank_correlation"].number(stage="value_fetcher") > 0.5
     assert result["score"].values.shape == (2, 2, 4, 6)
@@ -101,6 +106,20 @@ def test_tables_say_what_was_measured() -> None:
         ("bring", "1.1", 0.0, 1.0),
     )
     assert result.notes[0] == "over 3 prompts; nan: no path leads from any head"
+
+
+def test_the_five_lowest_of_many_heads_are_listed() -> None:
+    exact = torch.tensor([[7.0, -3.0, 5.0, -1.0], [4.0, -2.0, 6.0, 0.5]])
+    scores = Measurement(torch.stack([exact + 10, exact])[:, None], ("kind", "stage", "layer", "head"), {
+        "kind": ("first order", "exact"), "stage": ("fetch",)
+    })  # fmt: skip
+    one = {name: numbers({"fetch": 0.0}, "stage") for name in ("rank_correlation", "overlap", "seconds")}
+    effect = hand_made.measured([[[[[0.0]]]]], "kind stage layer head", hand_made.prompts(1))
+    result = Result("attribution", {"model": "base", "top": 2}, {"score": scores, "effect": effect, **one})
+    _, lowest = hand_made.retold(result).tables
+    assert [row[1:] for row in lowest.rows] == [
+        ("0.1", 7.0, -3.0), ("1.1", 8.0, -2.0), ("0.3", 9.0, -1.0), ("1.3", 10.5, 0.5), ("1.0", 14.0, 4.0)
+    ]  # fmt: skip
 
 
 def test_the_figure_draws_exact_against_first_order() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from entitrack.core.circuits import SHIPPED, Circuit, Group
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
 from entitrack.core.measurement import PromptSet, stacked
@@ -26,11 +27,13 @@ from entitrack.tasks.encoding import EncodedBatch
 from tests.naive import components, layouts
 from tests.naive.prompts import Prompts
 
-FORMS = [Settings(), Settings(form="input", components=["q", "kv", "qkv"])]
+FORMS = [Settings(controls=0), Settings(form="input", components=["q", "kv", "qkv"])]
 
 
 def cmap(experiment: Experiment, settings: Settings) -> Result:
-    return run_method("cmap", experiment, settings)
+    """CMAP; beside random heads only where a test asks for some."""
+    few = settings if "controls" in settings.model_fields_set else settings.model_copy(update={"controls": 0})
+    return run_method("cmap", experiment, few)
 
 
 def right(result: Result, model: str) -> Tensor:
@@ -58,7 +61,7 @@ def test_a_donor_equal_to_the_base_changes_no_answer(
 
 def test_an_empty_group_leaves_the_base(golden_experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = Circuit((Group("nothing", "last", ()),))
-    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings())
+    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings(controls=0))
     assert torch.equal(right(result, "nothing"), right(result, "base"))
     assert any("nothing has no heads" in note for note in result.notes)
 
@@ -69,19 +72,19 @@ def test_every_head_everywhere_it_matters_moves_the_answers(
     """With all heads at the last token the base answers nearly as the donor: only its MLPs there are its own."""
     heads = tuple((layer, head) for layer in range(4) for head in range(6))
     circuit = Circuit((Group("everything", "last", heads),))
-    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings())
+    result = cmap(with_circuit(golden_experiment, circuit, monkeypatch), Settings(controls=0))
     agree = {name: (right(result, "everything") == right(result, name)).float().mean() for name in ("donor", "base")}
     assert agree["donor"] >= 0.85
 
 
-@pytest.mark.parametrize("component", ["mlp_out", "resid_pre", "resid_mid"])
+@pytest.mark.parametrize("component", WITHOUT_HEADS)
 def test_components_without_heads_move_as_naively(
     golden_experiment: Experiment, golden_folder: Path, monkeypatch: pytest.MonkeyPatch, component: str
 ) -> None:
     """What the donor has of one layer, at the role of the group whose heads are there, put into the base by hooks."""
     circuit = Circuit((Group("early", "query_label", ((1, 2), (1, 4))), Group("late", "last", ((3, 0),))))
     experiment = with_circuit(golden_experiment, circuit, monkeypatch)
-    result = cmap(experiment, Settings(components=[component, "z"]))  # type: ignore[list-item]
+    result = cmap(experiment, Settings(components=[component, "z"]))
     (batch,) = [experiment.encode(experiment.task.prompts())]
     layout, prompts = layouts.layout_of(experiment.base().envoy._module), Prompts(batch.tokens, batch.mask)
     base, donor = (experiment.member(name).envoy._module for name in ("base", "donor"))
@@ -97,8 +100,7 @@ def test_components_without_heads_move_as_naively(
         f"late {component}": 1,
         "late": 1,
     }
-    assert component.partition("_")[0] in ("mlp", "resid")
-    assert ("MLPs" if component == "mlp_out" else "stream") in result.tables[0].title
+    assert WITHOUT_HEADS[component] in result.tables[0].title
 
 
 def test_masks_narrow_the_groups_that_are_named(golden_experiment: Experiment, tmp_path: Path) -> None:
@@ -112,10 +114,45 @@ def test_masks_narrow_the_groups_that_are_named(golden_experiment: Experiment, t
     assert narrowed.facts["heads"] == {"full circuit": 3, "one": 1, "two": 2}
     assert any("masks.json" in note for note in narrowed.notes)
     by_hand = Circuit((Group("one", "last", ((2, 2),)), circuit.groups[1]))
-    expected = cmap(in_files(golden_experiment, tmp_path, base=by_hand), Settings())
+    expected = cmap(in_files(golden_experiment, tmp_path, base=by_hand), Settings(controls=0))
     assert torch.equal(narrowed["prediction"].values, expected["prediction"].values)
     with pytest.raises(UserError, match=r"method\.narrow\.three: no group 'three' in the circuit; available: one, two"):
         cmap(experiment, Settings(**{**settings, "narrow": {"three": "positional"}}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("units", "names"), [("heads", ["one 0.1", "one 2.2", "one 2.3"]), ("layers", ["one layer 0", "one layer 2"])]
+)
+def test_heads_and_layers_move_by_themselves(
+    golden_experiment: Experiment, tmp_path: Path, units: str, names: list[str]
+) -> None:
+    """Each is what a circuit of it alone gives, and all together are the circuit."""
+    circuit = Circuit((Group("one", "last", ((0, 1), (2, 2), (2, 3))),))
+    experiment = in_files(golden_experiment, tmp_path, base=circuit)
+    whole = cmap(experiment, Settings(controls=0))["prediction"]
+    parts = cmap(experiment, Settings(controls=0, units=units))  # type: ignore[arg-type]
+    assert list(parts.facts["heads"]) == ["full circuit", *names]
+    assert torch.equal(parts["prediction"].at(model="full circuit").values, whole.at(model="full circuit").values)
+    last = Circuit((Group("one", "last", ((2, 2), (2, 3)) if units == "layers" else ((2, 3),)),))
+    alone = cmap(in_files(golden_experiment, tmp_path, base=last), Settings(controls=0))["prediction"]
+    assert torch.equal(parts["prediction"].at(model=names[-1]).values, alone.at(model="one").values)
+
+
+def test_a_donor_s_heads_may_be_replaced_by_the_base_s(golden_experiment: Experiment, tmp_path: Path) -> None:
+    """All heads at the last token of the base, in the donor: it answers nearly as the base."""
+    heads = tuple((layer, head) for layer in range(4) for head in range(6))
+    experiment = in_files(golden_experiment, tmp_path, base=Circuit((Group("all", "last", heads),)))
+    result = cmap(dataclasses.replace(experiment, donor="base"), Settings(recipient="donor", controls=2))
+    assert (result.facts["base"], result.facts["donor"]) == ("donor", "base")
+    plain, found = cmap(experiment, Settings(controls=0))["prediction"], result["prediction"]
+    for one, other in (("base", "donor"), ("donor", "base")):
+        assert torch.equal(found.at(model=one).values, plain.at(model=other).values)
+    moved = found.at(model="all").values
+    agree = {name: float((moved == found.at(model=name).values).float().mean()) for name in ("base", "donor")}
+    assert agree["donor"] > agree["base"]
+    (row,) = [row for row in result.tables[0].rows if row[0] == "recipient with donor's all"]
+    assert result.tables[0].columns[3] == "minus recipient [95 %]"
+    assert row[4] is None or 0.5 < float(row[4]) < 1.5  # type: ignore[arg-type]
 
 
 def in_files(experiment: Experiment, folder: Path, **circuits: Circuit) -> Experiment:
@@ -141,8 +178,8 @@ def test_published_heads_are_those_of_the_donor_s_masks(
     assert result.facts["heads"] == {"full circuit": 2, "value_fetcher": 1, "struct_reader": 1}
     assert any("donor's own circuit" in note for note in result.notes)
     with pytest.raises(UserError, match=r"method\.masks: the published heads are narrowed by masks; pass"):
-        cmap(experiment, Settings())
-    assert cmap(golden_experiment, Settings()).facts["heads"]["value_fetcher"] == 1
+        cmap(experiment, Settings(controls=0))
+    assert cmap(golden_experiment, Settings(controls=0)).facts["heads"]["value_fetcher"] == 1
 
 
 def test_published_groups_before_the_last_token_are_held(golden_experiment: Experiment) -> None:
@@ -153,7 +190,7 @@ def test_published_groups_before_the_last_token_are_held(golden_experiment: Expe
     base, donor = golden_experiment.base(), golden_experiment.member("donor")
     probabilities = {}
     for quirks in (NONE, frozenset({Quirk.HELD_GROUP})):
-        plan = plan_inputs(base, circuit, batch, [Transplant("all", circuit.groups, "q")], quirks)
+        plan = plan_inputs(base, batch, [Transplant("all", circuit.groups, "q")], quirks)
         (predicted,) = probability_with(golden_experiment, base, donor, batch, plan)
         probabilities[bool(quirks)] = predicted
     own = golden_experiment.runner.run(base, answer, {"prompts": prompt_inputs(batch)})["probability"]
@@ -175,11 +212,17 @@ def test_published_structure_readers_are_where_the_first_prompt_of_a_batch_has_t
 ) -> None:
     batch = golden_experiment.encode(golden_experiment.task.prompts())
     first = batch.positions["prev_query_label"][0]
-    for name, site in group_sites(golden_circuit, batch, one_position=True):
-        role = golden_circuit.group(name).role
-        expected = first.expand(len(batch)) if name == "struct_reader" else batch.positions[role]
+    for group, site in group_sites([Transplant("all", golden_circuit.groups, "z")], batch, one_position=True):
+        role = group.role
+        expected = first.expand(len(batch)) if group.name == "struct_reader" else batch.positions[role]
         assert torch.equal(site["position"], expected)
     assert len(batch.positions["prev_query_label"].unique()) > 1
+    transplants = [Transplant("all", golden_circuit.groups, "qkv")]
+    for quirks, published in ((NONE, False), (frozenset({Quirk.ONE_POSITION}), True)):
+        sites = plan_inputs(golden_experiment.base(), batch, transplants, quirks).sites
+        sites_of_groups = group_sites(transplants, batch, one_position=published)
+        expected_positions = [site["position"] for _, site in sites_of_groups for _ in "qkv"]
+        assert all(map(torch.equal, (site["position"] for site in sites), expected_positions))
 
 
 @pytest.mark.parametrize("batch_size", [5, 42])
@@ -187,10 +230,10 @@ def test_the_size_of_batches_does_not_matter(
     golden_experiment: Experiment, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, monkeypatch)
-    whole = cmap(experiment, Settings())
-    other = cmap(dataclasses.replace(experiment, batch_size=batch_size, padding="left"), Settings())
+    whole = cmap(experiment, Settings(controls=2))
+    other = cmap(dataclasses.replace(experiment, batch_size=batch_size, padding="left"), Settings(controls=2))
     assert whole["correct"].labels == other["correct"].labels
-    for name in ("correct", "prediction"):
+    for name in ("correct", "prediction", "control.correct"):
         assert torch.equal(whole[name].values, other[name].values)
 
 
@@ -198,8 +241,10 @@ def test_a_session_a_batch_and_model(
     golden_experiment: Experiment, golden_circuit: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, monkeypatch)
-    cmap(experiment, Settings())
+    cmap(experiment, Settings(controls=0))
     assert experiment.runner.cost.units == 2 * 2
+    cmap(experiment, Settings(controls=1, control_prompts=21))
+    assert experiment.runner.cost.units == 2 * 2 + 2 * 2 + 2
 
 
 def test_a_group_that_does_not_exist_is_named(
@@ -217,8 +262,8 @@ def test_a_group_that_does_not_exist_is_named(
             {"form": "input", "components": ["z"]},
             r"method\.components\.0: the input form does not move 'z'; avail.*: q, k",
         ),
-        ({"components": ["q"]}, r"method\.components\.0: the output form does not move 'q'; available: z, mlp_out"),
-        ({"components": ["o"]}, r"method\.components\.0: unknown component 'o'; available: z, mlp_out"),
+        ({"components": ["q"]}, r"method\.components\.0: the output form does not move 'q'; available: z, resid_pre"),
+        ({"components": ["o"]}, r"method\.components\.0: unknown component 'o'; available: z, resid_pre"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_named(values: dict[str, Any], message: str) -> None:
@@ -228,7 +273,7 @@ def test_a_setting_that_does_not_exist_is_named(values: dict[str, Any], message:
 
 def test_an_unknown_donor_is_named(golden_experiment: Experiment) -> None:
     with pytest.raises(UserError, match="donor: family 'golden' has no member 'nope'; available: base, donor, twin"):
-        cmap(dataclasses.replace(golden_experiment, donor="nope"), Settings())
+        cmap(dataclasses.replace(golden_experiment, donor="nope"), Settings(controls=0))
 
 
 def made_result() -> Result:
@@ -241,7 +286,15 @@ def made_result() -> Result:
         "empty": torch.tensor([1, 0, 0, 0]),
     }
     facts = {
-        **{"base": "llama", "donor": "float", "form": "output", "components": ["z"], "masks": None, "quirks": []},
+        **{
+            "base": "llama",
+            "family_base": "llama",
+            "donor": "float",
+            "form": "output",
+            "components": ["z"],
+            "masks": None,
+            "quirks": [],
+        },
         "heads": {"full circuit": 3, "empty": 0},
     }
     return Result("cmap", facts, {"correct": stacked(rows, "model", prompts)}).laid_out()
@@ -250,13 +303,13 @@ def made_result() -> Result:
 def test_every_column_says_what_was_measured() -> None:
     (table,) = made_result().tables
     assert table.title == "CMAP: float -> llama, z of the circuit's heads at their roles"
-    assert table.columns == ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "n")
-    cells = [(row[0], row[1], row[2].value, row[3] and row[3].value, row[4]) for row in table.rows]  # type: ignore[union-attr]
+    assert table.columns == ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "of the gap", "n")
+    cells = [(row[0], row[1], row[2].value, row[3] and row[3].value, row[4], row[5]) for row in table.rows]  # type: ignore[union-attr]
     assert cells == [
-        ("llama (base)", None, 0.25, None, 4),
-        ("float (donor)", None, 0.75, 0.5, 4),
-        ("base with donor's full circuit", 3, 0.5, 0.25, 4),
-        ("base with donor's empty", 0, 0.25, 0.0, 4),
+        ("llama (base)", None, 0.25, None, None, 4),
+        ("float (donor)", None, 0.75, 0.5, None, 4),
+        ("base with donor's full circuit", 3, 0.5, 0.25, 0.5, 4),
+        ("base with donor's empty", 0, 0.25, 0.0, 0.0, 4),
     ]
 
 

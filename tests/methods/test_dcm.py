@@ -23,6 +23,7 @@ from entitrack.methods.dcm import view
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import split
 from entitrack.methods.experiment import Experiment
+from entitrack.models.family import Family
 from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store
 from entitrack.tasks.boxes import Boxes
@@ -50,6 +51,15 @@ def experiment(
 
 def dcm(experiment: Experiment, **settings: Any) -> Result:
     return run_method("dcm", experiment, Settings(**{**SMALL, **settings}))
+
+
+@pytest.fixture(scope="module")
+def trained(golden_family: Family, golden_task: GoldenTask, golden_circuit: Circuit) -> Result:
+    """One training, for all that must hold of any."""
+    task = dataclasses.replace(golden_task, count=42)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "circuit", lambda self, model, found_on=None: golden_circuit)
+        return dcm(Experiment(golden_family, task, Runner(Local()), "donor", batch_size=21), patience=1)
 
 
 def masks_of(result: Result) -> Masks:
@@ -82,8 +92,8 @@ def test_no_context_is_in_two_splits(contexts: int) -> None:
     assert all(clusters)
 
 
-def test_a_mask_lies_between_its_brackets_in_number_of_heads(experiment: Experiment, golden_circuit: Circuit) -> None:
-    result = dcm(experiment)
+def test_a_mask_lies_between_its_brackets_in_number_of_heads(trained: Result, golden_circuit: Circuit) -> None:
+    result = trained
     listed = entries(result)
     assert len(listed) == 4 * 2 * 2 * 2
     for entry in listed:
@@ -99,8 +109,8 @@ def test_a_mask_lies_between_its_brackets_in_number_of_heads(experiment: Experim
     assert len(result.notes) == 3 + len(golden_circuit.groups)
 
 
-def test_the_best_validated_masks_are_chosen(experiment: Experiment) -> None:
-    result = dcm(experiment)
+def test_the_best_validated_masks_are_chosen(trained: Result) -> None:
+    result = trained
     best, heads = result["best_validation"], result["patched_heads"]
 
     def rank(entry: dict[str, Any]) -> tuple[float, int]:
@@ -118,9 +128,9 @@ def test_the_best_validated_masks_are_chosen(experiment: Experiment) -> None:
         }
 
 
-def test_what_is_measured_fits_together(experiment: Experiment, golden_circuit: Circuit) -> None:
+def test_what_is_measured_fits_together(trained: Result, golden_circuit: Circuit) -> None:
     """Right means that the target is answered; masks have their own heads and the steps until they are done."""
-    result = dcm(experiment, patience=1)
+    result = trained
     targets = result["target"].values[None, :, None, :, None]
     assert torch.equal(result["correct"].values, result["prediction"].values == targets)
     assert set(result["prediction"].values.unique().tolist()) <= set(result.words)
@@ -196,7 +206,8 @@ def test_published_positions_are_borrowed_where_the_structure_is_read(
             return inputs
 
         monkeypatch.setattr(training, "_train_inputs", noted)
-        dcm(dataclasses.replace(experiment, quirks=quirks), steps=1)
+        few: dict[str, Any] = {"draws": 1, "sparsity": [0.01], "desiderata": ["positional"]}
+        dcm(dataclasses.replace(experiment, quirks=quirks), steps=1, **few)
         names = ("value_fetcher", "pos_transmitter", "pos_detector", "struct_reader")
         assert seen == {(name, bool(quirks) and name == "struct_reader") for name in names}
 

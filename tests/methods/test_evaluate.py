@@ -143,6 +143,7 @@ def test_a_task_has_facets_of_its_own_or_none() -> None:
     assert fruit.columns == ("fruit", "a", "b", "n")
     assert hand_made.rows(fruit) == [["fruit 0", 0.666667, 1.0, 3], ["fruit 1", 0.0, 0.666667, 3]]
     plain = result({})
+    assert plain.tables[0].columns == ("prompts", "a", "b", "n")
     assert hand_made.rows(plain.tables[0]) == [["all", 0.333333, 0.833333, 6]]
     assert plain.figure() is None
 
@@ -162,6 +163,9 @@ def test_the_figure_draws_a_curve_a_model(
 ) -> None:
     (axis,) = hand_made.drawn_axes(result({"boxes": boxes, "query": QUERIES}))
     assert axis.get_xlabel() == label
+    low, high = axis.get_ylim()
+    assert low == 0
+    assert 1 < high < 1.1
     for container, expected, name in zip(axis.containers, heights, "ab", strict=True):
         line = container[0]
         assert container.get_label() == name

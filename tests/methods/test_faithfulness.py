@@ -16,11 +16,12 @@ from entitrack.core.quirks import NONE, Quirk, Quirks
 from entitrack.core.result import Result
 from entitrack.methods import run_method
 from entitrack.methods.ablated_model import mean_z, prepare
-from entitrack.methods.ablation_settings import Ablation, AblationSettings, Metric
+from entitrack.methods.ablation_settings import Ablation, AblationSettings
 from entitrack.methods.evaluate.settings import Settings as EvaluateSettings
 from entitrack.methods.experiment import Experiment
 from entitrack.methods.faithfulness.method import CIRCUITS, random_circuits
 from entitrack.methods.faithfulness.settings import Settings
+from entitrack.methods.metrics import Metric
 from entitrack.methods.outcomes import MEASURED_AS, measured
 from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store
@@ -229,6 +230,8 @@ def test_the_figure_draws_models_circuits_and_random_ones(random: bool) -> None:
     bars = [(patch.get_x() + patch.get_width() / 2, patch.get_height()) for patch in axis.patches]
     assert sum(bars, ()) == pytest.approx((-0.2, 0.75, 0.2, 0.5, 0.8, 0.0, 1.2, 0.2))
     assert [text.get_text() for text in axis.texts] == ["0.67", "nan"]
+    assert axis.get_xticks().tolist() == [0, 1]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
     dots = [line for line in axis.lines if line.get_marker() == "_" and len(hand_made.heights(line)) == 4]
     assert [hand_made.heights(line) for line in dots] == [pytest.approx(means) for means in RANDOM] * random
     labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]

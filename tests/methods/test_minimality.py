@@ -211,7 +211,16 @@ def test_a_circuit_without_heads_has_no_scores(golden_experiment: Experiment, tm
 
 @pytest.mark.parametrize(
     ("before", "after", "score"),
-    [(0.6, 0.3, 1.0), (0.3, 0.6, -0.5), (4.0, -2.0, 3.0), (-2.0, -4.0, 0.5), (-4.0, -2.0, -1.0), (0.5, 0.0, math.inf)],
+    [
+        (0.6, 0.3, 1.0),
+        (0.3, 0.6, -0.5),
+        (4.0, -2.0, 3.0),
+        (-2.0, -4.0, 0.5),
+        (-4.0, -2.0, -1.0),
+        (0.5, 0.0, math.inf),
+        (0.0, 0.0, 0.0),
+        (-0.5, 0.0, 0.0),
+    ],
 )
 def test_a_head_that_is_missed_scores_above_zero_whatever_the_sign_of_f(
     before: float, after: float, score: float

@@ -330,7 +330,18 @@ def test_the_figure_draws_the_scores_and_rings_the_group() -> None:
     panels = [axis for axis in figure.axes if axis.images]
     for panel, stage in zip(panels, ("fetch", "bring"), strict=True):
         torch.testing.assert_close(drawn.image(panel).float(), result["score"].at(stage=stage).values, equal_nan=True)
-        assert panel.images[0].get_clim()[0] == -panel.images[0].get_clim()[1]
+        limit = float(result["score"].at(stage=stage).values.nan_to_num().abs().max())
+        assert panel.images[0].get_clim() == pytest.approx((-limit, limit))
         rings = [[layer, head] for ring in panel.lines for head, layer in drawn.points(ring)]
         assert rings == result.facts["stages"][stage]["heads"]
         assert panel.get_title() == f"{stage}\nat {result.facts['stages'][stage]['role']}"
+
+
+def test_colours_of_scores_that_are_none_are_those_of_nothing() -> None:
+    made = two_stages()
+    scores = made["score"]
+    none = Measurement(torch.zeros_like(scores.values), scores.axes, scores.labels)
+    result = hand_made.retold(dataclasses.replace(made, measurements={**made.measurements, "score": none}))
+    panels = [axis for axis in hand_made.drawn_axes(result) if axis.images]
+    assert [panel.images[0].get_clim() for panel in panels] == [(-1, 1), (-1, 1)]
+    assert [(panel.get_xlabel(), panel.get_ylabel()) for panel in panels] == [("head", "layer")] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from transformers import AutoConfig
+from transformers.models.auto import modeling_auto
 
 from entitrack.core.errors import UserError
 from entitrack.models.anatomy import check_heads, describe, given_architecture, kv_groups
@@ -35,6 +36,18 @@ def test_windows_layer_by_layer() -> None:
     anatomy = describe(AutoConfig.for_model("gemma2", num_hidden_layers=4, sliding_window=8))
     assert anatomy["windows"] == [8, 0, 8, 0]
     assert describe(AutoConfig.for_model("qwen2", num_hidden_layers=2))["windows"] == [0, 0]
+
+
+def test_a_cache_goes_by_the_name_that_the_models_forward_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of transformers of both spellings, and of a model that transformers has no class for."""
+    config = AutoConfig.for_model("llama", **GROUPED)
+    recent = type("Recent", (), {"forward": lambda self, input_ids, cache=None: None})
+    old = type("Old", (), {"forward": lambda self, input_ids, past_key_values=None: None})
+    for classes, name in (({type(config): recent}, "cache"), ({type(config): old}, "past_key_values")):
+        monkeypatch.setattr(modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING", classes)
+        assert describe(config)["cache"] == name
+    monkeypatch.setattr(modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING", {})
+    assert describe(config)["cache"] == "past_key_values"
 
 
 def test_an_unknown_architecture_is_refused() -> None:

@@ -20,6 +20,8 @@ NORMS = {
     "gpt2": ("ln_2", ""),
 }
 """`model_type` to the norms before and after the MLP; of the others it is that of Llama, before it alone."""
+AFTER_ATTENTION = dict.fromkeys(("gemma2", "gemma3_text", "olmo2", "olmo3"), "post_attention_layernorm")
+"""`model_type` to the norm of what attention adds, where there is one."""
 
 
 def _mlp(layer: nn.Module, model_type: str, stream: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ def _output_hook(layer: nn.Module, hook: Any) -> Iterator[None]:
 def read_component(
     model: Any, layout: Layout, prompts: Prompts, component: str, number: int, positions: Positions
 ) -> Float[Tensor, "batch d_model"]:
-    """Return `resid_pre`, `resid_mid` or `mlp_out` of one layer at one position a prompt."""
+    """Return a component without heads of one layer at one position a prompt."""
     rows, layer = torch.arange(len(prompts)), layout.layer_modules(model)[number]
     kind, parallel = model.config.model_type, getattr(model.config, "use_parallel_residual", False)
     ends: list[Tensor] = []
@@ -54,15 +56,21 @@ def read_component(
     added: list[Tensor] = []
     after = NORMS.get(kind, ("", ""))[1]
     mlp = layer.get_submodule(after or "mlp").register_forward_hook(lambda _m, _a, out: added.append(out))
+    attended: list[Any] = []
+    path = AFTER_ATTENTION.get(kind, layout.attention)
+    attention = layer.get_submodule(path).register_forward_hook(lambda _m, _a, out: attended.append(out))
     with recording_layer_inputs(model, layout) as streams, _output_hook(layer, keep):
         prompts.logits(model)
     mlp.remove()
+    attention.remove()
+    attn_out = attended[0][0] if isinstance(attended[0], tuple) else attended[0]
     stream, mlp_out = streams[number][rows, positions], added[0][rows, positions]
     resid_mid = ends[0] - mlp_out
     if component == "mlp_out":
         read = stream if parallel else resid_mid
         torch.testing.assert_close(mlp_out, _mlp(layer, kind, read), atol=1e-4, rtol=1e-4)
-    return {"resid_pre": stream, "resid_mid": resid_mid, "mlp_out": mlp_out}[component]
+    read_here = {"attn_out": attn_out[rows, positions], "resid_mid": resid_mid, "mlp_out": mlp_out}
+    return {"resid_pre": stream, **read_here}[component]
 
 
 @torch.no_grad()
@@ -91,6 +99,8 @@ def component_patched_logits(
 
         with editing_layer_inputs(model, layout, put):
             return prompts.logits_at(model, last)
+    if component == "attn_out":
+        values = read_component(model, layout, prompts, "resid_pre", number, positions) + values
     mid = read_component(model, layout, prompts, "resid_mid", number, positions)
     if component == "mlp_out":
         end = mid + values

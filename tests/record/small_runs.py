@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+from entitrack.core.result import Result
+
+Runs = Callable[[str], tuple[Result, Path]]
+"""Runs a method as the command line does; gives its result before it was written, and its folder."""
+
 SETTINGS: dict[str, tuple[str, ...]] = {
     "activation_patching": ("method.models=[llama,float]", "method.desiderata=[object_value]"),
     "attention_knockout": (),
     "attribution": ("method.prompts=all", "method.top=4"),
-    "cmap": ("donor=float",),
+    "cmap": ("donor=float", "method.controls=3", "method.control_prompts=14"),
+    "cmap_map": ("donor=float", "method.exact=2"),
     "completeness": ("method.random_sets=2", "method.mean_count=14"),
     "dcm": ("method.steps=4", "method.desiderata=[object_value]", "method.sparsity=[0.01]", "task.split=train"),
     "desiderata": (),

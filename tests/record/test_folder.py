@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import save_file
 
 import entitrack
-from entitrack import run as door
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.plain import decode, encode, plain
@@ -27,32 +26,9 @@ from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
 from entitrack.core.table import Table
 from entitrack.methods import method_names
 from entitrack.record import figures, folder
+from entitrack.record.prompts import read_sets
 from tests.methods import hand_made
-from tests.record.small_runs import words_of
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Result, Path]]:
-    """Runs a method as the command line does; gives its result before it was written, and its folder."""
-    here, known = tmp_path_factory.mktemp("runs"), {}
-    written: list[Result] = []
-    write_folder = folder.write
-
-    def write(result: Result, *more: Any) -> str | None:
-        written.append(result)
-        return write_folder(result, *more)
-
-    def run(method: str) -> tuple[Result, Path]:
-        if method not in known:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.chdir(here)
-                patch.setattr(sys, "argv", ["entitrack", *words_of(method), f"hydra.run.dir={method}"])
-                patch.setattr(folder, "write", write)
-                door.main()
-            known[method] = (written[-1], here / method)
-        return known[method]
-
-    return run
+from tests.record.small_runs import Runs
 
 
 def everything(result: Result) -> dict[str, Any]:
@@ -63,7 +39,7 @@ def everything(result: Result) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", method_names())
-def test_what_is_read_is_what_was_written(method: str, runs: Callable[[str], tuple[Result, Path]]) -> None:
+def test_what_is_read_is_what_was_written(method: str, runs: Runs) -> None:
     result, place = runs(method)
     read = entitrack.load(place)
     assert everything(read) == everything(result)
@@ -88,12 +64,12 @@ print("read", len(sys.argv) - 1)
 """
 
 
-def test_reading_and_drawing_need_no_models(runs: Callable[[str], tuple[Result, Path]], tmp_path: Path) -> None:
+def test_reading_and_drawing_need_no_models(runs: Runs, tmp_path: Path) -> None:
     folders = [str(runs(method)[1]) for method in method_names()]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", READ_ELSEWHERE, *folders]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "read 12\n", done.stderr
+    assert done.stdout == f"read {len(method_names())}\n", done.stderr
 
 
 def some_result(**changed: Any) -> Result:
@@ -223,3 +199,16 @@ def test_a_folder_that_moved_is_read(tmp_path: Path) -> None:
     some_result().save(tmp_path / "a")
     shutil.move(tmp_path / "a", tmp_path / "b")
     assert entitrack.load(str(tmp_path / "b")).method == "cmap"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('{"set": 0}\n[]\n', "line 2 "),
+        ('{"set": 0}\n{"set": 1}\n', "line 2 is of a set 1, which there is not"),
+        ('{"set": 0}\n{"set": 0}\n', "has 2 prompts where there should be 1"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_named_by_its_number(lines: str, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        read_sets(lines, [{"count": 1, "facets": []}])

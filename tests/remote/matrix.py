@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "minimality": FEW,
     "positions": {**FEW, "most": 1},
     "attention_knockout": {"edges": [{"source": "last", "target": "query_label"}]},
+    "cmap": {"controls": 2, "control_prompts": 14},
     "dcm": {"steps": 3, "evaluate_every": 1, "desiderata": ["object_value"], "groups": ["value_fetcher"]},
     "activation_patching": {"repeats": 1, "desiderata": ["object_value"], "models": ["float"]},
 }

@@ -50,6 +50,13 @@ def test_input_transplants_travel_too(
     assert max(matrix.differences(here, remote).values(), default=0) <= TOLERANCE
 
 
+def test_components_of_counterfactuals_travel_too(server: Loopback, bare_tiny: Family, tiny_family: Family) -> None:
+    on_both = (matrix.tiny_experiment(tiny_family, Local()), matrix.tiny_experiment(bare_tiny, server.backend()))
+    here, remote = (matrix.run("activation_patching", on, component="attn_out") for on in on_both)
+    assert list(here.results) == ["float.moved_answers"]
+    assert max(matrix.differences(here, remote).values()) <= TOLERANCE
+
+
 def test_an_adapter_is_named_and_the_server_applies_it(
     server: Loopback, golden_folder: Path, golden_circuit: Circuit, tmp_path: Path
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_transplant_carries_little_but_its_slices(
     heads = sum(len(group.heads) for group in golden_circuit.groups)
     slices = 84 * heads * bare_family.load("base").anatomy["d_head"] * 4
     assert sum(values.numel() * 4 for values in runner.results["donor.read_sites"][0]["values"]) == slices
-    _, to_base = server.counts()["uploads"][-2:]
+    _, to_base, *_ = server.counts()["uploads"][-4:]  # the last two are of random heads
     assert to_base <= MOST_OVERHEAD * slices
 
 

@@ -15,8 +15,16 @@ from entitrack.core.masks import read_masks
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
 from entitrack.engine.masks import masked_answers
+from entitrack.engine.moving import moved_answers
 from entitrack.methods.activation_patching.settings import Settings
-from entitrack.methods.activation_patching.units import NOTHING, Unit, make_units, unit_inputs, unit_predictions
+from entitrack.methods.activation_patching.units import (
+    NOTHING,
+    Unit,
+    make_units,
+    masked_inputs,
+    moved_inputs,
+    unit_predictions,
+)
 from entitrack.methods.desideratum_pairs import check_targets
 from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.models.family import Model
@@ -56,6 +64,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         method="activation_patching",
         facts={
             "quirks": sorted(experiment.quirks),
+            "component": settings.component,
             "masks": f"{settings.masks}{masks.origin}" if masks else None,
             "heads": {group.name: {rule: heads[rule][group.name] for rule in heads} for group in circuit.groups},
         },
@@ -81,9 +90,12 @@ def patch_units(
     experiment: Experiment, settings: Settings, model: Model, circuit: Circuit, units: Sequence[Unit]
 ) -> Answers:
     """Patch each group of the circuit in a model, a session for each unit."""
-    inputs = [unit_inputs(circuit, unit) for unit in units]
-    chunk = {"chunk_tokens": settings.chunk_tokens}
-    outputs = experiment.sessions(model, masked_answers, inputs, f"patching {model.name}", settings=chunk)
+    of_heads = settings.component == "z"
+    inputs = [
+        masked_inputs(circuit, unit) if of_heads else moved_inputs(circuit, unit, settings.component) for unit in units
+    ]
+    function, chunk = masked_answers if of_heads else moved_answers, {"chunk_tokens": settings.chunk_tokens}
+    outputs = experiment.sessions(model, function, inputs, f"patching {model.name}", settings=chunk)
     groups = len(circuit.groups)
     with_heads = sum(bool(group.heads) for group in circuit.groups)
     draws, count = _extent(units)

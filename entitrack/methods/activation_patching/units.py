@@ -63,17 +63,30 @@ def make_units(experiment: Experiment, circuits: Mapping[str, Circuit], drawn: D
     return units
 
 
-def unit_inputs(circuit: Circuit, unit: Unit) -> dict[str, Any]:
-    """What `masked_answers` needs to patch each group from each draw."""
-    groups = [group for group in circuit.groups if group.heads] or [_NOBODY]
+def masked_inputs(circuit: Circuit, unit: Unit) -> dict[str, Any]:
+    """What `masked_answers` needs to patch z of each group's heads from each draw."""
+    groups = patched_groups(circuit)
     return {
-        "groups": [
-            {"heads": [list(head) for head in group.heads], **head_positions(group, unit.encoded)} for group in groups
-        ],
-        "batch": pair_inputs(unit.encoded),
+        **_group_inputs(groups, unit),
         "masks": [torch.stack([kept_heads(group, patched) for patched in unit.circuits]) for group in groups],
         "draws": list(range(len(unit.draws))),
     }
+
+
+def moved_inputs(circuit: Circuit, unit: Unit, component: str) -> dict[str, Any]:
+    """What `moved_answers` needs to patch a component of the layers of each group's heads from each draw."""
+    return {**_group_inputs(patched_groups(circuit), unit), "component": component}
+
+
+def patched_groups(circuit: Circuit) -> Sequence[Group]:
+    """The groups that have heads; there is always one."""
+    return [group for group in circuit.groups if group.heads] or [_NOBODY]
+
+
+def _group_inputs(groups: Sequence[Group], unit: Unit) -> dict[str, Any]:
+    """The heads of each group with their positions, and the prompts."""
+    heads = [{"heads": [list(head) for head in group.heads], **head_positions(group, unit.encoded)} for group in groups]
+    return {"groups": heads, "batch": pair_inputs(unit.encoded)}
 
 
 def unit_predictions(circuit: Circuit, output: Mapping[str, Tensor]) -> Int[Tensor, "group draw batch"]:

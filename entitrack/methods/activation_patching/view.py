@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
@@ -25,9 +26,12 @@ def tables(result: Result) -> Sequence[Table]:
     heads: list[tuple[Cell, ...]] = [
         (group, *(by_desideratum[rule] for rule in rules)) for group, by_desideratum in result.facts["heads"].items()
     ]
+    component = result.facts["component"]
+    title = f"Activation patching of {component}: targets answered"
+    of_heads = "Heads patched" if component == "z" else "Heads whose layers are patched"
     return (
-        Table("Activation patching: targets answered", ("model/group", *rules, "n"), tuple(rows)),
-        Table("Heads patched", ("group", *rules), tuple(heads)),
+        Table(title, ("model/group", *rules, "n"), tuple(rows)),
+        Table(of_heads, ("group", *rules), tuple(heads)),
     )
 
 
@@ -40,8 +44,10 @@ def notes(result: Result) -> Sequence[str]:
     """What moves, and how to read the rows."""
     masks = result.facts["masks"]
     heads = f"the heads of the masks in {masks}" if masks else "all heads of each group"
+    component = result.facts["component"]
+    what = f"z of {heads}" if component == "z" else f"of {heads}, {WITHOUT_HEADS[component]}"
     return (
-        f"moved: z of {heads}, at the group's role, from counterfactual to clean prompt",
+        f"moved: {what}, at the group's role, from counterfactual to clean prompt",
         "nothing: how often the unpatched model answers the target already",
         f"{result['correct'].size('repeat')} draws of the counterfactuals; 95 % intervals over contexts",
         *published_notes(result.facts["quirks"]),

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.core.measurement import PROMPT, Measurement, numbers
+from entitrack.core.ranks import overlap_of_top, rank_correlation
 from entitrack.core.result import Result
 from entitrack.engine.attribution import attribution_effects
 from entitrack.methods.attribution.settings import Settings
@@ -56,7 +57,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
         measurements={
             "score": Measurement(scores, axes, labels),
             "effect": Measurement(torch.stack(effects).movedim(2, -1), (*axes, PROMPT), labels, search_prompts(search)),
-            "rank_correlation": numbers({name: rank_correlation(*pair) for name, pair in both.items()}, "stage"),
+            "rank_correlation": numbers({name: agreement(*pair) for name, pair in both.items()}, "stage"),
             "overlap": numbers({name: overlap(*pair, settings.top) for name, pair in both.items()}, "stage"),
             "seconds": numbers({name: scores.seconds for name, scores in first_order.items()}, "stage"),
         },
@@ -73,25 +74,14 @@ def score_to_first_order(search: Search, group: StageGroup) -> FirstOrder:
     return FirstOrder(torch.cat([output["effect"] for output in outputs]), seconds)
 
 
-def rank_correlation(approximate: Float[Tensor, "layer head"], exact: Float[Tensor, "layer head"]) -> float:
-    """Spearman's rank correlation, over heads that a path leads from; not a number where there are fewer than two."""
+def agreement(approximate: Float[Tensor, "layer head"], exact: Float[Tensor, "layer head"]) -> float:
+    """Rank correlation over heads that a path leads from; not a number where there are fewer than two."""
     reached = exact.flatten() != 0
-    if reached.sum() < 2:
-        return float("nan")
-    ranks = torch.stack([ranked(values.flatten()[reached]) for values in (approximate, exact)])
-    return float(torch.corrcoef(ranks)[0, 1])
+    return rank_correlation(approximate.flatten()[reached], exact.flatten()[reached])
 
 
 def overlap(approximate: Float[Tensor, "layer head"], exact: Float[Tensor, "layer head"], top: int) -> float:
     """Share of the exact `top` lowest scores that are among the first-order ones."""
     if not (exact != 0).any():
         return float("nan")
-    lowest = [set(values.flatten().argsort()[:top].tolist()) for values in (approximate, exact)]
-    return len(lowest[0] & lowest[1]) / top
-
-
-def ranked(values: Float[Tensor, " head"]) -> Float[Tensor, " head"]:
-    """Ranks from 0, ties by their average."""
-    below = (values[None] < values[:, None]).sum(1)
-    equal = (values[None] == values[:, None]).sum(1)
-    return (below + (equal - 1) / 2).double()
+    return overlap_of_top(approximate.flatten(), exact.flatten(), top)

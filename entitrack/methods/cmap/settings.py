@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.errors import UserError, quoted
 from entitrack.core.quirks import Quirk
 from entitrack.core.settings import MethodSettings
 
-OUTPUTS = ("z", "mlp_out", "resid_pre", "resid_mid")
+OUTPUTS = ("z", *WITHOUT_HEADS)
 INPUTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
-Component = Literal["z", "mlp_out", "resid_pre", "resid_mid", "q", "k", "v", "qk", "qv", "kv", "qkv"]
+
+if TYPE_CHECKING:
+    Component = str
+else:
+    Component = Literal[(*OUTPUTS, *INPUTS)]
 
 
 class Settings(MethodSettings):
@@ -36,8 +41,21 @@ class Settings(MethodSettings):
     )
     components: list[Component] = Field(
         [],
-        description="what moves, one by one. output: z, or of the heads' layers mlp_out, resid_pre, resid_mid;"
+        description=f"what moves, one by one. output: z, or of the heads' layers {', '.join(WITHOUT_HEADS)};"
         " input: q at the role, k and v before it, or combinations; empty: z, or qkv",
+    )
+    recipient: str | None = Field(None, description="member that the donor's activations are put into; null: the base")
+    units: Literal["groups", "heads", "layers"] = Field(
+        "groups", description="what moves by itself: a group, each of its heads, or what it has in each layer"
+    )
+    controls: int = Field(
+        100,
+        ge=0,
+        le=100_000,
+        description="random sets of heads, of each kind, that groups are held against; 0: none",
+    )
+    control_prompts: int | None = Field(
+        168, ge=1, description="prompts that these are transplanted on, the task's first; null: all"
     )
 
     @field_validator("components")

@@ -14,7 +14,7 @@ from torch import Tensor
 from entitrack.core.circuits import Circuit
 from entitrack.core.quirks import Quirk, Quirks
 from entitrack.methods.ablated_model import AblatedModel, Heads
-from entitrack.methods.ablation_settings import Metric
+from entitrack.methods.metrics import Metric
 from entitrack.methods.outcomes import Outcomes
 from entitrack.models.anatomy import Head
 

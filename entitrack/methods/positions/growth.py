@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.methods.ablated_model import AblatedModel
-from entitrack.methods.ablation_settings import Metric
+from entitrack.methods.metrics import Metric
 from entitrack.methods.outcomes import Outcomes
 from entitrack.methods.positions.live_places import Places, answers_with
 
