@@ -31,9 +31,15 @@ SLOW = (
     "hostile/",
     "runtime/test_claims",
     "examples/test_adding",
+    "naive/test_naive_golden",
+    "record/test_figures",
+    "methods/test_activation_patching_components",
+    "tasks/test_own_task.py::test_all_methods_run",
+    "models/test_zoo.py::test_training",
+    "models/test_zoo.py::test_the_same_seed",
     "test_first_steps.py::test_the_readmes_python_runs",
 )
-"""Tests that start processes and servers, try every mistake, or run the main job whole; `pytest -m slow` runs them."""
+"""Tests that start servers, try every mistake, draw, train, or run the main job whole; `pytest -m slow` runs them."""
 
 Launch = Callable[..., int]
 """Runs the command line; gives its exit code."""
