@@ -279,7 +279,9 @@ def run_tests(tree: Path, tests: list[str], unbroken: bool) -> NoReturn:
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]
         code = int(
-            pytest.main(["-x", "-q", "-n", "0", "--no-header", "-W", "ignore", "-p", "no:cacheprovider", *tests])
+            pytest.main(
+                ["-x", "-q", "-m", "", "-n", "0", "--no-header", "-W", "ignore", "-p", "no:cacheprovider", *tests]
+            )
         )
     except BaseException:
         traceback.print_exc()

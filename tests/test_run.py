@@ -68,7 +68,7 @@ def test_path_patching_writes_a_circuit_that_cmap_reads(
 
 def test_a_sweep_runs_every_donor(launch: Launch, golden_overrides: list[str], tmp_path: Path) -> None:
     overrides = [*golden_overrides, "tracking=disabled", "hydra.sweep.dir=swept"]
-    assert launch("--multirun", "method=cmap", "donor=float,llama", *overrides) == 0
+    assert launch("--multirun", "method=cmap", "donor=float,llama", "method.controls=2", *overrides) == 0
     assert len(list((tmp_path / "swept").rglob("result.json"))) == 2
 
 

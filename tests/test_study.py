@@ -47,9 +47,10 @@ def test_what_is_offered_is_there() -> None:
 
 
 def test_python_and_the_command_line_give_the_same(launch: Launch, tmp_path: Path) -> None:
-    assert launch("method=cmap", "donor=float", "task.count=28", "model.device=cpu", "hydra.run.dir=run") == 0
+    words = ["method=cmap", "donor=float", "method.controls=2", "task.count=28", "model.device=cpu"]
+    assert launch(*words, "hydra.run.dir=run") == 0
     told = load(tmp_path / "run")
-    asked = Study(task=FEW, overrides=CPU).run("cmap", donor="float")
+    asked = Study(task=FEW, overrides=CPU).run("cmap", donor="float", controls=2)
     assert (asked.tables, asked.notes, asked.facts) == (told.tables, told.notes, told.facts)
     assert dict(asked.measurements) == dict(told.measurements)
     for part in ("config", "models", "circuit", "prompts", "device", "versions"):
@@ -89,7 +90,7 @@ def test_models_are_loaded_once(study: Study, monkeypatch: pytest.MonkeyPatch) -
 def test_what_one_run_found_is_given_to_the_next(study: Study) -> None:
     masks = study.run("dcm", steps=3, desiderata=["object_value"], task={"split": "train"}).artefacts["masks"]
     circuit = study.run("minimality", mean_count=14).artefacts["circuit"]
-    pruned = study.run("cmap", circuit=circuit, donor="float")
+    pruned = study.run("cmap", circuit=circuit, donor="float", controls=2)
     (used,) = pruned.provenance["circuit"]
     assert [group["heads"] for group in used["groups"]] == json.loads(
         json.dumps([group.heads for group in circuit.groups])  # type: ignore[union-attr]

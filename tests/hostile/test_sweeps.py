@@ -12,7 +12,14 @@ from entitrack import run as door
 from tests.conftest import Launch, about_circuits
 from tests.hostile.trial import listing
 
-SWEEP = ("--multirun", "method=cmap", "tracking=disabled", "hydra.sweep.dir=swept", "store=null")
+SWEEP = (
+    "--multirun",
+    "method=cmap",
+    "method.controls=0",
+    "tracking=disabled",
+    "hydra.sweep.dir=swept",
+    "store=null",
+)
 
 
 def results(folder: Path) -> list[str]:
@@ -154,4 +161,9 @@ def test_members_of_a_family_of_ones_own_are_swept(
     evaluation = [*own, "tracking=disabled", "method=evaluate"]
     assert launch(*evaluation, *about_circuits(words, evaluation)) == 0
     searched = f"hydra.searchpath=[file://{tmp_path / 'my'}]"
-    assert launch(searched, "model=mine", "tracking=disabled", "model.device=cpu", *words, "donor='7'") == 0
+    assert (
+        launch(
+            searched, "model=mine", "tracking=disabled", "model.device=cpu", *words, "donor='7'", "method.controls=0"
+        )
+        == 0
+    )
