@@ -277,13 +277,13 @@ def test_an_unknown_donor_is_named(golden_experiment: Experiment) -> None:
 
 
 def made_result() -> Result:
-    """Four prompts of two contexts: the base answers one rightly, the donor three, the base with the group two."""
-    prompts = PromptSet(("a", "b", "c", "d"), ("w", "x", "y", "z"), torch.tensor([0, 0, 1, 1]))
+    """Twelve contexts of four prompts: the base answers one rightly, the donor three, the base with the group two."""
+    prompts = PromptSet(("a", "b", "c", "d") * 12, ("w", "x", "y", "z") * 12, torch.arange(48) // 4)
     rows = {
-        "base": torch.tensor([1, 0, 0, 0]),
-        "donor": torch.tensor([1, 1, 1, 0]),
-        "full circuit": torch.tensor([0, 1, 1, 0]),
-        "empty": torch.tensor([1, 0, 0, 0]),
+        "base": torch.tensor([1, 0, 0, 0] * 12),
+        "donor": torch.tensor([1, 1, 1, 0] * 12),
+        "full circuit": torch.tensor([0, 1, 1, 0] * 12),
+        "empty": torch.tensor([1, 0, 0, 0] * 12),
     }
     facts = {
         **{
@@ -306,10 +306,10 @@ def test_every_column_says_what_was_measured() -> None:
     assert table.columns == ("model", "heads", "accuracy [95 %]", "minus base [95 %]", "of the gap", "n")
     cells = [(row[0], row[1], row[2].value, row[3] and row[3].value, row[4], row[5]) for row in table.rows]  # type: ignore[union-attr]
     assert cells == [
-        ("llama (base)", None, 0.25, None, None, 4),
-        ("float (donor)", None, 0.75, 0.5, None, 4),
-        ("base with donor's full circuit", 3, 0.5, 0.25, 0.5, 4),
-        ("base with donor's empty", 0, 0.25, 0.0, 0.0, 4),
+        ("llama (base)", None, 0.25, None, None, 48),
+        ("float (donor)", None, 0.75, 0.5, None, 48),
+        ("base with donor's full circuit", 3, 0.5, 0.25, 0.5, 48),
+        ("base with donor's empty", 0, 0.25, 0.0, 0.0, 48),
     ]
 
 

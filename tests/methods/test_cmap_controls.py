@@ -112,12 +112,13 @@ def test_no_group_takes_a_bracket_s_name(experiment: Experiment, tmp_path: Path)
 
 
 def made_result() -> Result:
-    """Four prompts of two contexts; the group answers three, its random sets one, two and three of them."""
-    prompts = PromptSet(("a", "b", "c", "d"), ("w", "x", "y", "z"), torch.tensor([0, 0, 1, 1]))
-    rows = {"base": [1, 0, 0, 0], "donor": [1, 1, 1, 1], "fetch": [1, 1, 1, 0]}
-    own = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)
-    sets = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
-    correct = torch.zeros(2, 2, 3, 4, dtype=torch.bool)
+    """Twelve contexts of four prompts; the group answers three, its random sets one, two and three of them."""
+    count = 12
+    prompts = PromptSet(("a", "b", "c", "d") * count, ("w", "x", "y", "z") * count, torch.arange(count * 4) // 4)
+    rows = {"base": [1, 0, 0, 0] * count, "donor": [1, 1, 1, 1] * count, "fetch": [1, 1, 1, 0] * count}
+    own = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool).repeat(1, count)
+    sets = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool).repeat(1, count)
+    correct = torch.zeros(2, 2, 3, 4 * count, dtype=torch.bool)
     correct[0, 0] = sets
     labels = {"transplant": ("fetch", ALL_LAST), "kind": KINDS}
     measured: dict[str, tuple[Tensor, tuple[str, ...]]] = {
@@ -141,7 +142,7 @@ def made_result() -> Result:
 
 def test_every_column_of_the_controls_says_what_was_measured() -> None:
     main, controls = made_result().tables
-    assert controls.title == "Beside random heads, 3 sets of each kind, n 4"
+    assert controls.title == "Beside random heads, 3 sets of each kind, n 48"
     assert controls.columns == ("transplant", "random heads", "accuracy", "median", "5 %", "95 %", "p", "gain [95 %]")
     assert hand_made.rows(controls) == [
         ["fetch", SAME_ROLE, 0.75, 0.5, 0.275, 0.725, 0.5, 0.25],

@@ -24,7 +24,7 @@ STAYS = {
 
 
 CONTROLS = (
-    "of the gap: what a row gains, of what the donor has over the recipient; empty where its interval holds 0 or there is none",
+    "of the gap: what a row gains, of what the donor has over the recipient; empty where that may be nothing",
     "random heads: as many others at the same roles, of any layer, or of the layers that the group's heads are in",
     "p: share of random sets, counting the group, that move it as far towards the donor; gain: over their mean",
     "all heads at last, all heads at the roles: the most that heads there can do",
