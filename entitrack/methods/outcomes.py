@@ -49,6 +49,10 @@ class Outcomes:
         """Some of them, along the first axis."""
         return _combined([self], lambda parts: parts[0][index])
 
+    def unflattened(self, *sizes: int) -> Outcomes:
+        """The first axis as several, of these sizes."""
+        return _combined([self], lambda parts: parts[0].unflatten(0, sizes))
+
     @staticmethod
     def stacked(parts: Sequence[Outcomes]) -> Outcomes:
         """Along a new first axis."""

@@ -116,7 +116,7 @@ def test_keys_are_not_shown(launch: Launch, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("method=nope", "method: there is no method 'nope'; available: activation_patching"),
+        ("method=nope", "method: there is no method 'nope'; available: ablation, activation_patching"),
         ("method=cmap method.nope=1", "method.nope: unknown key; available: groups"),
         ("method=cmap seed=x", "seed: 'x' is not a whole number"),
         ("donor=nope", "donor: family 'tiny' has no member 'nope'"),

@@ -14,7 +14,7 @@ from entitrack.tasks.registry import find_task
 from tests.conftest import Launch
 
 README = Path(__file__).parents[2] / "README.md"
-WITHOUT = {"attention_knockout", "cmap_map", "evaluate", "positions"}
+WITHOUT = {"ablation", "attention_knockout", "cmap_map", "evaluate", "positions"}
 """Methods whose published code does what its text says, and those that the paper does not have."""
 
 

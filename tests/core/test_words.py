@@ -112,8 +112,8 @@ def test_a_target_that_begins_as_another_answer_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "method",
-    """evaluate path_patching attribution minimality completeness faithfulness attention_knockout positions cmap dcm
-    activation_patching""".split(),
+    """evaluate path_patching attribution minimality completeness faithfulness attention_knockout ablation positions
+    cmap dcm activation_patching""".split(),
 )
 def test_every_method_that_asks_a_model_asks_whether_answers_can_be_told_apart(
     method: str,
@@ -134,7 +134,8 @@ def test_every_method_that_asks_a_model_asks_whether_answers_can_be_told_apart(
 
 @pytest.mark.parametrize(
     "method",
-    "evaluate path_patching minimality faithfulness attention_knockout positions cmap dcm activation_patching".split(),
+    """evaluate path_patching minimality faithfulness attention_knockout ablation positions cmap dcm
+    activation_patching""".split(),
 )
 def test_every_method_refuses_prompts_that_are_longer_than_the_model(
     method: str,

@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "minimality": ("method.mean_count=28",),
     "positions": ("method.mean_count=28", "method.most=2"),
     "attention_knockout": (),
+    "ablation": ("method.mean_count=28",),
     "dcm": ("method.steps=4", "method.evaluate_every=2", "method.desiderata=[object_value]"),
     "activation_patching": ("method.repeats=1", "method.desiderata=[object_value]"),
     "desiderata": (),

@@ -11,6 +11,7 @@ Runs = Callable[[str], tuple[Result, Path]]
 """Runs a method as the command line does; gives its result before it was written, and its folder."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
+    "ablation": ("method.mean_count=14", "method.roles=[last,query_label]"),
     "activation_patching": ("method.models=[llama,float]", "method.desiderata=[object_value]"),
     "attention_knockout": (),
     "attribution": ("method.prompts=all", "method.top=4"),

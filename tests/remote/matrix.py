@@ -25,6 +25,7 @@ from tests.remote.harness import RecordingRunner, largest_difference
 
 FEW: dict[str, Any] = {"mean_count": 14}
 SMALL: dict[str, dict[str, Any]] = {
+    "ablation": {**FEW, "roles": ["last", "query_label"]},
     "faithfulness": {**FEW, "random_circuits": 3, "models": ["float"]},
     "completeness": {**FEW, "random_sets": 3},
     "minimality": FEW,

@@ -19,6 +19,7 @@ from tests.conftest import Launch
 
 FRUIT = Path(__file__).parents[1] / "examples" / "fruit.py"
 SMALL = {
+    "ablation": ["method.mean_count=14"],
     "activation_patching": ["method.models=[llama]", "method.repeats=1"],
     "cmap": ["method.controls=2"],
     "cmap_map": ["method.exact=2"],
