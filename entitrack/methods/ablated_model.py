@@ -19,7 +19,7 @@ from entitrack.core.circuits import Group
 from entitrack.core.errors import UserError
 from entitrack.engine.ablation import model_without, total_z
 from entitrack.engine.circuits import circuit_answers
-from entitrack.methods.ablation_settings import Ablation, AblationSettings
+from entitrack.methods.ablation_settings import Ablation, CircuitSettings
 from entitrack.methods.experiment import Experiment, question_inputs, role_positions
 from entitrack.methods.outcomes import Outcomes
 from entitrack.models.family import Model, pick_dtype
@@ -38,7 +38,7 @@ class AblatedModel:
         experiment: Models, task and the place to run.
         model: The model.
         roles: The roles that circuits have heads at, in the order of their positions; the last is `last`.
-        settings: How to ablate.
+        settings: How circuits are run.
         inputs: For each batch of prompts, what its sessions take: `prompts`, `positions` of the roles, `fill`.
         answers: Token id of the right answer, per prompt.
     """
@@ -46,7 +46,7 @@ class AblatedModel:
     experiment: Experiment
     model: Model
     roles: tuple[str, ...]
-    settings: AblationSettings
+    settings: CircuitSettings
     inputs: tuple[dict[str, Any], ...] = field(repr=False)
     answers: Int[Tensor, " prompt"] = field(repr=False)
 
@@ -107,7 +107,12 @@ def joined_batches(answered: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def prepare(
-    experiment: Experiment, model: Model, roles: Sequence[str], settings: AblationSettings, prompts: Sequence[Prompt]
+    experiment: Experiment,
+    model: Model,
+    roles: Sequence[str],
+    settings: CircuitSettings,
+    prompts: Sequence[Prompt],
+    ablation: Ablation,
 ) -> AblatedModel:
     """Encode the prompts, find the roles' order, and compute what ablated heads take.
 
@@ -117,7 +122,7 @@ def prepare(
     batches = experiment.encoded(prompts)
     length = one_length(batches, "task")
     ordered = order_roles(batches, roles)
-    fills = _fills(experiment, model, settings, batches, length)
+    fills = _fills(experiment, model, settings.mean_count, ablation, batches, length)
     inputs = []
     for part, batch, fill in zip(experiment.by_batch(prompts), batches, fills, strict=True):
         positions = torch.stack([role_positions(batch, role, "circuit") for role in ordered], 1)
@@ -159,17 +164,17 @@ def order_roles(batches: Sequence[EncodedBatch], roles: Sequence[str]) -> tuple[
 def _fills(
     experiment: Experiment,
     model: Model,
-    settings: AblationSettings,
+    mean_count: int,
+    ablation: Ablation,
     batches: Sequence[EncodedBatch],
     length: int,
 ) -> list[dict[str, Tensor]]:
     """What ablated heads take, for each batch of prompts."""
-    ablation: Ablation = settings.ablation
     if ablation == "resample":
         others = background_batches(experiment, sum(len(batch) for batch in batches), length)
         return [{"tokens": other.tokens, "mask": other.mask} for other in others]
     if ablation == "mean":
-        values = mean_z(experiment, model, settings.mean_count, length).to(pick_dtype(experiment.family.dtype))
+        values = mean_z(experiment, model, mean_count, length).to(pick_dtype(experiment.family.dtype))
         return [{"values": values}] * len(batches)
     width = model.anatomy["n_heads"] * model.anatomy["d_head"]
     return [{"values": torch.zeros(model.anatomy["n_layers"], length, width)}] * len(batches)

@@ -23,12 +23,15 @@ def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: P
     """Removing nothing is faithfulness; rows are nothing, the groups, and the random sets together."""
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
     result = run_method("completeness", experiment, Settings(random_sets=4, mean_count=42, metric="probability"))
-    other = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42, metric="probability")
+    other = FaithfulnessSettings(
+        models=["base"], ablations=["mean"], random_circuits=0, mean_count=42, metric="probability"
+    )
     alone = run_method("faithfulness", experiment, other)
     for name in ("probability", "logit_difference", "recovered"):
+        theirs = alone[name].at(ablation="mean")
         for whose in ("circuit", "model"):
             ours = result[name].at(rest_of=whose, set="nothing").values
-            torch.testing.assert_close(ours, alone[name].at(model="base", circuit=whose).values, atol=1e-3, rtol=1e-4)
+            torch.testing.assert_close(ours, theirs.at(model="base", circuit=whose).values, atol=1e-3, rtol=1e-4)
     sets = result.facts["sets"]
     assert [one["name"] for one in sets[:5]] == ["nothing", *(group.name for group in golden_circuit.groups)]
     assert [one["heads"] for one in sets[:5]] == [0, *(len(group.heads) for group in golden_circuit.groups)]
@@ -46,10 +49,10 @@ def test_removing_a_group_leaves_the_circuit_of_the_others(
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
     result = run_method("completeness", experiment, Settings(random_sets=0, mean_count=42))
     smaller = Circuit((Group(first.name, first.role, ()), *others))
-    settings = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42)
+    settings = FaithfulnessSettings(models=["base"], ablations=["mean"], random_circuits=0, mean_count=42)
     alone = run_method("faithfulness", with_circuit(golden_experiment, smaller, tmp_path), settings)
     left = result["recovered"].at(rest_of="circuit", set=first.name).values
-    expected = alone["recovered"].at(model="base", circuit="circuit").values
+    expected = alone["recovered"].at(ablation="mean", model="base", circuit="circuit").values
     torch.testing.assert_close(left, expected, atol=1e-3, rtol=1e-4)
     assert not torch.allclose(left, result["recovered"].at(rest_of="circuit", set="nothing").values, atol=1e-2)
 

@@ -194,9 +194,9 @@ def test_what_is_recovered_is_counted_from_the_empty_circuit(
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
     result = minimality(experiment, Settings(mean_count=42, metric="recovered"))
-    settings = FaithfulnessSettings(models=["base"], random_circuits=0, mean_count=42)
+    settings = FaithfulnessSettings(models=["base"], ablations=["mean"], random_circuits=0, mean_count=42)
     alone = run_method("faithfulness", experiment, settings)
-    empty = alone["logit_difference"].at(model="base", circuit="empty").values
+    empty = alone["logit_difference"].at(ablation="mean", model="base", circuit="empty").values
     for prefix in ("", "removal."):
         counted = result[f"{prefix}logit_difference"].values - result[f"{prefix}recovered"].values
         torch.testing.assert_close(counted, empty.expand_as(counted), atol=1e-3, rtol=1e-4)

@@ -71,7 +71,7 @@ def test_steps_add_to_what_is_live(golden_experiment: Experiment) -> None:
     settings = Settings(ablation="zero", most=4, enough=9.0, metric="logit_difference")
     result = positions(golden_experiment, settings)
     prompts = golden_experiment.task.prompts()
-    ablated = prepare(golden_experiment, golden_experiment.base(), (), settings, prompts)
+    ablated = prepare(golden_experiment, golden_experiment.base(), (), settings, prompts, "zero")
     places = template_positions(questions(prompts), golden_experiment.family.tokenizer)
     live: tuple[str, ...] = ()
     for number, step in enumerate(result.facts["steps"]):
@@ -85,7 +85,7 @@ def test_steps_add_to_what_is_live(golden_experiment: Experiment) -> None:
 
 def test_sets_of_unlike_sizes_are_answered_in_order(golden_experiment: Experiment) -> None:
     prompts = golden_experiment.task.prompts()
-    ablated = prepare(golden_experiment, golden_experiment.base(), (), Settings(ablation="zero"), prompts)
+    ablated = prepare(golden_experiment, golden_experiment.base(), (), Settings(), prompts, "zero")
     places = template_positions(questions(prompts), golden_experiment.family.tokenizer)
     sets = [("question the", "queried label"), ("other label", "question the"), ("question the",)]
     together = answers_with(ablated, places, sets)
@@ -118,7 +118,7 @@ def test_sessions_of_few_sets_change_nothing(golden_experiment: Experiment) -> N
 
 def test_all_places_live_is_the_model(golden_experiment: Experiment) -> None:
     prompts = golden_experiment.task.prompts()
-    ablated = prepare(golden_experiment, golden_experiment.base(), (), Settings(ablation="zero"), prompts)
+    ablated = prepare(golden_experiment, golden_experiment.base(), (), Settings(), prompts, "zero")
     places = template_positions(questions(prompts), golden_experiment.family.tokenizer)
     found = answers_with(ablated, places, [tuple(places), ("start",), ()])
     intact = ablated.intact()
@@ -129,7 +129,7 @@ def test_all_places_live_is_the_model(golden_experiment: Experiment) -> None:
 
 
 def test_there_is_no_published_procedure() -> None:
-    with pytest.raises(UserError, match=r"method\.compat: unknown key; available: ablation"):
+    with pytest.raises(UserError, match=r"method\.compat: unknown key; available: metric"):
         Settings(compat="paper")  # type: ignore[call-arg]
 
 

@@ -40,7 +40,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
-    ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
+    ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts, settings.ablation)
     sets = [RemovedSet("nothing", "nothing", ())]
     sets += [RemovedSet(group.name, "group", (group,)) for group in circuit.groups if group.heads]
     sets += random_sets(circuit, settings.random_sets, settings.share, experiment.seed)

@@ -1,4 +1,4 @@
-"""Run the circuit, the whole model and random circuits, on every model."""
+"""Run the circuit, the whole model and random circuits, on every model, under every ablation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from entitrack.core.circuits import Circuit
 from entitrack.core.measurement import Measurement
 from entitrack.core.quirks import Quirk, Quirks
 from entitrack.core.result import Result
-from entitrack.methods.ablated_model import AblatedModel, prepare
+from entitrack.methods.ablated_model import AblatedModel, Circuits, prepare
 from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.methods.faithfulness.settings import Settings
 from entitrack.methods.outcomes import MEASURED_AS, Outcomes
@@ -23,7 +23,7 @@ CIRCUITS = ("model", "circuit", "roles", "empty")
 
 @dataclass(frozen=True)
 class Answers:
-    """One model's answers.
+    """One model's answers under one ablation.
 
     Attributes:
         circuits: Of `CIRCUITS`, `[circuit, prompt]`.
@@ -35,27 +35,34 @@ class Answers:
 
 
 def run(experiment: Experiment, settings: Settings) -> Result:
-    """Run the circuit, the whole model and random circuits, on every model.
+    """Run the circuit, the whole model and random circuits, on every model, under every ablation.
 
     Returns:
-        See `Outcomes`, `[model, circuit, prompt]` of `CIRCUITS`; and `random`, mean F of every random circuit,
-        `[model, metric, circuit]`.
+        See `Outcomes`, `[ablation, model, circuit, prompt]` of `CIRCUITS`. Of random circuits, if there are any:
+        `random`, mean F `[ablation, model, metric, circuit]`, and `random.heads` `[circuit, role, layer, head]`, which
+        heads they have.
     """
     circuit = experiment.circuit(experiment.base())
     prompts = experiment.task.prompts()
-    by_model = {}
-    for name in experiment.members(settings.models, "method.models"):
+    names, ablations = experiment.members(settings.models, "method.models"), list(dict.fromkeys(settings.ablations))
+    roles, measured = [group.role for group in circuit.groups], {}
+    for name in names:
         model = experiment.member(name, "method.models")
         circuit.check(model.anatomy, experiment.roles)
-        ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
-        by_model[name] = measure(ablated, circuit, experiment.quirks, settings.random_circuits)
-    outcomes = Outcomes.stacked([answers.circuits for answers in by_model.values()])
-    labels = {"model": tuple(by_model), "circuit": CIRCUITS}
-    measurements = outcomes.measurements(("model", "circuit"), labels, prompt_set(prompts))
+        for ablation in ablations:
+            ablated = prepare(experiment, model, roles, settings, prompts, ablation)
+            random = draw_circuits(ablated, circuit, experiment.quirks, settings.random_circuits)
+            measured[ablation, name] = measure(ablated, circuit, random)
+    by_ablation = [[measured[ablation, name] for name in names] for ablation in ablations]
+    outcomes = Outcomes.stacked([Outcomes.stacked([one.circuits for one in answers]) for answers in by_ablation])
+    labels = {"ablation": tuple(ablations), "model": tuple(names), "circuit": CIRCUITS}
+    measurements = outcomes.measurements(("ablation", "model", "circuit"), labels, prompt_set(prompts))
     if settings.random_circuits:
-        means = torch.stack([answers.random_means for answers in by_model.values()])
-        names = {"model": tuple(by_model), "metric": tuple(MEASURED_AS)}
-        measurements["random"] = Measurement(means, ("model", "metric", "circuit"), names)
+        means = torch.stack([torch.stack([one.random_means for one in answers]) for answers in by_ablation])
+        of_means = {"ablation": tuple(ablations), "model": tuple(names), "metric": tuple(MEASURED_AS)}
+        measurements["random"] = Measurement(means, ("ablation", "model", "metric", "circuit"), of_means)
+        axes = ("circuit", "role", "layer", "head")
+        measurements["random.heads"] = Measurement(random, axes, {"role": ablated.roles})
     return Result(
         method="faithfulness",
         facts={"metric": settings.metric, "quirks": sorted(experiment.quirks), "heads": circuit.size},
@@ -64,16 +71,21 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     )
 
 
-def measure(ablated: AblatedModel, circuit: Circuit, quirks: Quirks, n_random: int) -> Answers:
-    """One circuit, and random ones of its shape, in one model."""
+def draw_circuits(ablated: AblatedModel, circuit: Circuit, quirks: Quirks, count: int) -> Circuits:
+    """Random circuits of a circuit's shape: the same ones for every model and ablation."""
+    replace = Quirk.HEADS_WITH_REPLACEMENT in quirks
+    return random_circuits(ablated.live(circuit.groups), count, ablated.experiment.seed, replace)
+
+
+def measure(ablated: AblatedModel, circuit: Circuit, random: Circuits) -> Answers:
+    """One circuit, and random ones of its shape, in one model under one ablation."""
     live = ablated.live(circuit.groups)
-    drawn = random_circuits(live, n_random, ablated.experiment.seed, replace=Quirk.HEADS_WITH_REPLACEMENT in quirks)
     everything, nothing = torch.ones_like(live), torch.zeros_like(live)
-    outcomes = ablated.run(torch.cat([torch.stack([live, everything, nothing]), drawn]))
+    outcomes = ablated.run(torch.cat([torch.stack([live, everything, nothing]), random]))
     empty = outcomes.logit_difference[2]
     outcomes, intact = outcomes.above(empty), ablated.intact().above(empty)
-    random = outcomes[3:]
-    means = torch.stack([random.values(metric).double().mean(1) for metric in MEASURED_AS])
+    of_random = outcomes[3:]
+    means = torch.stack([of_random.values(metric).double().mean(1) for metric in MEASURED_AS])
     return Answers(Outcomes.joined([Outcomes.stacked([intact]), outcomes[:3]]), means)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -22,38 +24,46 @@ def tables(result: Result) -> Sequence[Table]:
     """F of circuit and model, their ratio; and how random circuits compare."""
     values = measured(result)
     rows: list[tuple[Cell, ...]] = []
-    for model in values.names("model"):
-        means = [values.estimate(model=model, circuit=circuit) for circuit in ("model", "circuit")]
-        bounds = [float(values.means(model=model, circuit=circuit)) for circuit in ("roles", "empty")]
-        rows.append((model, *means, faithfulness(result, model), *bounds, values.size("prompt")))
-    columns = ("model", "F(M) [95 %]", "F(C) [95 %]", "F(C)/F(M) [95 %]", "all at roles", "none", "n")
+    for model, ablation in cases(result):
+        at = {"model": model, "ablation": ablation}
+        means = [values.estimate(circuit=circuit, **at) for circuit in ("model", "circuit")]
+        bounds = [float(values.means(circuit=circuit, **at)) for circuit in ("roles", "empty")]
+        rows.append((model, ablation, *means, faithfulness(result, **at), *bounds, values.size("prompt")))
+    columns = ("model", "ablation", "F(M) [95 %]", "F(C) [95 %]", "F(C)/F(M) [95 %]", "all at roles", "none", "n")
     title = f"Faithfulness of a circuit of {result.facts['heads']} heads; F is {result.facts['metric']}"
     main = Table(title, columns, tuple(rows))
     return (main, _random_table(result)) if "random" in result.measurements else (main,)
 
 
+def cases(result: Result) -> Sequence[tuple[str, str]]:
+    """Every model under every ablation."""
+    values = measured(result)
+    return list(product(values.names("model"), values.names("ablation")))
+
+
 def _random_table(result: Result) -> Table:
     values = measured(result)
     rows: list[tuple[Cell, ...]] = []
-    for model in values.names("model"):
-        means = random_means(result, model)
-        circuit = float(values.means(model=model, circuit="circuit"))
+    for model, ablation in cases(result):
+        means = random_means(result, model, ablation)
+        circuit = float(values.means(model=model, ablation=ablation, circuit="circuit"))
         quantiles = [float(means.quantile(at)) for at in _QUANTILES]
         share = (1 + int((means >= circuit).sum())) / (1 + len(means))
-        rows.append((model, *quantiles, circuit, share, len(means)))
-    columns = ("model", "5 %", "median", "95 %", "best", "the circuit", "p", "circuits")
+        rows.append((model, ablation, *quantiles, circuit, share, len(means)))
+    columns = ("model", "ablation", "5 %", "median", "95 %", "best", "the circuit", "p", "circuits")
     return Table("F of random circuits of the same shape", columns, tuple(rows))
 
 
-def random_means(result: Result, model: str) -> Tensor:
+def random_means(result: Result, model: str, ablation: str) -> Tensor:
     """F of every random circuit in one model."""
-    return result["random"].at(model=model, metric=result.facts["metric"]).values
+    return result["random"].at(model=model, ablation=ablation, metric=result.facts["metric"]).values
 
 
-def faithfulness(result: Result, model: str) -> Estimate:
+def faithfulness(result: Result, model: str, ablation: str) -> Estimate:
     """F(C)/F(M) of one model, with its interval."""
     decimals = 2 if Quirk.ROUNDED_F in result.facts["quirks"] else None
-    circuit, whole_model = ({"model": model, "circuit": name} for name in ("circuit", "model"))
+    of_circuits = ({"model": model, "ablation": ablation, "circuit": name} for name in ("circuit", "model"))
+    circuit, whole_model = of_circuits
     return measured(result).ratio(circuit, whole_model, decimals=decimals)
 
 
@@ -63,7 +73,7 @@ def notes(result: Result) -> Sequence[str]:
     undefined = [
         model
         for model in values.names("model")
-        if math.isclose(float(values.means(model=model, circuit="model")), 0, abs_tol=1e-12)
+        if math.isclose(float(values.means(model=model, ablation=0, circuit="model")), 0, abs_tol=1e-12)
     ]
     return (
         "all at roles: every head live at the circuit's roles, ablated elsewhere; none: the empty circuit",
@@ -75,22 +85,15 @@ def notes(result: Result) -> Sequence[str]:
 
 
 def figure(result: Result) -> Figure:
-    """F of the model and of the circuit with intervals, and every random circuit as a dot."""
+    """A panel an ablation: F of the model and of the circuit with intervals, and every random circuit as a mark."""
     values, has_random = measured(result), "random" in result.measurements
-    models = values.names("model")
-    drawn, axes = new_figure(width=1.8 + 1.5 * len(models), height=3.4)
+    ablations = values.names("ablation")
+    drawn, axes = new_figure(1, len(ablations), width=1.8 + 3.2 * len(ablations), height=3.4)
+    for number, (axis, ablation) in enumerate(zip(axes[0], ablations, strict=True)):
+        _panel(axis, result, ablation)
+        axis.set_title(f"{ablation} ablation", fontsize=9)
+        axis.set_ylabel(f"F: {result.facts['metric']}, 95 % interval" if number == 0 else "")
     axis = axes[0, 0]
-    for index, model in enumerate(models):
-        for shift, circuit, color in ((-0.2, "model", BASE), (0.2, "circuit", ACCENT)):
-            bar = values.estimate(model=model, circuit=circuit)
-            axis.bar(index + shift, bar.value, 0.38, yerr=error_bars([bar]), color=color, capsize=3)
-        if has_random:
-            means = random_means(result, model).tolist()
-            axis.plot([index + 0.2] * len(means), means, "_", color=DONOR, markersize=14, alpha=0.3)
-        top = (index + 0.2, values.estimate(model=model, circuit="circuit").value)
-        axis.annotate(f"{faithfulness(result, model).value:.2f}", top, (0, 12), textcoords="offset points")
-    axis.set_xticks(range(len(models)), models)
-    axis.set_ylabel(f"F: {result.facts['metric']}, 95 % interval")
     handles = [axis.plot([], [], "s", color=BASE)[0], axis.plot([], [], "s", color=ACCENT)[0]]
     labels = ["model", f"circuit ({result.facts['heads']} heads), with F(C)/F(M)"]
     if has_random:
@@ -98,3 +101,22 @@ def figure(result: Result) -> Figure:
         labels.append(f"{result['random'].size('circuit')} random circuits")
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
     return drawn
+
+
+def _panel(axis: Axes, result: Result, ablation: str) -> None:
+    """F in every model under one ablation; all panels have the scale of all of it."""
+    values = measured(result)
+    models = values.names("model")
+    for index, model in enumerate(models):
+        at = {"model": model, "ablation": ablation}
+        for shift, circuit, color in ((-0.2, "model", BASE), (0.2, "circuit", ACCENT)):
+            bar = values.estimate(circuit=circuit, **at)
+            axis.bar(index + shift, bar.value, 0.38, yerr=error_bars([bar]), color=color, capsize=3)
+        if "random" in result.measurements:
+            means = random_means(result, **at).tolist()
+            axis.plot([index + 0.2] * len(means), means, "_", color=DONOR, markersize=14, alpha=0.3)
+        top = (index + 0.2, values.estimate(circuit="circuit", **at).value)
+        axis.annotate(f"{faithfulness(result, **at).value:.2f}", top, (0, 12), textcoords="offset points")
+    ends = values.means()
+    axis.set_ylim(min(0.0, 1.2 * float(ends.min())), 1.2 * max(1e-3, float(ends.max())))
+    axis.set_xticks(range(len(models)), models)

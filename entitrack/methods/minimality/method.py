@@ -26,7 +26,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     model = experiment.member(settings.model, "method.model")
     circuit = experiment.circuit(model)
     prompts = experiment.task.prompts()
-    ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts)
+    ablated = prepare(experiment, model, [group.role for group in circuit.groups], settings, prompts, settings.ablation)
     removal = HeadRemoval(ablated, circuit, settings.metric, experiment.quirks)
     pairs = removal.pairs()
     first_removed = {

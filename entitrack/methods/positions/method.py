@@ -29,7 +29,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     """
     model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
-    ablated = prepare(experiment, model, (), settings, prompts)
+    ablated = prepare(experiment, model, (), settings, prompts, settings.ablation)
     places = template_positions(questions(prompts), experiment.family.tokenizer)
     nothing = answers_with(ablated, places, [()])[0]
     empty = nothing.logit_difference
