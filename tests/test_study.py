@@ -143,7 +143,7 @@ def test_a_study_that_cannot_be_is_refused_at_once(given: dict[str, Any], says: 
 
 
 def test_an_unknown_method_is_named(study: Study) -> None:
-    with pytest.raises(UserError, match=r"^method: there is no method 'cmpa'; available: ablation, activation_patching, "):
+    with pytest.raises(UserError, match=r"^method: there is no method 'cmpa'; available: ablation, "):
         study.run("cmpa")
 
 
