@@ -22,6 +22,7 @@ class Quirk(StrEnum):
     HEADS_WITH_REPLACEMENT = "heads_with_replacement"
     PAIRS_OF_ONE_INDEX = "pairs_of_one_index"
     OTHER_ORDER = "other_order"
+    RATIO_SCORE = "ratio_score"
     CLEAN_POSITION = "clean_position"
     TRAINING_POSITION = "training_position"
     SPLIT_BY_PROMPT = "split_by_prompt"
@@ -91,6 +92,11 @@ QUIRKS: dict[Quirk, Procedure] = {
         "minimality, pairs of one head index",
         "where F of one order is 0.00 it takes that of the other",
         "a pair has one F",
+    ),
+    Quirk.RATIO_SCORE: Procedure(
+        "minimality, scores",
+        "what a head does is a ratio, F(C\\K) / F(C\\(K+v)) - 1, without bound as the second goes to 0",
+        "it is what is lost, F(C\\K) - F(C\\(K+v))",
     ),
     Quirk.CLEAN_POSITION: Procedure(
         "activation patching, structure readers",

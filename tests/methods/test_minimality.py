@@ -132,6 +132,33 @@ def test_removed_heads_by_hand() -> None:
     assert head_removal.choose_removed(heads, 0, pairs, 1.0, PAPER) == ((1, 2),)
 
 
+def test_equal_heads_go_in_the_groups_order_whatever_arithmetic_adds() -> None:
+    """Both others gain .2 once gone; 0.3 - 0.1 and 0.5 - 0.3 differ in their last digits."""
+    heads = ((0, 0), (0, 1), (1, 2))
+    pairs = torch.zeros(3, 3, dtype=torch.float64)
+    pairs[1, 1], pairs[0, 1], pairs[2, 2], pairs[0, 2] = 0.3, 0.1, 0.5, 0.3
+    assert float(pairs[1, 1] - pairs[0, 1]) < float(pairs[2, 2] - pairs[0, 2])
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, NONE) == ((0, 1), (1, 2))
+    pairs[0, 2] = 0.5 - 1e-12
+    assert head_removal.choose_removed(heads, 0, pairs, 1.0, NONE) == ((0, 1),)
+
+
+@pytest.mark.parametrize("quirks", [NONE, PAPER], ids=["default", "paper"])
+def test_a_head_that_leaves_nothing_scores_what_is_lost_or_without_bound(
+    golden_experiment: Experiment,
+    golden_model: Model,
+    golden: dict[str, Tensor],
+    quirks: Quirks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    circuit = Circuit((Group("one", "last", ((0, 1), (2, 1))),))
+    removal = golden_removal(golden_experiment, golden_model, golden, circuit, quirks)
+    before_and_after = torch.tensor([[0.5, 0.3], [0.0, 0.25]], dtype=torch.float64)
+    monkeypatch.setattr(head_removal.HeadRemoval, "mean", lambda self, outcomes: before_and_after)
+    scores = removal.scores({"one": [(), ()]}).values.tolist()
+    assert scores == pytest.approx([math.inf, 0.2] if quirks else [0.5, 0.05])
+
+
 def test_scores_by_hand() -> None:
     assert head_removal.relative_drop(0.6, 0.5) == pytest.approx(0.2)
     assert head_removal.relative_drop(0.5, 0.5) == 0
@@ -186,7 +213,9 @@ def test_what_is_kept_of_heads_agrees(golden_experiment: Experiment, golden_circ
         index = next(numbers[head["group"]])
         assert alone == pytest.approx(float(result[f"pairs.{head['group']}"].values[index, index]), abs=1e-6)
         score = float(result["score"].values[number])
-        assert score == pytest.approx(float(circuit.double().mean()) / alone - 1)
+        assert score == pytest.approx(float(circuit.double().mean()) - alone)
+        ratio = result.tables[1].rows[number][6]
+        assert ratio is None or ratio.value == pytest.approx(float(circuit.double().mean()) / alone)  # type: ignore[union-attr]
 
 
 def test_what_is_recovered_is_counted_from_the_empty_circuit(
@@ -235,22 +264,23 @@ HEADS = [
     {"group": "two", "head": [0, 1], "label": "0.1", "removed": [[3, 3]]},
 ]
 REMOVAL = [
-    [[0.5, 0.7, 0.6, 0.6], [0.9, 0.9, 0.9, 0.9], [0.1, 0.1, 0.2, 0.0]],
-    [[0.4, 0.4, 0.4, 0.4], [0.9, 0.9, 0.8, 1.0], [0.2, 0.3, 0.3, 0.4]],
+    [[0.5, 0.7, 0.6, 0.6] * 3, [0.9, 0.9, 0.9, 0.9] * 3, [0.1, 0.1, 0.2, 0.0] * 3],
+    [[0.4, 0.4, 0.4, 0.4] * 3, [0.01, 0.01, 0.01, 0.01] * 3, [0.2, 0.3, 0.3, 0.4] * 3],
 ]
-"""Probability on four prompts without each head's K, and without the head too."""
+"""Probability on twelve prompts without each head's K, and without the head too."""
 
-CIRCUITS = [[0.9, 0.9, 0.9, 0.9], [0.7, 0.8, 0.9, 1.0]]
+CIRCUITS = [[0.9, 0.9, 0.9, 0.9] * 3, [0.7, 0.8, 0.9, 1.0] * 3]
 """Probability of the circuit and of the pruned one."""
 
 
 def result(quirks: Quirks = NONE) -> Result:
-    on = hand_made.prompts(4)
+    scores = [0.5, 0.005, -2 / 3] if Quirk.RATIO_SCORE in quirks else [0.2, 0.005, -0.2]
+    on = hand_made.prompts(12)
     facts = {"model": "a", "metric": "probability", "quirks": sorted(quirks), "threshold": 0.01}
     made = {
         "probability": hand_made.measured(CIRCUITS, "circuit", on, circuit=("circuit", "pruned")),
         "removal.probability": hand_made.measured(REMOVAL, "stage head", on, stage=STAGES),
-        "score": hand_made.measured([0.5, 0.005, -2 / 3], "head"),
+        "score": hand_made.measured(scores, "head"),
     }
     return hand_made.laid_out("minimality", {**facts, "circuit_heads": 3, "pruned_heads": 2, "heads": HEADS}, made)
 
@@ -259,14 +289,19 @@ def test_tables_show_what_was_measured() -> None:
     ends, scores = result().tables
     assert ends.title == "Minimality in a; F is probability"
     assert ends.columns == ("", "heads", "F", "change [95 %]", "n")
-    assert hand_made.rows(ends) == [["circuit", 3, 0.9, None, 4], ["pruned at 0.01", 2, 0.85, -0.05, 4]]
-    head = ("group", "layer.head", "heads in K", "F(C\\K)", "F(C\\(K+v))", "drop [95 %]", "score", "stays")
+    assert hand_made.rows(ends) == [["circuit", 3, 0.9, None, 12], ["pruned at 0.01", 2, 0.85, -0.05, 12]]
+    head = ("group", "layer.head", "heads in K", "F(C\\K)", "F(C\\(K+v))", "lost [95 %]", "ratio [95 %]", "stays")
     assert (scores.title, scores.columns) == ("Scores", head)
     assert hand_made.rows(scores) == [
-        ["one", "0.1", 2, 0.6, 0.4, 0.2, 0.5, "yes"],
-        ["one", "2.2", 0, 0.9, 0.9, 0.0, 0.005, "no"],
-        ["two", "0.1", 1, 0.1, 0.3, -0.2, -0.666667, "no"],
+        ["one", "0.1", 2, 0.6, 0.4, 0.2, 1.5, "yes"],
+        ["one", "2.2", 0, 0.9, 0.01, 0.89, None, "no"],
+        ["two", "0.1", 1, 0.1, 0.3, -0.2, 0.333333, "no"],
     ]
+    assert any(note.startswith("ratio: ") and note.endswith("may be 0.05 or less") for note in result().notes)
+    published = result(PAPER)
+    assert published.tables[1].columns[6] == "score"
+    assert [row[6] for row in hand_made.rows(published.tables[1])] == [0.5, 0.005, -0.666667]
+    assert any(note.startswith("score: ") for note in published.notes)
     assert not any("published" in note for note in result().notes)
     assert any("published" in note for note in result(PAPER).notes)
 
@@ -275,6 +310,6 @@ def test_the_figure_draws_drops_by_group() -> None:
     one, two = hand_made.drawn_axes(result())
     assert [axis.get_title() for axis in (one, two)] == ["one", "two"]
     assert [text.get_text() for text in one.get_yticklabels()] == ["0.1", "2.2"]
-    for axis, drops in ((one, [0.2, 0.0]), (two, [-0.2])):
+    for axis, drops in ((one, [0.2, 0.89]), (two, [-0.2])):
         assert [bar.get_width() for bar in axis.patches] == pytest.approx(drops, abs=1e-6)
     assert one.patches[0].get_facecolor() != one.patches[1].get_facecolor() == two.patches[0].get_facecolor()

@@ -18,6 +18,9 @@ from entitrack.methods.metrics import Metric
 from entitrack.methods.outcomes import Outcomes
 from entitrack.models.anatomy import Head
 
+_DECIMALS = 7
+"""Of means over prompts; more of them are rounding noise."""
+
 
 @dataclass(frozen=True)
 class ScoredHead:
@@ -51,7 +54,7 @@ class Scores:
     Attributes:
         heads: The heads, group by group.
         outcomes: Of the circuit without K, and without K and v, `[stage, head, prompt]`; None for no heads.
-        values: F(C\\K) / F(C\\(K+v)) - 1 of the means; infinite if the second is 0 and the first is not.
+        values: What is lost of the mean by the head, F(C\\K) - F(C\\(K+v)); published, see `relative_drop`.
     """
 
     heads: tuple[ScoredHead, ...]
@@ -130,8 +133,11 @@ class HeadRemoval:
         without_k = self.answers([self.without({one.group: one.removed}) for one in heads])
         without_both = self.answers([self.without({one.group: (*one.removed, one.head)}) for one in heads])
         outcomes = Outcomes.stacked([without_k, without_both])
-        drops = [relative_drop(*ends) for ends in self.mean(outcomes).T.tolist()]
-        return Scores(heads, outcomes, torch.tensor(drops, dtype=torch.float64))
+        before, after = self.mean(outcomes)
+        lost = before - after
+        if Quirk.RATIO_SCORE in self.quirks:
+            lost = torch.tensor([relative_drop(*ends) for ends in zip(before.tolist(), after.tolist(), strict=True)])
+        return Scores(heads, outcomes, lost.double())
 
 
 def relative_drop(before: float, after: float) -> float:
@@ -151,7 +157,8 @@ def choose_removed(
     """K of one head: the others of its group, ranked by how important it is once each is gone, as far as it is.
 
     Importance of v without u: F(C\\u) - F(C\\(u+v)). The published table has no entry for pairs that leave no right
-    answer in either order, so those are never chosen there.
+    answer in either order, so those are never chosen there. Of equally important heads the group's first come first:
+    importance is a difference of counts, and what arithmetic adds to it is rounded away.
 
     Args:
         heads: The group.
@@ -160,7 +167,7 @@ def choose_removed(
         share: Most heads of K, as a share of the group.
         quirks: Those of the published procedure that are followed.
     """
-    gains = [(float(pairs[u, u] - pairs[index, u]), u) for u in range(len(heads)) if u != index]
+    gains = [(round(float(pairs[u, u] - pairs[index, u]), _DECIMALS), u) for u in range(len(heads)) if u != index]
     if Quirk.OTHER_ORDER in quirks:
         gains = [(gain, u) for gain, u in gains if pairs[index, u] > 0]
     ranked = sorted(gains, key=lambda entry: -entry[0])[: math.ceil(share * len(heads))]

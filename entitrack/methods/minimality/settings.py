@@ -20,6 +20,7 @@ class Settings(AblationSettings):
         Quirk.ROUNDED_F,
         Quirk.PAIRS_OF_ONE_INDEX,
         Quirk.OTHER_ORDER,
+        Quirk.RATIO_SCORE,
     )
 
     model: str | None = Field(None, description="member of the family; null: the base")
@@ -27,5 +28,6 @@ class Settings(AblationSettings):
         0.3, ge=0, le=1, description="most heads that are removed first, as a share of the group (the paper: 0.3)"
     )
     threshold: float = Field(
-        0.01, description="heads with a lower score are not in the pruned circuit (the paper: 0.01)"
+        0.01,
+        description="heads by which less of F is lost are not in the pruned circuit (the paper: 0.01 of its ratio)",
     )

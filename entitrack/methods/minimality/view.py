@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from entitrack.core.quirks import published_notes
+from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
 from entitrack.record.figures.canvas import ACCENT, BASE, error_bars, new_figure
+
+LEAST_DENOMINATOR = 0.05
+"""A ratio to something that may be this small says little."""
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -25,7 +28,8 @@ def tables(result: Result) -> Sequence[Table]:
         ("circuit", facts["circuit_heads"], before, None, n),
         (f"pruned at {facts['threshold']}", facts["pruned_heads"], after, change, n),
     ]
-    columns = ("group", "layer.head", "heads in K", "F(C\\K)", "F(C\\(K+v))", "drop [95 %]", "score", "stays")
+    by = "score" if Quirk.RATIO_SCORE in facts["quirks"] else "ratio [95 %]"
+    columns = ("group", "layer.head", "heads in K", "F(C\\K)", "F(C\\(K+v))", "lost [95 %]", by, "stays")
     rows = tuple(_row(result, number) for number in range(len(facts["heads"])))
     title = f"Minimality in {facts['model']}; F is {facts['metric']}"
     return (Table(title, ("", "heads", "F", "change [95 %]", "n"), tuple(ends)), Table("Scores", columns, rows))
@@ -35,8 +39,8 @@ def _row(result: Result, number: int) -> tuple[Cell, ...]:
     head, values = result.facts["heads"][number], measured(result, "removal.")
     ends = [float(values.means(stage=stage, head=number)) for stage in (0, 1)]
     stays = "yes" if score(result, number) >= result.facts["threshold"] else "no"
-    removed = len(head["removed"])
-    return (head["group"], head["label"], removed, *ends, drop(result, number), score(result, number), stays)
+    shown = score(result, number) if Quirk.RATIO_SCORE in result.facts["quirks"] else ratio(result, number)
+    return (head["group"], head["label"], len(head["removed"]), *ends, drop(result, number), shown, stays)
 
 
 def score(result: Result, number: int) -> float:
@@ -49,10 +53,21 @@ def drop(result: Result, number: int) -> Estimate:
     return measured(result, "removal.").difference({"stage": 0, "head": number}, {"stage": 1, "head": number})
 
 
+def ratio(result: Result, number: int) -> Estimate | None:
+    """F(C\\K) / F(C\\(K+v)) of the head of that number; None where the second may be next to nothing."""
+    values = measured(result, "removal.")
+    found = values.ratio({"stage": 0, "head": number}, {"stage": 1, "head": number})
+    return found if values.estimate(stage=1, head=number).low > LEAST_DENOMINATOR else None
+
+
 def notes(result: Result) -> Sequence[str]:
-    """What a score is, and which procedure was followed."""
+    """What is lost with a head, and which procedure was followed."""
+    published = Quirk.RATIO_SCORE in result.facts["quirks"]
+    ratio_of = "score: F(C\\K) / F(C\\(K+v)) - 1" if published else "ratio: F(C\\K) / F(C\\(K+v))"
+    empty = "" if published else f", empty where the second may be {LEAST_DENOMINATOR} or less"
     return (
-        "score of v: F(C\\K) / F(C\\(K+v)) - 1; K: the heads of v's group whose removal most raises v's importance",
+        "lost with v: F(C\\K) - F(C\\(K+v)); K: the heads of v's group whose removal most raises v's importance",
+        ratio_of + empty,
         "95 % intervals over contexts, paired; a head that two groups have at one role goes from both",
         *published_notes(result.facts["quirks"]),
     )
