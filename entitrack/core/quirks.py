@@ -96,7 +96,7 @@ QUIRKS: dict[Quirk, Procedure] = {
     Quirk.RATIO_SCORE: Procedure(
         "minimality, scores",
         "what a head does is a ratio, F(C\\K) / F(C\\(K+v)) - 1, without bound as the second goes to 0",
-        "it is what is lost, F(C\\K) - F(C\\(K+v))",
+        "it is what is lost, F(C\\K) - F(C\\(K+v)), as a share of the larger of the two",
     ),
     Quirk.CLEAN_POSITION: Procedure(
         "activation patching, structure readers",

@@ -144,7 +144,7 @@ def test_equal_heads_go_in_the_groups_order_whatever_arithmetic_adds() -> None:
 
 
 @pytest.mark.parametrize("quirks", [NONE, PAPER], ids=["default", "paper"])
-def test_a_head_that_leaves_nothing_scores_what_is_lost_or_without_bound(
+def test_a_head_that_leaves_nothing_scores_1_or_without_bound(
     golden_experiment: Experiment,
     golden_model: Model,
     golden: dict[str, Tensor],
@@ -156,10 +156,16 @@ def test_a_head_that_leaves_nothing_scores_what_is_lost_or_without_bound(
     before_and_after = torch.tensor([[0.5, 0.3], [0.0, 0.25]], dtype=torch.float64)
     monkeypatch.setattr(head_removal.HeadRemoval, "mean", lambda self, outcomes: before_and_after)
     scores = removal.scores({"one": [(), ()]}).values.tolist()
-    assert scores == pytest.approx([math.inf, 0.2] if quirks else [0.5, 0.05])
+    assert scores == pytest.approx([math.inf, 0.2] if quirks else [1.0, 1 / 6])
 
 
 def test_scores_by_hand() -> None:
+    assert head_removal.share_lost(0.5, 0.25) == 0.5
+    assert head_removal.share_lost(0.25, 0.5) == -0.5
+    assert head_removal.share_lost(0.01, 0.0) == 1.0
+    assert head_removal.share_lost(0.0, 0.0) == 0.0
+    assert head_removal.share_lost(1.0, -2.0) == 1.5
+    assert head_removal.share_lost(-2.0, -4.0) == 0.5
     assert head_removal.relative_drop(0.6, 0.5) == pytest.approx(0.2)
     assert head_removal.relative_drop(0.5, 0.5) == 0
     assert head_removal.relative_drop(0.5, 0.0) == math.inf
@@ -213,7 +219,8 @@ def test_what_is_kept_of_heads_agrees(golden_experiment: Experiment, golden_circ
         index = next(numbers[head["group"]])
         assert alone == pytest.approx(float(result[f"pairs.{head['group']}"].values[index, index]), abs=1e-6)
         score = float(result["score"].values[number])
-        assert score == pytest.approx(float(circuit.double().mean()) - alone)
+        whole = float(circuit.double().mean())
+        assert score == pytest.approx((whole - alone) / max(whole, alone))
         ratio = result.tables[1].rows[number][6]
         assert ratio is None or ratio.value == pytest.approx(float(circuit.double().mean()) / alone)  # type: ignore[union-attr]
 
@@ -274,7 +281,7 @@ CIRCUITS = [[0.9, 0.9, 0.9, 0.9] * 3, [0.7, 0.8, 0.9, 1.0] * 3]
 
 
 def result(quirks: Quirks = NONE) -> Result:
-    scores = [0.5, 0.005, -2 / 3] if Quirk.RATIO_SCORE in quirks else [0.2, 0.005, -0.2]
+    scores = [0.5, 0.005, -2 / 3] if Quirk.RATIO_SCORE in quirks else [1 / 3, 0.005, -2 / 3]
     on = hand_made.prompts(12)
     facts = {"model": "a", "metric": "probability", "quirks": sorted(quirks), "threshold": 0.01}
     made = {
@@ -290,18 +297,18 @@ def test_tables_show_what_was_measured() -> None:
     assert ends.title == "Minimality in a; F is probability"
     assert ends.columns == ("", "heads", "F", "change [95 %]", "n")
     assert hand_made.rows(ends) == [["circuit", 3, 0.9, None, 12], ["pruned at 0.01", 2, 0.85, -0.05, 12]]
-    head = ("group", "layer.head", "heads in K", "F(C\\K)", "F(C\\(K+v))", "lost [95 %]", "ratio [95 %]", "stays")
+    head = ("group", "head", "in K", "F(C\\K)", "F(C\\(K+v))", "lost [95 %]", "ratio [95 %]", "score", "stays")
     assert (scores.title, scores.columns) == ("Scores", head)
     assert hand_made.rows(scores) == [
-        ["one", "0.1", 2, 0.6, 0.4, 0.2, 1.5, "yes"],
-        ["one", "2.2", 0, 0.9, 0.01, 0.89, None, "no"],
-        ["two", "0.1", 1, 0.1, 0.3, -0.2, 0.333333, "no"],
+        ["one", "0.1", 2, 0.6, 0.4, 0.2, 1.5, 0.333333, "yes"],
+        ["one", "2.2", 0, 0.9, 0.01, 0.89, None, 0.005, "no"],
+        ["two", "0.1", 1, 0.1, 0.3, -0.2, 0.333333, -0.666667, "no"],
     ]
+    assert "score, which decides: lost, as a share of the larger of both F" in result().notes
     assert any(note.startswith("ratio: ") and note.endswith("may be 0.05 or less") for note in result().notes)
     published = result(PAPER)
-    assert published.tables[1].columns[6] == "score"
-    assert [row[6] for row in hand_made.rows(published.tables[1])] == [0.5, 0.005, -0.666667]
-    assert any(note.startswith("score: ") for note in published.notes)
+    assert [row[7] for row in hand_made.rows(published.tables[1])] == [0.5, 0.005, -0.666667]
+    assert "score, which decides: ratio - 1" in published.notes
     assert not any("published" in note for note in result().notes)
     assert any("published" in note for note in result(PAPER).notes)
 

@@ -54,7 +54,7 @@ class Scores:
     Attributes:
         heads: The heads, group by group.
         outcomes: Of the circuit without K, and without K and v, `[stage, head, prompt]`; None for no heads.
-        values: What is lost of the mean by the head, F(C\\K) - F(C\\(K+v)); published, see `relative_drop`.
+        values: See `share_lost`; published, see `relative_drop`.
     """
 
     heads: tuple[ScoredHead, ...]
@@ -133,11 +133,19 @@ class HeadRemoval:
         without_k = self.answers([self.without({one.group: one.removed}) for one in heads])
         without_both = self.answers([self.without({one.group: (*one.removed, one.head)}) for one in heads])
         outcomes = Outcomes.stacked([without_k, without_both])
-        before, after = self.mean(outcomes)
-        lost = before - after
-        if Quirk.RATIO_SCORE in self.quirks:
-            lost = torch.tensor([relative_drop(*ends) for ends in zip(before.tolist(), after.tolist(), strict=True)])
-        return Scores(heads, outcomes, lost.double())
+        score = relative_drop if Quirk.RATIO_SCORE in self.quirks else share_lost
+        scores = [score(*ends) for ends in self.mean(outcomes).T.tolist()]
+        return Scores(heads, outcomes, torch.tensor(scores, dtype=torch.float64))
+
+
+def share_lost(before: float, after: float) -> float:
+    """What is lost, F(C\\K) - F(C\\(K+v)), as a share of the larger of the two in size; 0 where both are 0.
+
+    Where F is not negative it is from -1 to 1: 1 if nothing is left, which tells such heads apart from those that lose
+    as little of much. It orders heads as the published ratio does.
+    """
+    larger = max(abs(before), abs(after))
+    return (before - after) / larger if larger else 0.0
 
 
 def relative_drop(before: float, after: float) -> float:

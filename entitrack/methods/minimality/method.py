@@ -20,7 +20,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
 
     Returns:
         See `Outcomes`: `[circuit, prompt]` of the circuit and the pruned one; under `removal.`, `[stage, head,
-        prompt]` of the circuit without each head's K, and without the head too. `score` `[head]`, what is lost by it;
+        prompt]` of the circuit without each head's K, and without the head too. `score` `[head]`;
         `pairs.GROUP` `[first, second]`, mean F without each pair of a group. The artefact `circuit` is the pruned one.
     """
     model = experiment.member(settings.model, "method.model")

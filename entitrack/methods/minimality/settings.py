@@ -29,5 +29,5 @@ class Settings(AblationSettings):
     )
     threshold: float = Field(
         0.01,
-        description="heads by which less of F is lost are not in the pruned circuit (the paper: 0.01 of its ratio)",
+        description="heads with a lower score are not in the pruned circuit (the paper: 0.01)",
     )

@@ -28,8 +28,7 @@ def tables(result: Result) -> Sequence[Table]:
         ("circuit", facts["circuit_heads"], before, None, n),
         (f"pruned at {facts['threshold']}", facts["pruned_heads"], after, change, n),
     ]
-    by = "score" if Quirk.RATIO_SCORE in facts["quirks"] else "ratio [95 %]"
-    columns = ("group", "layer.head", "heads in K", "F(C\\K)", "F(C\\(K+v))", "lost [95 %]", by, "stays")
+    columns = ("group", "head", "in K", "F(C\\K)", "F(C\\(K+v))", "lost [95 %]", "ratio [95 %]", "score", "stays")
     rows = tuple(_row(result, number) for number in range(len(facts["heads"])))
     title = f"Minimality in {facts['model']}; F is {facts['metric']}"
     return (Table(title, ("", "heads", "F", "change [95 %]", "n"), tuple(ends)), Table("Scores", columns, rows))
@@ -39,8 +38,8 @@ def _row(result: Result, number: int) -> tuple[Cell, ...]:
     head, values = result.facts["heads"][number], measured(result, "removal.")
     ends = [float(values.means(stage=stage, head=number)) for stage in (0, 1)]
     stays = "yes" if score(result, number) >= result.facts["threshold"] else "no"
-    shown = score(result, number) if Quirk.RATIO_SCORE in result.facts["quirks"] else ratio(result, number)
-    return (head["group"], head["label"], len(head["removed"]), *ends, drop(result, number), shown, stays)
+    apart = (drop(result, number), ratio(result, number))
+    return (head["group"], head["label"], len(head["removed"]), *ends, *apart, score(result, number), stays)
 
 
 def score(result: Result, number: int) -> float:
@@ -63,11 +62,10 @@ def ratio(result: Result, number: int) -> Estimate | None:
 def notes(result: Result) -> Sequence[str]:
     """What is lost with a head, and which procedure was followed."""
     published = Quirk.RATIO_SCORE in result.facts["quirks"]
-    ratio_of = "score: F(C\\K) / F(C\\(K+v)) - 1" if published else "ratio: F(C\\K) / F(C\\(K+v))"
-    empty = "" if published else f", empty where the second may be {LEAST_DENOMINATOR} or less"
     return (
-        "lost with v: F(C\\K) - F(C\\(K+v)); K: the heads of v's group whose removal most raises v's importance",
-        ratio_of + empty,
+        "K: the heads of v's group whose removal most raises v's importance; lost: F(C\\K) - F(C\\(K+v))",
+        f"ratio: F(C\\K) / F(C\\(K+v)), empty where the second may be {LEAST_DENOMINATOR} or less",
+        f"score, which decides: {'ratio - 1' if published else 'lost, as a share of the larger of both F'}",
         "95 % intervals over contexts, paired; a head that two groups have at one role goes from both",
         *published_notes(result.facts["quirks"]),
     )
