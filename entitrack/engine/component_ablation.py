@@ -25,7 +25,7 @@ class Fills(TypedDict, total=False):
     With neither it is nothing: zeros.
     """
 
-    values: Mapping[str, Float[Tensor, "layer token d_model"]]
+    values: Float[Tensor, "component layer token d_model"]
     tokens: Int[Tensor, "batch token"]
     mask: Int[Tensor, "batch token"]
 
@@ -42,7 +42,7 @@ def total_components(
         components: Names of components without heads.
 
     Returns:
-        Component -> `[layer, token, d_model]`, float32.
+        `total` `[component, layer, token, d_model]`, float32.
     """
     totals: dict[str, list[Tensor]] = {name: [] for name in components}
 
@@ -51,7 +51,8 @@ def total_components(
 
     visits = {name: add(name) for name in components}
     show(model, anatomy, prompts, {layer: visits for layer in range(anatomy["n_layers"])})
-    return {name: torch.stack([total.to(parts[0].device) for total in parts]) for name, parts in totals.items()}
+    device = totals[components[0]][0].device
+    return {"total": torch.stack([torch.stack([one.to(device) for one in totals[name]]) for name in components])}
 
 
 def answer_ablated(
@@ -82,7 +83,7 @@ def answer_ablated(
         for layer in range(anatomy["n_layers"])
         for position in positions.unbind(0)
     ]
-    values = fill_sites(model, anatomy, prompts, fill, sites)
+    values = fill_sites(model, anatomy, prompts, fill, components, sites)
     answered = [outcomes(logits_with(model, anatomy, prompts, {})[:, None], prompts)]
     for number, site in enumerate(sites):
         patch: Any = {**site, "values": values[number]}
@@ -97,11 +98,11 @@ def answer_ablated(
 
 
 def fill_sites(
-    model: Any, anatomy: Anatomy, prompts: Prompts, fill: Fills, sites: Sequence[Site]
+    model: Any, anatomy: Anatomy, prompts: Prompts, fill: Fills, components: Sequence[str], sites: Sequence[Site]
 ) -> Mapping[int, Float[Tensor, "#batch d_model"]]:
     """What each site becomes, by its number."""
     if "values" in fill:
-        means = [fill["values"][site["component"]][site["layer"]] for site in sites]
+        means = [fill["values"][components.index(site["component"]), site["layer"]] for site in sites]
         return {number: mean[sites[number]["position"].to(mean.device)] for number, mean in enumerate(means)}
     values: dict[int, Tensor] = {}
     if "tokens" in fill:

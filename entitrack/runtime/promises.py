@@ -39,6 +39,8 @@ PROMISES: Mapping[str, Promise] = {
     "ablation.model_without": _outcomes("circuit batch"),
     "attribution.attribution_effects": {"effect": Float[Tensor, "batch layer head"]},
     "circuits.circuit_answers": _outcomes("circuit batch"),
+    "component_ablation.total_components": {"total": Float[Tensor, "component layer token d_model"]},
+    "component_ablation.answer_ablated": _outcomes("variant batch"),
     "dcm.train_masks": {
         "masks": Float[Tensor, "step mask head"],
         "losses": Float[Tensor, "step mask"],

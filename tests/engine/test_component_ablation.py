@@ -59,8 +59,7 @@ def test_every_site_is_ablated_as_hooks_do(architecture: str, ablation: str, bac
     fill: dict[str, Any] = {"tokens": others, "mask": ones} if ablation == "resample" else {}
     if ablation == "mean":
         given = {"anatomy": model.anatomy, "prompts": {"tokens": others, "mask": ones}, "components": NAMES}
-        totals = backend.run(model, total_components, given)
-        fill = {"values": {name: totals[name] / N for name in NAMES}}
+        fill = {"values": backend.run(model, total_components, given)["total"] / N}
     asked = {"anatomy": model.anatomy, "prompts": prompts, "fill": fill, "positions": POSITIONS, "components": NAMES}
     found = backend.run(model, answer_ablated, asked)
     logits = expected(module, tokens, others, ablation)

@@ -110,18 +110,15 @@ def make_fills(
         others = background_batches(experiment, sum(len(batch) for batch in batches), length)
         return [{"tokens": other.tokens, "mask": other.mask} for other in others]
     means = mean_components(experiment, model, components, settings.mean_count, length)
-    dtype = pick_dtype(experiment.family.dtype)
-    return [{"values": {name: mean.to(dtype) for name, mean in means.items()}}] * len(batches)
+    return [{"values": means.to(pick_dtype(experiment.family.dtype))}] * len(batches)
 
 
 def mean_components(
     experiment: Experiment, model: Model, components: Sequence[str], count: int, length: int
-) -> dict[str, Float[Tensor, "layer token d_model"]]:
+) -> Float[Tensor, "component layer token d_model"]:
     """Mean of each component at every token index, over prompts with random content."""
     batches = background_batches(experiment, count, length)
     inputs = [{"prompts": {"tokens": batch.tokens, "mask": batch.mask}} for batch in batches]
     label, asked = f"mean components: {model.name}", {"components": list(components)}
-    outputs = list(experiment.sessions(model, total_components, inputs, label, settings=asked))
-    return {
-        name: (torch.stack([output[name].double() for output in outputs]).sum(0) / count).float() for name in components
-    }
+    outputs = experiment.sessions(model, total_components, inputs, label, settings=asked)
+    return (torch.stack([output["total"].double() for output in outputs]).sum(0) / count).float()
