@@ -14,7 +14,6 @@ from torch import Tensor
 from entitrack.core.statistics import shares
 from entitrack.core.statistics.contexts import LEAST_CONTEXTS, ContextSums, standard_error
 from entitrack.core.statistics.estimates import Estimate, difference, estimate, p_value, ratio
-from entitrack.core.statistics.resampling import resampled_means
 
 
 def contexts(count: int, size: int = 7) -> Tensor:
@@ -229,11 +228,3 @@ def test_the_standard_error_is_the_textbook_one() -> None:
     values = torch.randn(500, generator=torch.Generator().manual_seed(3))
     found = standard_error(values[:, None], torch.arange(500))
     torch.testing.assert_close(found[0], values.std() / 500**0.5, rtol=1e-3, atol=0)
-
-
-def test_series_see_the_same_resamples() -> None:
-    values = torch.randn(3, 30)
-    clusters = torch.arange(30) % 10
-    together = resampled_means(values, clusters, 50, seed=5)
-    alone = resampled_means(values[1], clusters, 50, seed=5)
-    assert abs(together[:, 1] - alone).max() < 1e-12

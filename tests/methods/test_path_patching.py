@@ -298,7 +298,7 @@ def two_stages() -> Result:
             "q_value": Measurement(scores.double().square(), axes, labels),
             "effect": Measurement(scores[..., None].repeat(1, 1, 1, 3), (*axes, PROMPT), labels, prompts),
             "noise": numbers({"fetch": 1e-7, "bring": 2e-3}, "stage"),
-            "rank_overlap": numbers({"fetch": 0.75, "bring": 1.0}, "stage"),
+            "found_again": Measurement(torch.tensor([[[0.75, 0.0], [0.5, 0.0]], [[0.0] * 2] * 2]), axes, labels),
         },
     )
 
@@ -307,15 +307,15 @@ def test_tables_say_what_was_measured() -> None:
     result = hand_made.retold(two_stages())
     heads, stages = result.tables
     assert heads.title == "Circuit of base by path patching"
-    assert heads.columns == ("group", "role", "rank", "layer.head", "score", "standard error", "q")
+    assert heads.columns == ("group", "role", "rank", "layer.head", "score", "standard error", "q", "found again")
     assert heads.rows == (
-        ("fetch", "last", 1, "0.0", -0.5, 0.125, "2.5e-01"),
-        ("fetch", "last", 2, "1.0", -0.125, 0.03125, "1.6e-02"),
+        ("fetch", "last", 1, "0.0", -0.5, 0.125, "2.5e-01", "0.75"),
+        ("fetch", "last", 2, "1.0", -0.125, 0.03125, "1.6e-02", "0.50"),
     )
-    assert stages.columns == ("stage", "scored", "chosen", "noise", "rank overlap", "largest piece", "from naive")
+    assert stages.columns == ("stage", "scored", "chosen", "noise", "found again", "largest piece", "from naive")
     assert stages.rows == (
-        ("fetch", 3, 2, "1.0e-07", "0.75", "3 MiB", "2.0e-07 (5 heads)"),
-        ("bring", 4, 0, "2.0e-03", "1.00", "0 MiB", ""),
+        ("fetch", 3, 2, "1.0e-07", "0.62", "3 MiB", "2.0e-07 (5 heads)"),
+        ("bring", 4, 0, "2.0e-03", "", "0 MiB", ""),
     )
     assert result.notes[0].endswith("over 3 prompts")
     assert result.notes[-2].startswith("group bring is empty: no head's score is below zero")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from entitrack.core.statistics.contexts import standard_error
 from entitrack.core.statistics.discoveries import p_values_below, q_values
-from entitrack.methods.path_patching.selection import overlap, select
+from entitrack.methods.path_patching.selection import select
 from entitrack.methods.path_patching.settings import Choice
 
 CONTEXTS = torch.arange(40).repeat_interleave(7)
@@ -29,7 +29,7 @@ def test_clear_heads_are_found_in_order(by: Any) -> None:
     means = torch.tensor([[-0.5, 0.0], [-0.2, 0.3]])
     found = select(effects(means, 0.1), CONTEXTS, 1e-6, 4, Choice(by=by))
     assert found.heads == ((0, 0), (1, 0))
-    assert found.overlap == 1.0
+    torch.testing.assert_close(found.found_again, torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double())
 
 
 @pytest.mark.parametrize("by", ["count", "threshold", "fdr"])
@@ -97,11 +97,27 @@ def test_heads_that_were_not_scored_are_not_chosen() -> None:
         assert {layer for layer, _ in select(strong, CONTEXTS, 0.0, None, Choice(by=by)).heads} == {1}
 
 
-def test_overlap_tells_firm_ranks_from_chance() -> None:
-    firm = effects(torch.tensor([[-0.9, -0.8, 0.0, 0.0, 0.0, 0.0]]), 0.1)
-    chance = effects(torch.zeros(1, 6), 1.0)
-    assert overlap(firm, CONTEXTS, 2) == 1.0
-    assert overlap(chance, CONTEXTS, 2) < 0.9
+def test_firm_heads_are_found_again_and_lucky_ones_are_not() -> None:
+    """A head of two and a half errors on all contexts has half of them in a half: 1.8, below the 2 that it takes."""
+    some = effects(torch.tensor([[-0.9, 0.3, 0.3]]), 0.1)
+    some[:, 0, 1] -= some[:, 0, 1].mean() + 2.5 * standard_error(some[:, 0, 1], CONTEXTS)
+    found = select(some, CONTEXTS, 0.0, None, Choice())
+    assert found.heads == ((0, 0), (0, 1))
+    firm, lucky, never = found.found_again[0].tolist()
+    assert (firm, never) == (pytest.approx(1.0), 0.0)
+    assert 0.1 < lucky < 0.6
+
+
+def test_halves_are_of_whole_contexts_and_by_the_same_rule() -> None:
+    """Two heads of which only one has room: each is first where its contexts are the half's, half of the time."""
+    some = torch.full((280, 1, 2), -1.0) + 0.01 * torch.randn(280, 1, 2, generator=torch.Generator().manual_seed(0))
+    some[:, 0, 0] += torch.where(CONTEXTS % 2 == 0, 0.2, -0.2)
+    some[:, 0, 1] += torch.where(CONTEXTS % 2 == 0, -0.2, 0.2)
+    found = select(some, CONTEXTS, 0.0, 1, Choice())
+    assert float(found.found_again.sum()) == pytest.approx(1.0)
+    assert 0.3 < float(found.found_again[0, 0]) < 0.7
+    one_of_each = torch.arange(280) // 140
+    assert bool(select(some, one_of_each, 0.0, 1, Choice()).found_again.isnan().all())
 
 
 @pytest.mark.parametrize(

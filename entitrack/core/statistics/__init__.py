@@ -4,5 +4,4 @@
 2. `shares` and `means`: intervals of truths (how often is it right?) and of any other values.
 3. `estimates`: a number with its interval, for one series of values, the difference of two, or their ratio.
 4. `discoveries`: tests of many things at once, with false discoveries controlled.
-5. `resampling`: contexts drawn anew, for ranks, of which nothing else tells how firm they are.
 """

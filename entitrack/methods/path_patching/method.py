@@ -62,10 +62,10 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     """Find a circuit, stage by stage.
 
     Returns:
-        `score`, `standard_error` and `q_value` (see `Selection`) `[stage, layer, head]`; `effect`
+        `score`, `standard_error`, `q_value` and `found_again` (see `Selection`) `[stage, layer, head]`; `effect`
         `[stage, layer, head, prompt]`; of a sender that is left alone, `null_effect` `[stage, prompt]` and its mean
-        size, `noise` `[stage]`; `rank_overlap` `[stage]`; `probability`
-        `[prompt]`, of the right answer in the clean run, where it is not scored the naive way.
+        size, `noise` `[stage]`; `probability` `[prompt]`, of the right answer in the clean run, where it is not scored
+        the naive way.
         The artefact `circuit`.
     """
     search = begin_search(experiment, settings)
@@ -140,10 +140,10 @@ def measurements(groups: StageGroups, prompts: PromptSet) -> dict[str, Measureme
         "score": Measurement(torch.stack([group.selection.scores for group in ran]), axes, labels),
         "standard_error": Measurement(torch.stack([group.selection.errors for group in ran]), axes, labels),
         "q_value": Measurement(torch.stack([group.selection.q_values for group in ran]), axes, labels),
+        "found_again": Measurement(torch.stack([group.selection.found_again for group in ran]), axes, labels),
         "effect": Measurement(effects, (*axes, PROMPT), labels, prompts),
         "null_effect": stacked({name: group.scores.null_effects for name, group in by_name.items()}, "stage", prompts),
         "noise": numbers({name: group.scores.noise for name, group in by_name.items()}, "stage"),
-        "rank_overlap": numbers({name: group.selection.overlap for name, group in by_name.items()}, "stage"),
     }
     probability = ran[0].scores.probability
     if probability is not None:

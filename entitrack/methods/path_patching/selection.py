@@ -11,13 +11,13 @@ from torch import Tensor
 
 from entitrack.core.statistics.contexts import standard_error
 from entitrack.core.statistics.discoveries import p_values_below, q_values
-from entitrack.core.statistics.resampling import resampled_means
-from entitrack.methods.path_patching.settings import Choice
+from entitrack.methods.path_patching.settings import HALVES, Choice
 from entitrack.models.anatomy import Head
 
 CLEAR = 0.025
 """A head is clear of the noise if its one-sided p-value is at most this: its 95 % interval is below it."""
-_OVERLAPS = 200
+_FEWEST = 4
+"""Contexts of which there are halves that tell anything."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,17 @@ class Selection:
 
     Attributes:
         heads: The heads, most important first.
-        overlap: Share of the same number of lowest scores that stays when contexts are resampled, on average.
         scores: Mean effect of each head on the probability of the right answer; most negative = most important.
         errors: Standard error of each score over contexts.
         q_values: Least false discovery rate, over all heads of the stage, at which each is found to be below the noise.
+        found_again: See `find_again`.
     """
 
     heads: tuple[Head, ...]
-    overlap: float
     scores: Float[Tensor, "layer head"] = field(repr=False)
     errors: Float[Tensor, "layer head"] = field(repr=False)
     q_values: Float[Tensor, "layer head"] = field(repr=False)
+    found_again: Float[Tensor, "layer head"] = field(repr=False)
 
 
 def select(
@@ -57,16 +57,52 @@ def select(
         size: Most heads; None sets no bound.
         choice: How to choose.
     """
-    scores, errors = effects.mean(0), standard_error(effects, clusters)
+    _, q_by_head = _tests(effects, clusters, noise)
+    heads = tuple(_choose(effects, clusters, noise, size, choice))
+    again = find_again(effects, clusters, noise, size, choice)
+    return Selection(heads, effects.mean(0), standard_error(effects, clusters), q_by_head, again)
+
+
+def _choose(
+    effects: Float[Tensor, "prompt layer head"],
+    clusters: Int[Tensor, " prompt"],
+    noise: float,
+    size: int | None,
+    choice: Choice,
+) -> list[Head]:
+    """The heads, most important first."""
     p_by_head, q_by_head = _tests(effects, clusters, noise)
-    order = scores.nan_to_num(torch.inf)  # heads that were not scored come last, and are never chosen
+    order = effects.mean(0).nan_to_num(torch.inf)  # heads that were not scored come last, and are never chosen
     clear = (q_by_head <= choice.rate) if choice.by == "fdr" else (p_by_head <= CLEAR)
     if choice.by == "threshold":
         clear &= order < -choice.threshold
     lowest = order.flatten().argsort()[:size].tolist()
     heads = [(index // order.shape[1], index % order.shape[1]) for index in lowest]
-    chosen = tuple(head for head in heads if clear[head])
-    return Selection(chosen, overlap(effects, clusters, len(chosen)), scores, errors, q_by_head)
+    return [head for head in heads if clear[head]]
+
+
+def find_again(
+    effects: Float[Tensor, "prompt layer head"],
+    clusters: Int[Tensor, " prompt"],
+    noise: float,
+    size: int | None,
+    choice: Choice,
+) -> Float[Tensor, "layer head"]:
+    """Share of random halves of the contexts in which each head is chosen; not a number with fewer than 4 contexts.
+
+    The receivers of the stage stay those that were found on all contexts (stability selection of Meinshausen and
+    Buehlmann, 2010, a stage by itself). Half of the contexts find less than all: a share well above 1/2 is firm.
+    """
+    contexts, drawn = clusters.unique(), torch.Generator().manual_seed(0)
+    found = torch.zeros(effects.shape[1:], dtype=torch.float64)
+    if len(contexts) < _FEWEST:
+        return found + torch.nan
+    for _ in range(HALVES):
+        half = contexts[torch.randperm(len(contexts), generator=drawn)[: len(contexts) // 2]]
+        rows = torch.isin(clusters, half)
+        for head in _choose(effects[rows], clusters[rows], noise, size, choice):
+            found[head] += 1 / HALVES
+    return found
 
 
 def _tests(
@@ -80,16 +116,3 @@ def _tests(
     by_head[:, scored] = torch.from_numpy(np.stack([p_values, q_values(p_values)]))
     p_by_head, q_by_head = by_head.view(2, *effects.shape[1:])
     return p_by_head, q_by_head
-
-
-def overlap(effects: Float[Tensor, "prompt layer head"], clusters: Int[Tensor, " prompt"], count: int) -> float:
-    """Average share of the `count` lowest scores that are among as many lowest of resampled contexts; 1 for none."""
-    if count == 0:
-        return 1.0
-    flat = effects.flatten(1).nan_to_num(torch.inf)
-    finite = flat.isfinite().all(0)
-    flat = flat[:, finite]
-    lowest = set(flat.mean(0).argsort()[:count].tolist())
-    means = resampled_means(flat.T, clusters, _OVERLAPS)
-    shares = [len(lowest & set(np.argsort(row)[:count].tolist())) / count for row in means]
-    return float(np.mean(shares))

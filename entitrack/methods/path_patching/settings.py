@@ -15,6 +15,10 @@ Memory = Literal["auto"] | Annotated[float, Field(gt=0)]
 """GiB, or `auto`."""
 
 
+HALVES = 200
+"""Random halves of the contexts in which heads are looked for again."""
+
+
 class Choice(settings.Settings):
     """How the heads of a group are chosen; whichever way it is, a head that is within the noise is not."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
+from entitrack.methods.path_patching.settings import HALVES
 from entitrack.record.figures.canvas import new_figure
 
-_BY_HEAD = ("score", "standard_error", "q_value")
+_BY_HEAD = ("score", "standard_error", "q_value", "found_again")
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -21,27 +24,33 @@ def tables(result: Result) -> Sequence[Table]:
     for name, stage in result.facts["stages"].items():
         for rank, (layer, head) in enumerate(stage["heads"], start=1):
             where: dict[str, str | int] = {"stage": name, "layer": layer, "head": head}
-            score, error, q_value = (result[measured].number(**where) for measured in _BY_HEAD)
-            rows.append((name, stage["role"], rank, f"{layer}.{head}", score, error, f"{q_value:.1e}"))
-    columns = ("group", "role", "rank", "layer.head", "score", "standard error", "q")
+            score, error, q_value, again = (result[measured].number(**where) for measured in _BY_HEAD)
+            rows.append((name, stage["role"], rank, f"{layer}.{head}", score, error, f"{q_value:.1e}", _share(again)))
+    columns = ("group", "role", "rank", "layer.head", "score", "standard error", "q", "found again")
     title = f"Circuit of {result.facts['model']} by path patching"
     stages = tuple(_stage_row(result, name, stage) for name, stage in result.facts["stages"].items())
-    stage_columns = ("stage", "scored", "chosen", "noise", "rank overlap", "largest piece", "from naive")
+    stage_columns = ("stage", "scored", "chosen", "noise", "found again", "largest piece", "from naive")
     return (Table(title, columns, tuple(rows)), Table("Stages", stage_columns, stages))
 
 
 def _stage_row(result: Result, name: str, stage: dict[str, Any]) -> tuple[Cell, ...]:
     scored = int((~result["score"].at(stage=name).values.isnan()).sum())
-    verified = stage["verified"]
+    verified, found = stage["verified"], result["found_again"].at(stage=name)
+    again = [found.number(layer=layer, head=head) for layer, head in stage["heads"]]
     return (
         name,
         scored,
         len(stage["heads"]),
         f"{result['noise'].number(stage=name):.1e}",
-        f"{result['rank_overlap'].number(stage=name):.2f}",
+        _share(fmean(again)) if again else "",
         f"{stage['peak_bytes'] / 2**20:.0f} MiB",
         f"{verified['difference']:.1e} ({verified['heads']} heads)" if verified else "",
     )
+
+
+def _share(share: float) -> str:
+    """A share, or nothing where it is not a number."""
+    return "" if math.isnan(share) else f"{share:.2f}"
 
 
 def notes(result: Result) -> Sequence[str]:
@@ -61,7 +70,8 @@ def notes(result: Result) -> Sequence[str]:
         "noise: mean size of the same for a head that is left alone; errors are over contexts",
         "a head is chosen only if its score is below zero by the noise and its sampling error (t test over contexts)",
         "q: false discovery rate among a stage's heads with no greater q (Benjamini-Hochberg over all scored)",
-        "rank overlap: share of the chosen number of lowest scores that stays when contexts are resampled",
+        f"found again: share of {HALVES} random halves of the contexts in which the head is chosen too, after the same"
+        " receivers; of a stage, the mean over its heads",
         *empty,
         *skipped,
     )
