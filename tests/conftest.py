@@ -31,6 +31,9 @@ SLOW = (
     "hostile/",
     "runtime/test_claims",
     "examples/test_adding",
+    "engine/test_architectures",
+    "engine/test_components",
+    "engine/test_transplants",
     "naive/test_naive_golden",
     "record/test_figures",
     "methods/test_activation_patching_components",
@@ -39,7 +42,7 @@ SLOW = (
     "models/test_zoo.py::test_the_same_seed",
     "test_first_steps.py::test_the_readmes_python_runs",
 )
-"""Tests that start servers, try every mistake, draw, train, or run the main job whole; `pytest -m slow` runs them."""
+"""Tests of servers, of every mistake and every architecture, that draw, train, or run the main job whole."""
 
 Launch = Callable[..., int]
 """Runs the command line; gives its exit code."""

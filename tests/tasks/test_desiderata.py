@@ -17,7 +17,7 @@ from entitrack.tasks.protocol import CORRECT_OBJECT, PREV_QUERY_LABEL, QUERY_LAB
 
 POSITIONAL = [name for name in DESIDERATA if name not in ("object_value", "box_label_value", "incorrect_segment")]
 UNALTERED = ["object_value", "box_label_value", "positional", "incorrect_segment"]
-CASES = list(product((3, 7, 12), range(4)))
+CASES = list(product((3, 7, 12), range(2)))
 
 
 def clean_prompts(boxes: int, seed: int) -> list[BoxesPrompt]:
