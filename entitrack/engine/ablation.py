@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy
-from entitrack.engine.answers import Outcomes, Prompts, join, outcomes
+from entitrack.engine.answers import Outcomes, Prompts, outcomes, variants_first
 from entitrack.engine.layout import Layout, fill_lanes
 from entitrack.engine.runs import at_places, logits_with, read_z, show
 from entitrack.engine.sites import Visit
@@ -82,12 +82,7 @@ def model_without(
                     "z": lambda z, fill=fills[layer], live=live: without(z, fill, positions, live)  # type: ignore[misc]
                 }
         answered.append(outcomes(logits_with(model, anatomy, prompts, visits)[:, None], prompts))
-    joined = join(answered, 1)
-    return {
-        "prediction": joined["prediction"].T,
-        "probability": joined["probability"].T,
-        "margin": joined["margin"].T,
-    }
+    return variants_first(answered)
 
 
 def without(

@@ -98,6 +98,16 @@ def join(pieces: list[Outcomes], axis: int) -> Outcomes:
     return {"prediction": prediction, "probability": probability, "margin": margin}
 
 
+def variants_first(pieces: list[Outcomes]) -> Outcomes:
+    """Outcomes of several runs of the same prompts, `[batch, 1]` each, as `[variant, batch]`."""
+    joined = join(pieces, 1)
+    return {
+        "prediction": joined["prediction"].T,
+        "probability": joined["probability"].T,
+        "margin": joined["margin"].T,
+    }
+
+
 def rows_of(prompts: Prompts, rows: Int[Tensor, " row"]) -> Prompts:
     """Some of the prompts."""
     some: Any = {name: prompts[name][rows] for name in prompts}  # type: ignore[literal-required]

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy
-from entitrack.engine.answers import Outcomes, Prompts, join, outcomes
+from entitrack.engine.answers import Outcomes, Prompts, outcomes, variants_first
 from entitrack.engine.patching import patch_visits, read_visits
 from entitrack.engine.runs import logits_with, show
 from entitrack.engine.sites import Site
@@ -62,7 +62,7 @@ def answer_ablated(
     fill: Fills,
     positions: Int[Tensor, "role batch"],
     components: Sequence[str],
-) -> dict[str, Tensor]:
+) -> Outcomes:
     """What the model answers with each component of each layer ablated at each position.
 
     Args:
@@ -89,12 +89,7 @@ def answer_ablated(
         patch: Any = {**site, "values": values[number]}
         logits = logits_with(model, anatomy, prompts, patch_visits(anatomy, [patch]))
         answered.append(outcomes(logits[:, None], prompts))
-    joined: Outcomes = join(answered, 1)
-    return {
-        "prediction": joined["prediction"].T,
-        "probability": joined["probability"].T,
-        "margin": joined["margin"].T,
-    }
+    return variants_first(answered)
 
 
 def fill_sites(
