@@ -16,7 +16,7 @@ from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import Outcomes, Prompts, outcomes, variants_first
 from entitrack.engine.patching import patch_visits, read_visits
 from entitrack.engine.runs import logits_with, show
-from entitrack.engine.sites import Site
+from entitrack.engine.sites import Site, Visit, Visits
 
 
 class Fills(TypedDict, total=False):
@@ -84,12 +84,24 @@ def answer_ablated(
         for position in positions.unbind(0)
     ]
     values = fill_sites(model, anatomy, prompts, fill, components, sites)
-    answered = [outcomes(logits_with(model, anatomy, prompts, {})[:, None], prompts)]
+    streams: dict[int, Tensor] = {}
+    clean = logits_with(model, anatomy, prompts, keep_streams(anatomy, streams))
+    answered = [outcomes(clean[:, None], prompts)]
     for number, site in enumerate(sites):
         patch: Any = {**site, "values": values[number]}
-        logits = logits_with(model, anatomy, prompts, patch_visits(anatomy, [patch]))
+        first = site["layer"]  # below it the run is the clean one
+        logits = logits_with(model, anatomy, prompts, patch_visits(anatomy, [patch]), first, streams.get(first))
         answered.append(outcomes(logits[:, None], prompts))
     return variants_first(answered)
+
+
+def keep_streams(anatomy: Anatomy, streams: dict[int, Tensor]) -> Visits:
+    """Visits that write the stream at the start of each layer into `streams`."""
+
+    def keep(layer: int) -> Visit:
+        return lambda stream: streams.update({layer: stream})
+
+    return {layer: {"resid_pre": keep(layer)} for layer in range(anatomy["n_layers"])}
 
 
 def fill_sites(

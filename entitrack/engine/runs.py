@@ -29,10 +29,28 @@ class Run(TypedDict):
     """At the last token, float32."""
 
 
-def logits_with(model: Any, anatomy: Anatomy, prompts: Prompts, visits: Visits) -> Float[Tensor, "batch vocab"]:
-    """Logits at the last token of a run whose components are shown to visits."""
+def logits_with(
+    model: Any,
+    anatomy: Anatomy,
+    prompts: Prompts,
+    visits: Visits,
+    first: int = 0,
+    stream: Float[Tensor, "batch token d_model"] | None = None,
+) -> Float[Tensor, "batch vocab"]:
+    """Logits at the last token of a run whose components are shown to visits.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        prompts: The prompts.
+        visits: What is shown what.
+        first: The first layer that runs; those below it are skipped.
+        stream: What enters it; None where it is 0, which the embeddings enter.
+    """
     with torch.no_grad():
         with model.trace(forward_inputs(prompts), use_cache=False):
+            for layer in range(first):
+                layer_at(model, anatomy, layer).skip(stream)
             for layer in sorted(visits):
                 visit_layer(model, anatomy, layer, visits[layer])
             logits = at(model.output.logits, prompts["last"])
