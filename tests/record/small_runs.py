@@ -20,7 +20,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "completeness": ("method.random_sets=2", "method.mean_count=14"),
     "dcm": ("method.steps=4", "method.desiderata=[object_value]", "method.sparsity=[0.01]", "task.split=train"),
     "desiderata": (),
-    "evaluate": ("method.models=[llama]", "method.boxes=[2,7]"),
+    "evaluate": ("method.models=[llama]", "method.boxes=[2,3]"),
     "faithfulness": ("method.models=[llama]", "method.random_circuits=2", "method.mean_count=14"),
     "minimality": ("method.mean_count=14",),
     "path_patching": ("method.prompts=all",),
@@ -30,5 +30,5 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 
 def words_of(method: str) -> tuple[str, ...]:
     """The words of a small run."""
-    few = ("task.count=28", "model.device=cpu", "tracking=disabled")
+    few = ("task.count=30", "task.boxes=3", "model.device=cpu", "tracking=disabled")
     return (f"method={method}", *few, *SETTINGS[method])

@@ -29,7 +29,7 @@ def test_digests_are_of_the_prompts_and_of_the_heads_that_were_used(runs: Runs) 
     used, on = result.provenance, result["correct"].prompts
     assert on is not None
     texts = [list(both) for both in zip(on.texts, on.answers, strict=True)]
-    assert used["prompts"] == {"count": 28, "digest": digest_of(texts)}
+    assert used["prompts"] == {"count": 30, "digest": digest_of(texts)}
     (circuit,) = used["circuit"]
     assert circuit["file"] == "llama"
     assert circuit["digest"] == digest_of(circuit["groups"])
@@ -47,4 +47,4 @@ def test_a_result_says_what_ran_where_when_and_by_which_words(runs: Runs) -> Non
     assert "method=cmap" in used["overrides"]
     assert set(words_of("cmap")) < set(used["command"].split())
     assert used["config"]["method"]["name"] == "cmap"
-    assert used["config"]["task"]["count"] == 28
+    assert used["config"]["task"]["count"] == 30
