@@ -12,7 +12,7 @@ from torch import Tensor
 
 from entitrack.core.statistics.contexts import standard_error
 from entitrack.core.statistics.discoveries import p_values_below, q_values
-from entitrack.methods.path_patching.selection import select
+from entitrack.methods.path_patching.selection import find_again, select
 from entitrack.methods.path_patching.settings import Choice
 
 CONTEXTS = torch.arange(40).repeat_interleave(7)
@@ -27,9 +27,9 @@ def effects(means: Tensor, spread: float, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("by", ["count", "threshold", "fdr"])
 def test_clear_heads_are_found_in_order(by: Any) -> None:
     means = torch.tensor([[-0.5, 0.0], [-0.2, 0.3]])
-    found = select(effects(means, 0.1), CONTEXTS, 1e-6, 4, Choice(by=by))
-    assert found.heads == ((0, 0), (1, 0))
-    torch.testing.assert_close(found.found_again, torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double())
+    told = (effects(means, 0.1), CONTEXTS, 1e-6, 4, Choice(by=by))
+    assert select(*told).heads == ((0, 0), (1, 0))
+    torch.testing.assert_close(find_again(*told), torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double())
 
 
 @pytest.mark.parametrize("by", ["count", "threshold", "fdr"])
@@ -101,9 +101,8 @@ def test_firm_heads_are_found_again_and_lucky_ones_are_not() -> None:
     """A head of two and a half errors on all contexts has half of them in a half: 1.8, below the 2 that it takes."""
     some = effects(torch.tensor([[-0.9, 0.3, 0.3]]), 0.1)
     some[:, 0, 1] -= some[:, 0, 1].mean() + 2.5 * standard_error(some[:, 0, 1], CONTEXTS)
-    found = select(some, CONTEXTS, 0.0, None, Choice())
-    assert found.heads == ((0, 0), (0, 1))
-    firm, lucky, never = found.found_again[0].tolist()
+    assert select(some, CONTEXTS, 0.0, None, Choice()).heads == ((0, 0), (0, 1))
+    firm, lucky, never = find_again(some, CONTEXTS, 0.0, None, Choice())[0].tolist()
     assert (firm, never) == (pytest.approx(1.0), 0.0)
     assert 0.1 < lucky < 0.6
 
@@ -113,11 +112,11 @@ def test_halves_are_of_whole_contexts_and_by_the_same_rule() -> None:
     some = torch.full((280, 1, 2), -1.0) + 0.01 * torch.randn(280, 1, 2, generator=torch.Generator().manual_seed(0))
     some[:, 0, 0] += torch.where(CONTEXTS % 2 == 0, 0.2, -0.2)
     some[:, 0, 1] += torch.where(CONTEXTS % 2 == 0, -0.2, 0.2)
-    found = select(some, CONTEXTS, 0.0, 1, Choice())
-    assert float(found.found_again.sum()) == pytest.approx(1.0)
-    assert 0.3 < float(found.found_again[0, 0]) < 0.7
+    again = find_again(some, CONTEXTS, 0.0, 1, Choice())
+    assert float(again.sum()) == pytest.approx(1.0)
+    assert 0.3 < float(again[0, 0]) < 0.7
     one_of_each = torch.arange(280) // 140
-    assert bool(select(some, one_of_each, 0.0, 1, Choice()).found_again.isnan().all())
+    assert bool(find_again(some, one_of_each, 0.0, 1, Choice()).isnan().all())
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
@@ -16,7 +18,7 @@ from entitrack.core.stages import Stage
 from entitrack.engine.patching import answer
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
 from entitrack.methods.path_patching.scoring import Search, StageScores, score_stage
-from entitrack.methods.path_patching.selection import Selection, select
+from entitrack.methods.path_patching.selection import Selection, find_again, select
 from entitrack.methods.path_patching.settings import Settings
 from entitrack.methods.path_patching.stages import stages_of
 from entitrack.models.anatomy import Head
@@ -33,12 +35,14 @@ class StageGroup:
         receivers: The heads it sends to; none for logits.
         scores: What was measured.
         selection: The heads chosen.
+        found_again: How often halves of the contexts choose each, see `find_again`.
     """
 
     stage: Stage
     receivers: Sequence[Head]
     scores: StageScores
     selection: Selection
+    found_again: Float[Tensor, "layer head"] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     """Find a circuit, stage by stage.
 
     Returns:
-        `score`, `standard_error`, `q_value` and `found_again` (see `Selection`) `[stage, layer, head]`; `effect`
+        `score`, `standard_error`, `q_value` (see `Selection`) and `found_again` `[stage, layer, head]`; `effect`
         `[stage, layer, head, prompt]`; of a sender that is left alone, `null_effect` `[stage, prompt]` and its mean
         size, `noise` `[stage]`; `probability` `[prompt]`, of the right answer in the clean run, where it is not scored
         the naive way.
@@ -126,8 +130,8 @@ def find_groups(search: Search) -> StageGroups:
             groups.skipped[stage.name] = f"its receivers, {stage.receivers}, are none"
             continue
         scores = score_stage(search, stage, receivers)
-        selection = select(scores.effects, contexts, scores.noise, stage.size, search.settings.choose)
-        groups.by_name[stage.name] = StageGroup(stage, receivers, scores, selection)
+        told = (scores.effects, contexts, scores.noise, stage.size, search.settings.choose)
+        groups.by_name[stage.name] = StageGroup(stage, receivers, scores, select(*told), find_again(*told))
     return groups
 
 
@@ -140,7 +144,7 @@ def measurements(groups: StageGroups, prompts: PromptSet) -> dict[str, Measureme
         "score": Measurement(torch.stack([group.selection.scores for group in ran]), axes, labels),
         "standard_error": Measurement(torch.stack([group.selection.errors for group in ran]), axes, labels),
         "q_value": Measurement(torch.stack([group.selection.q_values for group in ran]), axes, labels),
-        "found_again": Measurement(torch.stack([group.selection.found_again for group in ran]), axes, labels),
+        "found_again": Measurement(torch.stack([group.found_again for group in ran]), axes, labels),
         "effect": Measurement(effects, (*axes, PROMPT), labels, prompts),
         "null_effect": stacked({name: group.scores.null_effects for name, group in by_name.items()}, "stage", prompts),
         "noise": numbers({name: group.scores.noise for name, group in by_name.items()}, "stage"),

@@ -29,14 +29,12 @@ class Selection:
         scores: Mean effect of each head on the probability of the right answer; most negative = most important.
         errors: Standard error of each score over contexts.
         q_values: Least false discovery rate, over all heads of the stage, at which each is found to be below the noise.
-        found_again: See `find_again`.
     """
 
     heads: tuple[Head, ...]
     scores: Float[Tensor, "layer head"] = field(repr=False)
     errors: Float[Tensor, "layer head"] = field(repr=False)
     q_values: Float[Tensor, "layer head"] = field(repr=False)
-    found_again: Float[Tensor, "layer head"] = field(repr=False)
 
 
 def select(
@@ -57,28 +55,15 @@ def select(
         size: Most heads; None sets no bound.
         choice: How to choose.
     """
-    _, q_by_head = _tests(effects, clusters, noise)
-    heads = tuple(_choose(effects, clusters, noise, size, choice))
-    again = find_again(effects, clusters, noise, size, choice)
-    return Selection(heads, effects.mean(0), standard_error(effects, clusters), q_by_head, again)
-
-
-def _choose(
-    effects: Float[Tensor, "prompt layer head"],
-    clusters: Int[Tensor, " prompt"],
-    noise: float,
-    size: int | None,
-    choice: Choice,
-) -> list[Head]:
-    """The heads, most important first."""
+    scores, errors = effects.mean(0), standard_error(effects, clusters)
     p_by_head, q_by_head = _tests(effects, clusters, noise)
-    order = effects.mean(0).nan_to_num(torch.inf)  # heads that were not scored come last, and are never chosen
+    order = scores.nan_to_num(torch.inf)  # heads that were not scored come last, and are never chosen
     clear = (q_by_head <= choice.rate) if choice.by == "fdr" else (p_by_head <= CLEAR)
     if choice.by == "threshold":
         clear &= order < -choice.threshold
     lowest = order.flatten().argsort()[:size].tolist()
     heads = [(index // order.shape[1], index % order.shape[1]) for index in lowest]
-    return [head for head in heads if clear[head]]
+    return Selection(tuple(head for head in heads if clear[head]), scores, errors, q_by_head)
 
 
 def find_again(
@@ -100,7 +85,7 @@ def find_again(
     for _ in range(HALVES):
         half = contexts[torch.randperm(len(contexts), generator=drawn)[: len(contexts) // 2]]
         rows = torch.isin(clusters, half)
-        for head in _choose(effects[rows], clusters[rows], noise, size, choice):
+        for head in select(effects[rows], clusters[rows], noise, size, choice).heads:
             found[head] += 1 / HALVES
     return found
 
