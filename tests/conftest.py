@@ -48,7 +48,10 @@ SLOW = (
     "methods/test_activation_patching_components",
     "tasks/test_own_task.py::test_all_methods_run",
     "models/test_zoo",
-    "test_first_steps.py::test_the_readmes_python_runs",
+    "core/test_words.py::test_every_method",
+    "test_first_steps",
+    "test_study.py::test_what_one_run_found",
+    "test_study.py::test_python_and_the_command_line",
 )
 """Tests of servers, of every mistake and every architecture, that draw, train, or run the main job whole."""
 
