@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -79,6 +80,7 @@ class Measurement:
     axes: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prompts: PromptSet | None = field(default=None, repr=False)
+    _estimated: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse axes that are not those of the values, and labels or prompts that do not fit them.
@@ -145,6 +147,9 @@ class Measurement:
 
     def where(self, facet: str, value: int) -> Measurement:
         """Only the prompts of which a facet has a value."""
+        return self._once(("where", facet, value), lambda: self._where(facet, value))
+
+    def _where(self, facet: str, value: int) -> Measurement:
         assert self.prompts is not None
         rows = self.prompts.facets[facet] == value
         chosen = rows.nonzero().flatten().tolist()
@@ -158,6 +163,9 @@ class Measurement:
 
     def pooled(self, axis: str) -> Measurement:
         """The entries along an axis as further prompts of the same contexts: each prompt is there once for each."""
+        return self._once(("pooled", axis), lambda: self._pooled(axis))
+
+    def _pooled(self, axis: str) -> Measurement:
         assert self.prompts is not None
         times = self.size(axis)
         values = self.values.movedim(self.axes.index(axis), -2).flatten(-2)
@@ -180,21 +188,30 @@ class Measurement:
 
     def estimate(self, **where: str | int) -> Estimate:
         """Mean over prompts, with its interval over contexts; of truths, it is a share."""
-        return estimate(self._by_prompt(where), self.clusters)
+        return self._once(("estimate", _key(where)), lambda: estimate(self._by_prompt(where), self.clusters))
 
     def difference(self, first: Mapping[str, str | int], second: Mapping[str, str | int]) -> Estimate:
         """Mean of one entry minus another on the same prompts, with its paired interval."""
-        return difference(self._by_prompt(first), self._by_prompt(second), self.clusters)
+        key = ("difference", _key(first), _key(second))
+        return self._once(key, lambda: difference(self._by_prompt(first), self._by_prompt(second), self.clusters))
 
     def p_value(self, first: Mapping[str, str | int], second: Mapping[str, str | int]) -> float:
         """That of the difference; see `estimates.p_value`."""
-        return p_value(self._by_prompt(first), self._by_prompt(second), self.clusters)
+        key = ("p_value", _key(first), _key(second))
+        return self._once(key, lambda: p_value(self._by_prompt(first), self._by_prompt(second), self.clusters))
 
     def ratio(
         self, first: Mapping[str, str | int], second: Mapping[str, str | int], decimals: int | None = None
     ) -> Estimate:
         """Mean of one entry over that of another on the same prompts, with a paired interval; see `estimates.ratio`."""
-        return ratio(self._by_prompt(first), self._by_prompt(second), self.clusters, decimals)
+        key = ("ratio", _key(first), _key(second), decimals)
+        return self._once(key, lambda: ratio(self._by_prompt(first), self._by_prompt(second), self.clusters, decimals))
+
+    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """What was computed under a key, so that tables and figures share it."""
+        if key not in self._estimated:
+            self._estimated[key] = compute()
+        return self._estimated[key]
 
     def _by_prompt(self, where: Mapping[str, str | int]) -> Tensor:
         chosen = self.at(**where)
@@ -208,6 +225,10 @@ def equal_values(first: Tensor, second: Tensor) -> bool:
     if (first.shape, first.dtype) != (second.shape, second.dtype):
         return False
     return bool(((first == second) | (first != first) & (second != second)).all())
+
+
+def _key(where: Mapping[str, str | int]) -> Hashable:
+    return tuple(sorted(where.items()))
 
 
 def stacked(rows: Mapping[str, Tensor], axis: str, prompts: PromptSet) -> Measurement:

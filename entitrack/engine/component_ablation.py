@@ -68,7 +68,7 @@ def answer_ablated(
     Args:
         model: The model.
         anatomy: Its anatomy.
-        prompts: The prompts, with `rivals`, all of one length and not padded.
+        prompts: The prompts, with `rivals`, padded on the right if at all; of one length unless zeros are put in.
         fill: What ablated components become, at the same token index.
         positions: Where they are ablated, one position at a time.
         components: Names of components without heads.

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 import entitrack
+from entitrack.core import measurement
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.plain import decode, encode, plain
@@ -25,7 +26,7 @@ from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
 from entitrack.core.table import Table
 from entitrack.methods import method_names
-from entitrack.record import figures, folder
+from entitrack.record import figures, folder, tracking
 from entitrack.record.prompts import read_sets
 from tests.methods import hand_made
 from tests.record.small_runs import Runs
@@ -70,6 +71,35 @@ def test_reading_and_drawing_need_no_models(runs: Runs, tmp_path: Path) -> None:
     command = [sys.executable, "-c", READ_ELSEWHERE, *folders]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == f"read {len(method_names())}\n", done.stderr
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_no_interval_is_computed_twice(
+    method: str, runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read = entitrack.load(runs(method)[1])
+    asked: list[tuple[Any, ...]] = []
+
+    def note(name: str, compute: Any) -> Any:
+        def noted(*given: Any) -> Any:
+            told = (part.numpy().tobytes() if isinstance(part, torch.Tensor) else part for part in given)
+            asked.append((name, *told))
+            return compute(*given)
+
+        return noted
+
+    for name in ("estimate", "difference", "p_value", "ratio"):
+        monkeypatch.setattr(measurement, name, note(name, getattr(measurement, name)))
+    again = read.laid_out()
+    first = len(asked)
+    for _ in range(2):
+        figures.draw(again)
+        again._repr_html_()
+    if again.tables:
+        tracking.metrics(again.tables[0])
+    again.save(tmp_path / "again")
+    assert not set(asked[first:]) & set(asked[:first])
+    assert len(set(asked[first:])) == len(asked[first:])
 
 
 def some_result(**changed: Any) -> Result:

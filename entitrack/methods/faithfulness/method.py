@@ -49,10 +49,12 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     for name in names:
         model = experiment.member(name, "method.models")
         circuit.check(model.anatomy, experiment.roles)
+        intact: Outcomes | None = None  # the same under every ablation
         for ablation in ablations:
             ablated = prepare(experiment, model, roles, settings, prompts, ablation)
             random = draw_circuits(ablated, circuit, experiment.quirks, settings.random_circuits)
-            measured[ablation, name] = measure(ablated, circuit, random)
+            intact = ablated.intact() if intact is None else intact
+            measured[ablation, name] = measure(ablated, circuit, random, intact)
     by_ablation = [[measured[ablation, name] for name in names] for ablation in ablations]
     outcomes = Outcomes.stacked([Outcomes.stacked([one.circuits for one in answers]) for answers in by_ablation])
     labels = {"ablation": tuple(ablations), "model": tuple(names), "circuit": CIRCUITS}
@@ -77,16 +79,16 @@ def draw_circuits(ablated: AblatedModel, circuit: Circuit, quirks: Quirks, count
     return random_circuits(ablated.live(circuit.groups), count, ablated.experiment.seed, replace)
 
 
-def measure(ablated: AblatedModel, circuit: Circuit, random: Circuits) -> Answers:
-    """One circuit, and random ones of its shape, in one model under one ablation."""
+def measure(ablated: AblatedModel, circuit: Circuit, random: Circuits, intact: Outcomes) -> Answers:
+    """One circuit, and random ones of its shape, in one model under one ablation; `intact` is the model itself."""
     live = ablated.live(circuit.groups)
     everything, nothing = torch.ones_like(live), torch.zeros_like(live)
     outcomes = ablated.run(torch.cat([torch.stack([live, everything, nothing]), random]))
     empty = outcomes.logit_difference[2]
-    outcomes, intact = outcomes.above(empty), ablated.intact().above(empty)
+    outcomes, whole = outcomes.above(empty), intact.above(empty)
     of_random = outcomes[3:]
     means = torch.stack([of_random.values(metric).double().mean(1) for metric in MEASURED_AS])
-    return Answers(Outcomes.joined([Outcomes.stacked([intact]), outcomes[:3]]), means)
+    return Answers(Outcomes.joined([Outcomes.stacked([whole]), outcomes[:3]]), means)
 
 
 def random_circuits(
