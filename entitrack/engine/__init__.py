@@ -2,8 +2,8 @@
 
 Read it in this order: `anatomy` (how a decoder is built), `sites` (what is read and replaced), `runs` (whole prompts),
 `layout` (where variants of prompts stand, and what they see), `rerun` (the engine), and then any question: `patching`,
-`knockout`, `ablation`, `circuits`, `positions`, `masks`, `moving`, `dcm`, `path_patching` with `passes` and
-`receivers`.
+`knockout`, `ablation`, `component_ablation`, `circuits`, `positions`, `masks`, `moving`, `dcm`, `path_patching` with
+`passes` and `receivers`.
 
 Functions take a model (an nnsight envoy), its anatomy and tensors, and return a dictionary of tensors. They import
 torch and, of the rest of the project, names of components alone, hold everything in plain containers, and reach modules
