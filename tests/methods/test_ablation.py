@@ -17,6 +17,9 @@ from entitrack.methods.ablation.settings import RANDOM, Settings
 from entitrack.methods.evaluate.settings import Settings as EvaluateSettings
 from entitrack.methods.experiment import Experiment
 from tests.methods import hand_made
+from tests.naive import components as naive
+from tests.naive import layouts
+from tests.naive.prompts import Prompts
 
 FEW: dict[str, Any] = {"mean_count": 14}
 
@@ -54,6 +57,31 @@ def test_axes_are_in_the_order_that_they_say(golden_experiment: Experiment, abla
     values = whole["probability"].values
     assert not torch.equal(values[0, 0], values[0, 1])
     assert not torch.equal(values[:, :, 0], values[:, :, 2])
+
+
+def test_means_are_of_prompts_with_random_content(golden_experiment: Experiment) -> None:
+    """Read by hooks at the clean prompt's token index, averaged by hand, and put in by hooks."""
+    result = ablate(golden_experiment, components=["resid_mid"], roles=["prev_query_label"], metric="probability")
+    batch = golden_experiment.encode(golden_experiment.task.prompts())
+    other = golden_experiment.encode(golden_experiment.task.backgrounds(FEW["mean_count"]))
+    module = golden_experiment.base().envoy._module
+    layout, background = layouts.layout_of(module), Prompts(other.tokens, other.mask)
+    position, last = batch.positions["prev_query_label"], batch.positions["last"]
+    assert len(position.unique()) > 3
+    for layer in (0, 1):
+        means = {
+            index: naive.read_component(
+                module, layout, background, "resid_mid", layer, torch.full((len(other),), index)
+            ).mean(0)
+            for index in position.unique().tolist()
+        }
+        values = torch.stack([means[index] for index in position.tolist()])
+        where = ("resid_mid", layer, position, values, last)
+        logits = naive.component_patched_logits(module, layout, Prompts(batch.tokens, batch.mask), *where)
+        expected = logits.softmax(-1).gather(1, batch.answers[:, None])[:, 0]
+        found = result["probability"].at(component="resid_mid", layer=str(layer), role="prev_query_label").values
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        assert float((found - result["intact.probability"].values).abs().max()) > 1e-3
 
 
 def test_nothing_after_attention_of_the_last_layer_is_read_elsewhere(golden_experiment: Experiment) -> None:
