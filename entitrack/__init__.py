@@ -2,7 +2,7 @@
 
 from entitrack import Study, load
 
-study = Study(model="tiny")
+study = Study(model="sparse")
 result = study.run("cmap", donor="float")
 result.save("cmap_float")
 load("cmap_float").figure()

@@ -2,6 +2,7 @@
 
 python -m entitrack.run method=cmap donor=float
 python -m entitrack.run --multirun method=cmap donor=float,goat,vicuna
+python -m entitrack.run experiment=paper
 python -m entitrack.run --help
 
 A result is on the disk, whole, before it is shown or logged. Exit codes: 0, a result is recorded (also if nobody could
@@ -20,13 +21,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from hydra.core.utils import env_override
 
-from entitrack.cli.command_line import Composer, Job, composer
+from entitrack.cli.command_line import Composed, Composer, Job, composer
 from entitrack.cli.complaints import complain, explain, silence
 from entitrack.cli.config import RunConfig, check
 from entitrack.cli.flags import Flags, parse
@@ -34,9 +36,12 @@ from entitrack.core.confidential import Keys, hide_words
 from entitrack.methods import run_method
 
 if TYPE_CHECKING:
+    from entitrack.cli.steps import PlannedStep
+    from entitrack.core.parts import Part
     from entitrack.core.result import Result
+    from entitrack.launch.work import Work
     from entitrack.methods.experiment import Experiment
-    from entitrack.runtime.backends import Cost
+    from entitrack.tasks.protocol import Task
 
 _FAILED = 1
 _USER_MISTAKE = 2
@@ -60,21 +65,30 @@ def experiment_of(config: RunConfig) -> Experiment:
     """What the configured method is given."""
     from entitrack.methods.experiment import Experiment
     from entitrack.runtime.backends import Runner
-    from entitrack.runtime.progress import track
+    from entitrack.runtime.progress import Tracker
     from entitrack.runtime.store import Store
 
+    runner = Runner(config.backend, Store(Path(config.store)) if config.store else None)
     return Experiment(
         family=config.family,
-        task=config.task,
-        runner=Runner(config.backend, Store(Path(config.store)) if config.store else None),
+        task=_of_part(config.task, config.settings.part),
+        search_task=_of_part(config.task, "search"),
+        runner=runner,
         donor=config.donor,
         circuit_name=config.circuit,
         batch_size=config.batch_size,
         padding=config.padding,
         seed=config.seed,
         quirks=config.quirks,
-        track=track,
+        track=Tracker(runner.cost),
     )
+
+
+def _of_part(task: Task, part: Part | None) -> Task:
+    """A task on a part of its contexts, if it has parts."""
+    from entitrack.tasks.protocol import Parted
+
+    return task.of_part(part) if part and isinstance(task, Parted) else task
 
 
 def execute(config: RunConfig) -> tuple[Result, Experiment]:
@@ -92,12 +106,14 @@ class Command:
         shown: The command as it may be shown.
         keys: What may not be shown.
         store: Where the run that goes on keeps what is finished.
+        resumed_in: The word with which a study or a sweep goes on in its folder; None for other commands.
     """
 
     words: list[str]
     shown: str
     keys: Keys
     store: str | None = None
+    resumed_in: str | None = None
 
     def start(self) -> int:
         """Do what was asked for; gives the exit code."""
@@ -121,9 +137,11 @@ class Command:
             return 0
         with composer(flags) as jobs:
             if flags.multirun:
-                return self._sweep(jobs, jobs.jobs(flags.overrides))
-            self._run(jobs, Job(flags.overrides))
-        return 0
+                return self._sweep(jobs, flags)
+            problem = self._run(jobs, Job(flags.overrides))
+        if problem:
+            complain(problem, self.keys)
+        return _FAILED if problem else 0
 
     def _told(self, flags: Flags) -> str:
         """What the flags ask to be told."""
@@ -135,66 +153,118 @@ class Command:
 
         return self.keys.hide(help_text(flags, self.keys))
 
-    def _sweep(self, composer: Composer, jobs: Sequence[Job]) -> int:
-        """Run every job, and say at the end which ones failed and why."""
-        failures: list[str] = []
+    def _sweep(self, composer: Composer, flags: Flags) -> int:
+        """Run every job, show what they say together, and say at the end which ones failed and why."""
+        from entitrack.sweeps import prepared
+
+        sweep = prepared(composer, composer.jobs(flags.overrides), flags, self.shown, self.keys, self._reason)
         try:
-            for job in jobs:
-                line = self._attempt(composer, job)
-                if line is not None:
-                    shown = " ".join(hide_words(job.overrides, self.keys))
-                    failures.append(f"job {job.number} ({shown}): {line}")
+            self._print(lambda: print(sweep.plan_line()))
+            self.store = sweep.store
+            self.resumed_in = f"hydra.sweep.dir={sweep.folder}"
+            for job in sweep.run(lambda job: self._attempt(composer, job)):
+                self._print(partial(print, sweep.job_line(job)))
+            if sweep.succeeded:
+                self._print(sweep.show)
         finally:
-            for failure in failures:
-                complain(failure, self.keys)
-        if failures:
-            complain(f"{len(failures)} of {len(jobs)} jobs failed", self.keys)
-        return _FAILED if failures else 0
+            for job in sweep.failures:
+                complain(job.complaint, self.keys)
+        if sweep.failures:
+            complain(f"{len(sweep.failures)} of {len(sweep.jobs)} jobs failed", self.keys)
+        return _FAILED if sweep.failures else 0
+
+    def job(self, work: Work) -> str | None:
+        """Run a job of a sweep in this process; gives why it failed."""
+        with composer(parse(work.flags)) as jobs:
+            return self._attempt(jobs, Job(work.overrides, work.number, Path(work.folder)))
 
     def _attempt(self, composer: Composer, job: Job) -> str | None:
         """Run one job; gives why it failed."""
         try:
-            self._run(composer, job)
+            return self._run(composer, job)
         except Exception as error:
-            line = explain(error)
-            if line is None:
-                print(self.keys.hide(traceback.format_exc()), file=sys.stderr)
-            return line or f"the program failed ({type(error).__name__}: {error})"
-        return None
+            return self._reason(error)
 
-    def _run(self, composer: Composer, job: Job) -> None:
-        """Check a job's configuration, run it, record it, then show and log it."""
+    def _reason(self, error: Exception) -> str:
+        """Why something failed, in a line; what is the program's own fault is told whole before."""
+        line = explain(error)
+        if line is None:
+            print(self.keys.hide(traceback.format_exc()), file=sys.stderr)
+        return line or f"the program failed ({type(error).__name__}: {error})"
+
+    def _run(self, composer: Composer, job: Job) -> str | None:
+        """Check a job's configuration, run it, record it, then show and log it; gives what of it failed."""
         composed = composer.compose(job)
         self.keys.add(composed.key)
+        if composed.study is not None:
+            return self._run_study(composer, job, composed)
         config, folder = check(composed.config), composed.folder()
+        if job.folder is not None:
+            from entitrack.record.done_before import done_before
+
+            if done_before(folder, config.plain):  # a job that was started before has ended
+                return None
+        self._check_places(config, folder)
+        self._record(composed, config, folder, job.overrides, show=job.number is None)
+        return None
+
+    def _run_study(self, composer: Composer, job: Job, composed: Composed) -> str | None:
+        """Check every step of a study, run them, and show what came of each; gives how many found nothing."""
+        from entitrack.cli.steps import plan
+        from entitrack.record import terminal
+        from entitrack.record.folder import RESULT
+        from entitrack.studies import cost_line, failures, plan_line, run_steps, table
+
+        folder = composed.folder()
+        steps = plan(composer, job, composed, folder)
+        for step in steps:
+            self.keys.add(step.composed.key)
+            if not (step.folder / RESULT).exists():
+                self._check_places(step.config, step.folder)
+        self._print(lambda: print(plan_line(steps, folder)))
+        self.resumed_in = self.resumed_in or f"hydra.run.dir={folder}"
+        outcomes = run_steps(steps, folder, self.shown, self.keys, self._run_step)
+        self._print(lambda: terminal.show_study(table(outcomes), cost_line(outcomes), folder))
+        return failures(outcomes)
+
+    def _run_step(self, step: PlannedStep) -> Result | str:
+        """Run and record a step of a study; gives why it could not be."""
+        try:
+            return self._record(step.composed, step.config, step.folder, step.words)
+        except Exception as error:
+            return self._reason(error)
+
+    def _record(
+        self, composed: Composed, config: RunConfig, folder: Path, words: Sequence[str], show: bool = False
+    ) -> Result:
+        """Run what is configured, write its result, show and log it."""
+        from entitrack.record import terminal
         from entitrack.record.folder import write
         from entitrack.record.provenance import Invocation, provenance
         from entitrack.record.tracking import record as record_in_wandb
 
-        self._check_places(config, folder)
-        invocation = Invocation(self.shown, tuple(hide_words(job.overrides, self.keys)), datetime.now().astimezone())
+        invocation = Invocation(self.shown, tuple(hide_words(words, self.keys)), datetime.now().astimezone())
         with env_override(composed.environment):
             begun = perf_counter()
             result, experiment = execute(config)
             seconds = perf_counter() - begun
         result = replace(result, provenance=provenance(config, experiment, invocation, seconds))
         problem = write(result, folder, self.keys)
-        self._print(lambda: _show(result, experiment.runner.cost, seconds, folder))
+        experiment.runner.note_use(self.keys.hide(str(folder)), result.method, invocation.begun.isoformat())
+        if show:
+            self._print(lambda: terminal.show_run(result, experiment.runner.cost, seconds, folder))
         if problem:
             self._warn(f"no figure could be drawn ({problem})", folder)
         problem = record_in_wandb(result, config.tracking, folder, self.keys)
         if problem:
             self._warn(f"W&B has no record ({problem})", folder)
+        return result
 
     def _check_places(self, config: RunConfig, folder: Path) -> None:
         """Refuse places that nothing can be recorded in, before anything is computed."""
-        from entitrack.record.folder import check_folder
-        from entitrack.record.tracking import check_tracking
+        from entitrack.record.places import check_places
 
-        check_tracking(config.tracking)
-        check_folder(folder)
-        if config.store:
-            check_folder(Path(config.store).absolute())
+        check_places(config.tracking, folder, config.store)
         self.store = config.store
 
     def _warn(self, line: str, folder: Path) -> None:
@@ -216,21 +286,14 @@ class Command:
         """What a command that was stopped by hand leaves behind, and how to go on."""
         from entitrack.runtime.store import Store
 
+        again = self.shown
+        if self.resumed_in is not None and self.resumed_in.partition("=")[0] not in again:
+            again += f" {shlex.quote(self.resumed_in)}"
         if not self.store:
-            return f"interrupted; nothing is kept; to start again: {self.shown}"
+            return f"interrupted; nothing is kept; to start again: {again}"
         jobs = Store(Path(self.store)).job_count()
         waiting = f", {jobs} jobs go on on the server and will be collected" if jobs else ""
-        return f"interrupted; finished sessions are kept in {self.store}{waiting}; to go on: {self.shown}"
-
-
-def _show(result: Result, cost: Cost, seconds: float, folder: Path) -> None:
-    """Print a result, what it cost and where it is."""
-    from entitrack.record import terminal
-
-    terminal.show(result)
-    for line in terminal.cost_lines(cost, seconds):
-        print(f"  {line}")
-    print(f"  recorded in {folder}")
+        return f"interrupted; finished sessions are kept in {self.store}{waiting}; to go on: {again}"
 
 
 if __name__ == "__main__":

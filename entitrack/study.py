@@ -21,11 +21,12 @@ from typing import Any
 from einops import rearrange
 from hydra.core.utils import env_override
 
-from entitrack.cli.command_line import Composed, Job, composer
+from entitrack.cli.command_line import STUDY, Composed, Job, composer
 from entitrack.cli.config import RunConfig, check
 from entitrack.cli.flags import parse
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.host import host_left_alone
+from entitrack.cli.sections import looks_at
 from entitrack.cli.words import words_of
 from entitrack.core.circuits import Circuit
 from entitrack.core.confidential import Keys, hide_words
@@ -42,9 +43,14 @@ from entitrack.record.provenance import Invocation, provenance
 from entitrack.run import execute, experiment_of
 
 SECTIONS = ("model", "task", "backend")
-TOP = tuple(GeneralSettings.model_fields)
+TOP = tuple(name for name in GeneralSettings.model_fields if name != STUDY)
 _ANY = "evaluate"
-"""A method that every study can run: with it a study is checked before any is asked for."""
+"""A method that every study can run."""
+_CHECKED_AS = (_ANY, "faithfulness", "cmap")
+"""A study is checked before any method is asked for, with the first of these that uses all that is set for all."""
+
+FROM_PYTHON = "from Python"
+"""How the store calls what ran without a folder."""
 
 Section = str | Mapping[str, Any]
 """Name of an option in `conf/`, or settings of the section; `name` among them chooses the option."""
@@ -56,10 +62,10 @@ class Study:
     Args:
         model: A family in `conf/model`, or its settings; None takes the command line's default, the embedded family.
         task: A task in `conf/task`, or its settings, such as `{"count": 84}`; None takes the default.
-        overrides: Further words as on the command line, such as `model.dtype=bfloat16` or `experiment=tiny_circuit`.
+        overrides: Further words as on the command line, such as `model.dtype=bfloat16` or `experiment=sparse_circuit`.
         config_dir: A folder of configurations of one's own, as `--config-dir`.
-        top: `backend`, and what is set outside of sections, for every run: `donor`, `circuit`, `batch_size`, `padding`,
-            `seed`, `store`, ... (`store=None` keeps nothing).
+        top: `backend`, and what is set outside of sections, for every run that uses it: `donor`, `circuit`,
+            `batch_size`, `padding`, `seed`, `store`, ... (`store=None` keeps nothing).
 
     Raises:
         UserError: Something is not known, or not what its key takes; it names what is.
@@ -82,7 +88,8 @@ class Study:
         self._flags = () if config_dir is None else ("--config-dir", str(config_dir))
         self._family: tuple[Any, Family] | None = None
         self._files: TemporaryDirectory[str] | None = None
-        self._check(self._words(_ANY, {}))
+        asked = next(method for method in _CHECKED_AS if all(_uses(method, *entry) for entry in self._given.items()))
+        self._check(self._words(asked, {}))
 
     def run(self, method: str, **settings: Any) -> Result:
         """Ask one question.
@@ -113,6 +120,7 @@ class Study:
             result, experiment = execute(config)
             seconds = perf_counter() - begun
         used = keys.hide_within(provenance(config, experiment, invocation, seconds))
+        experiment.runner.note_use(f"{FROM_PYTHON}: {' '.join(shown)}", result.method, invocation.begun.isoformat())
         return replace(result, provenance=used)
 
     def mean_z(self, model: str | None = None, count: int | None = None) -> Measurement:
@@ -147,7 +155,7 @@ class Study:
         if method not in method_names():
             raise UserError("method", f"there is no method {method!r}", method_names())
         own = settings_of(method).model_fields
-        given = dict(self._given)
+        given = {name: value for name, value in self._given.items() if _uses(method, name, value)}
         for name, value in settings.items():
             if name in own:
                 continue
@@ -175,6 +183,9 @@ class Study:
         """The checked configuration of a command line, with the family whose models are loaded."""
         with host_left_alone(), composer(parse(self._flags)) as opened:
             composed = opened.compose(Job(tuple(words)))
+            if composed.study is not None:
+                fix = "ask its methods one by one, or give the study to the command line"
+                raise UserError(STUDY, "is of the command line", fix=fix)
             config = check(composed.config)
         section = config.plain["model"], config.plain["backend"]
         if self._family is None or self._family[0] != section:
@@ -189,6 +200,11 @@ class Study:
         artefact.write(folder / "written.json")
         digest = hashlib.sha256((folder / "written.json").read_bytes()).hexdigest()
         return str((folder / "written.json").rename(folder / f"{kind}-{digest[:16]}.json"))
+
+
+def _uses(method: str, name: str, value: Any) -> bool:
+    """Whether a method takes what is set for all runs; asked for by itself, one that does not look at it refuses it."""
+    return value is None or looks_at(method, name)
 
 
 def _settings(section: Section) -> dict[str, Any]:

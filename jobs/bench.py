@@ -1,4 +1,4 @@
-"""Measure one part of the program: python jobs/bench.py NAME [...], NAME one of circuits, dcm, path_patching."""
+"""Measure one part of the program: python jobs/bench.py NAME [...]; NAME: circuits, dcm, path_patching or sharing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from importlib import import_module
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-KNOWN = ("circuits", "dcm", "path_patching")
+KNOWN = ("circuits", "dcm", "path_patching", "sharing")
 
 
 def main(arguments: list[str]) -> None:
     """Run the benchmark that is named first."""
+    if arguments[:1] == ["--help"]:
+        print(f"{__doc__}\n\nOf each: python jobs/bench.py NAME --help")
+        return
     if not arguments or arguments[0] not in KNOWN:
         print(f"python jobs/bench.py {{{','.join(KNOWN)}}} [...]", file=sys.stderr)
         raise SystemExit(2)

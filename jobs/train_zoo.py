@@ -1,4 +1,4 @@
-"""Train the embedded family from nothing: `python jobs/train_zoo.py --seed 0`.
+"""Train an embedded family from nothing: `python jobs/train_zoo.py --family sparse`.
 
 An interrupted run goes on with the models that are not finished; the family in `--out` is replaced only when
 all of it is. The same seed and number of threads give the same weights.
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from transformers.utils.logging import disable_progress_bar
 from zoo_training.curriculum import Report
 from zoo_training.family import FamilyTraining
-from zoo_training.recipes import PUBLISHED, SMOKE
+from zoo_training.recipes import FAMILIES, SMOKE
 
 ZOO = Path(__file__).parents[1] / "entitrack" / "models" / "zoo"
 
@@ -19,8 +19,11 @@ ZOO = Path(__file__).parents[1] / "entitrack" / "models" / "zoo"
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ZOO, help="where the family goes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
+    parser.add_argument(
+        "--family", choices=FAMILIES, required=True, help="which; what ships under its name is replaced"
+    )
+    parser.add_argument("--out", type=Path, default=ZOO, help="its folder goes in there (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="everything random follows from it (default: the family's)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they too fix the weights")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     return parser.parse_args()
@@ -51,10 +54,11 @@ def main() -> None:
         TimeElapsedColumn(),
     )
     with Progress(*columns) as progress:
-        recipe = SMOKE if options.smoke else PUBLISHED
-        training = FamilyTraining(options.out, recipe, options.seed, options.threads, reporter(progress))
+        recipe, out = SMOKE if options.smoke else FAMILIES[options.family], options.out / options.family
+        seed = recipe.seed if options.seed is None else options.seed
+        training = FamilyTraining(out, recipe, seed, options.threads, reporter(progress))
         card = training.run()
-    print(f"{options.out}: {', '.join(card['models'])}, {card['total_seconds'] / 60:.1f} minutes; see README.md")
+    print(f"{out}: {', '.join(card['models'])}, {card['total_seconds'] / 60:.1f} minutes; see README.md")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: nothing here may reach a hub
+USER_CACHE = os.environ.get("XDG_CACHE_HOME", "")
 
 import pytest
 import torch
@@ -34,12 +35,17 @@ SLOW = (
     "engine/test_architectures",
     "engine/test_components",
     "engine/test_transplants",
+    "methods/test_path_patching_screened.py::test_the_circuit",
+    "engine/test_shared_prefixes.py::test_what_is_read",
+    "engine/test_shared_prefixes.py::test_branches",
     "engine/test_component_ablation",
     "engine/test_path_patching.py::test_scores_do_not_depend_on_the_memory_budget",
     "naive/test_naive_golden",
     "record/test_figures",
     "record/test_folder",
+    "record/test_report",
     "methods/test_cmap.py::test_the_size_of_batches",
+    "methods/test_cmap_matrix.py::test_the_size_of_batches",
     "methods/test_dcm.py::test_a_mask_lies",
     "methods/test_path_patching_selection.py::test_where_no_head",
     "runtime/test_keys.py::test_a_changed_byte_in_any_file",
@@ -48,10 +54,37 @@ SLOW = (
     "methods/test_activation_patching_components",
     "tasks/test_own_task.py::test_all_methods_run",
     "models/test_zoo",
+    "methods/test_stability.py::test_inclusion",
+    "methods/test_stability.py::test_a_circuit_is_held",
+    "methods/test_stability.py::test_searches_are_kept",
+    "methods/test_stability.py::test_a_half_is",
+    "methods/test_circuit_curve.py::test_the_order_sees",
+    "methods/test_circuit_curve.py::test_each_unit_of_the_greedy",
+    "methods/test_cmap_order.py::test_the_size_of_batches",
+    "methods/test_cmap_order.py::test_heads_are_ordered",
+    "methods/test_cmap_order.py::test_a_worse_donor",
+    "methods/test_cmap_order.py::test_what_is_left_out",
+    "methods/test_cmap_order.py::test_fewer_steps",
+    "methods/test_cmap_matrix",
+    "methods/test_minimality.py::test_heads_are_chosen_on_search",
+    "methods/test_faithfulness.py::test_ablations_stand",
+    "engine/test_precision",
+    "engine/test_whole",
+    "models/test_real",
+    "runtime/test_estimate",
+    "models/test_held.py::test_four_members",
+    "models/test_held.py::test_one_after",
+    "models/test_held.py::test_small_models",
+    "models/test_every_method",
     "core/test_words.py::test_every_method",
     "test_first_steps",
+    "test_doors",
+    "test_docs.py::test_every_command",
     "test_study.py::test_what_one_run_found",
     "test_study.py::test_python_and_the_command_line",
+    "test_studies.py::test_a_study_is_one_command",
+    "test_sweeps",
+    "cli/test_steps.py::test_the_paper",
 )
 """Tests of servers, of every mistake and every architecture, that draw, train, or run the main job whole."""
 
@@ -157,10 +190,10 @@ def golden_experiment(golden_family: Family, golden_task: GoldenTask) -> Experim
 def tiny_family() -> Family:
     """The embedded family."""
     members = {
-        "llama": Checkpoint("zoo://llama"),
-        "vicuna": Checkpoint("zoo://vicuna"),
-        "goat": Checkpoint("zoo://llama", "zoo://goat"),
-        "float": Checkpoint("zoo://float"),
+        "llama": Checkpoint("zoo://tiny/llama"),
+        "vicuna": Checkpoint("zoo://tiny/vicuna"),
+        "goat": Checkpoint("zoo://tiny/llama", "zoo://tiny/goat"),
+        "float": Checkpoint("zoo://tiny/float"),
     }
     return Family("tiny", "llama", members, device="cpu")
 

@@ -56,7 +56,7 @@ LOOKS = {
     "widths", "shape", "margin", "flush",
 }  # fmt: skip
 """Names, of keywords and variables, whose values are taste, or assert what holds anyway."""
-PLAIN_CALLS = {"new_figure", "blank", "annotate", "text", "warn", "field", "TypeVar", "suppress"}
+PLAIN_CALLS = {"annotate", "text", "warn", "field", "TypeVar", "suppress"}
 SECONDS = 600
 """Of a processor, for the tests of one mutation: one that is busy with other things takes longer and fails nothing."""
 PATIENCE = 6

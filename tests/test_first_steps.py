@@ -1,4 +1,4 @@
-"""What a newcomer runs first: the notebook's cells and the README's lines of Python, in order."""
+"""What a newcomer runs first: the notebook's cells and the page's lines of Python, in order."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ def test_the_notebook_is_one_that_jupyter_opens() -> None:
     assert len(set(identifiers)) == len(identifiers)
 
 
-def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    (block,) = re.findall(r"## From Python.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_pages_python_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(
+        r"## From Python.*?```python\n(.*?)```", (ROOT / "entitrack" / "README.md").read_text(), re.DOTALL
+    )
     names: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "cmap_float" / "result.json").is_file()

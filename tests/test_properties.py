@@ -16,6 +16,7 @@ from entitrack.core.errors import UserError, printable
 from entitrack.core.masks import Masks, read_masks
 from entitrack.core.names import LONGEST
 from entitrack.tasks.boxes import Boxes, BoxesFile, BoxesPrompt
+from entitrack.tasks.table import Table
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -87,6 +88,7 @@ READERS: dict[str, Read] = {
     "circuit": lambda path: read_circuit(path, "none"),
     "masks": read_masks,
     "prompts": lambda path: BoxesFile(path=path).prompts(),
+    "table": lambda path: Table(path=path, prompt="name", answer="role", spans="heads").prompts(),
 }
 
 

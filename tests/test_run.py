@@ -61,7 +61,7 @@ def test_path_patching_writes_a_circuit_that_cmap_reads(
     launch: Launch, golden_overrides: list[str], tmp_path: Path
 ) -> None:
     others = [word for word in golden_overrides if not word.startswith("circuit=")]
-    assert launch("method=path_patching", "tracking=disabled", *others) == 0
+    assert launch("method=path_patching", "method.force=true", "tracking=disabled", *others) == 0
     found = only_run(tmp_path, "path_patching") / "circuit.json"
     assert launch("method=cmap", "tracking=disabled", f"circuit={found}", *others) == 0
 
@@ -77,11 +77,14 @@ def test_a_sweep_runs_every_donor(launch: Launch, golden_overrides: list[str], t
     [
         (["method=nope"], "method: there is no method 'nope'; available: "),
         (["donor=nope"], "donor: family 'golden' has no member 'nope'; available: llama, vicuna, goat, float"),
-        (["method.nope=1"], "method.nope: unknown key; available: groups, masks"),
+        (["method.nope=1"], "method.nope: unknown key; available: groups, "),
         (["method.groups=[nope]"], "method.groups.0: no group 'nope' in the circuit; available: value_fetcher"),
         (["task.path=none.jsonl"], "task.path: cannot read 'none.jsonl'"),
         (["circuit=nope"], "circuit: no file 'nope'"),
-        (["model.members.llama.path=nowhere/at-all"], "model.members.llama: cannot load 'nowhere/at-all'"),
+        (
+            ["model.members.llama.path=nowhere/at-all"],
+            "model.members.llama.path: 'nowhere/at-all' is not on this machine",
+        ),
         (["model.dtype=int3"], "model.dtype: unknown dtype 'int3'; available: float32"),
         (["tracking=online"], "tracking: online recording needs an account"),
     ],

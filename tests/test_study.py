@@ -80,7 +80,7 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_models_are_loaded_once(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     study.run("evaluate", models=["llama"])
-    monkeypatch.setattr("entitrack.models.family.load_envoy", lambda *given: pytest.fail("loaded again"))
+    monkeypatch.setattr("entitrack.models.family.load_base", lambda *given: pytest.fail("loaded again"))
     study.run("evaluate", models=["llama"], task={"count": 14})
     other = Study(task=FEW, overrides=CPU, store=None)
     with pytest.raises(BaseException, match="loaded again"):
@@ -88,8 +88,9 @@ def test_models_are_loaded_once(study: Study, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_one_run_found_is_given_to_the_next(study: Study) -> None:
-    masks = study.run("dcm", steps=3, desiderata=["object_value"], task={"split": "train"}).artefacts["masks"]
-    circuit = study.run("minimality", mean_count=14).artefacts["circuit"]
+    one: dict[str, Any] = {"desiderata": ["object_value"]}
+    masks = study.run("dcm", steps=3, force=True, **one, task={"split": "train"}).artefacts["masks"]
+    circuit = study.run("minimality", mean_count=14, force=True).artefacts["circuit"]
     pruned = study.run("cmap", circuit=circuit, donor="float", controls=2)
     (used,) = pruned.provenance["circuit"]
     assert [group["heads"] for group in used["groups"]] == json.loads(
@@ -99,8 +100,20 @@ def test_what_one_run_found_is_given_to_the_next(study: Study) -> None:
     assert patched.facts["masks"]
 
 
+@pytest.mark.parametrize("given", [{"donor": "goat"}, {"circuit": "goat"}, {"compat": "paper"}, {"donor": None}])
+def test_what_is_set_for_all_runs_is_for_those_that_use_it(given: dict[str, Any]) -> None:
+    """A method that does not look at it runs without; asked for by itself it is refused as on the command line."""
+    study = Study(model="tiny", task=FEW, overrides=CPU, store=None, **given)
+    ((name, value),) = given.items()
+    assert (study.run("evaluate").provenance["config"][name] == value) == (value is None)
+    assert f"{name}={'null' if value is None else value}" in study._words("cmap", {})
+    if value is not None:
+        with pytest.raises(UserError, match=rf"^{name}: "):
+            study.run("evaluate", **given)
+
+
 def test_a_methods_own_settings_come_before_what_is_set_for_all(study: Study) -> None:
-    settings: dict[str, Any] = {"steps": 2, "desiderata": ["object_value"]}
+    settings: dict[str, Any] = {"steps": 2, "desiderata": ["object_value"], "force": True}
     found = study.run("dcm", batch_size=7, **settings)
     assert found.provenance["config"]["method"]["batch_size"] == 7
     assert found.provenance["config"]["batch_size"] == 84
@@ -130,10 +143,11 @@ def test_a_mistake_is_the_line_of_the_command_line(study: Study, settings: dict[
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"model": "tinny"}, r"^model: there is no model 'tinny'; available: llama-7b, tiny$"),
+        ({"model": "tinny"}, r"^model: there is no model 'tinny'; available: .*llama-7b, .*sparse, tiny$"),
         ({"moodel": "tiny"}, r"^moodel: unknown key; available: .*do you mean model\?$"),
         ({"overrides": ["nope"]}, "^command line: 'nope' is not KEY=VALUE$"),
-        ({"donor": "nope"}, "^donor: family 'tiny' has no member 'nope'"),
+        ({"donor": "nope"}, "^donor: family 'sparse' has no member 'nope'"),
+        ({"overrides": ["experiment=paper"]}, "^study: is of the command line; ask its methods one by one"),
         ({"config_dir": "nowhere"}, "^--config-dir: no folder 'nowhere'$"),
     ],
 )
@@ -170,14 +184,14 @@ def test_a_program_that_uses_hydra_keeps_its_own(study: Study, tmp_path: Path) -
 
 def test_no_words_of_the_program_are_read(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["theirs", "--help", "method=nope"])
-    assert study.run("desiderata").method == "desiderata"
+    assert study.run("evaluate").method == "evaluate"
     assert sys.argv == ["theirs", "--help", "method=nope"]
 
 
 def test_a_family_of_ones_own_is_found(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text(
-        "name: mine\nbase: one\nmembers:\n  one: {path: 'zoo://llama'}\ndevice: cpu\n"
+        "name: mine\nbase: one\nmembers:\n  one: {path: 'zoo://tiny/llama'}\ndevice: cpu\n"
     )
     found = Study(model="mine", task=FEW, config_dir=tmp_path, store=None).run("evaluate")
     assert found["correct"].names("model") == ("one",)
@@ -194,7 +208,7 @@ def test_mean_z_is_the_mean_over_prompts_with_random_content(study: Study) -> No
     from entitrack.models.family import Checkpoint, Family
     from entitrack.tasks.boxes import Boxes
 
-    model = Family("tiny", "float", {"float": Checkpoint("zoo://float")}, device="cpu").load("float")
+    model = Family("tiny", "float", {"float": Checkpoint("zoo://tiny/float")}, device="cpu").load("float")
     texts = [prompt.text for prompt in Boxes(count=28).backgrounds(14)]
     tokens = torch.tensor(model.envoy.tokenizer(texts)["input_ids"])
     layers, seen = model.envoy._module.model.layers, list[Tensor]()

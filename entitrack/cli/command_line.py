@@ -33,6 +33,9 @@ from entitrack.cli.kinds import offer_task
 from entitrack.core.confidential import KEY
 from entitrack.core.errors import UserError, shown
 
+STUDY = "study"
+"""Key of the steps of a study; and what its folder goes by, as that of a single run goes by its method."""
+
 _LONGEST_KEY = 200
 _ELSEWHERE: dict[str, object] = {
     "launcher._target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -45,6 +48,14 @@ _ELSEWHERE: dict[str, object] = {
 """Settings of Hydra that nothing here follows, with the only value that is taken."""
 
 
+def _kind_of_run(study: object, method: str) -> str:
+    """What the folders of runs are sorted by, as conf/config.yaml asks."""
+    return method if study is None else STUDY
+
+
+OmegaConf.register_new_resolver("kind_of_run", _kind_of_run, replace=True)
+
+
 @dataclass(frozen=True)
 class Job:
     """One run that was asked for.
@@ -52,10 +63,12 @@ class Job:
     Attributes:
         overrides: The words that make it up.
         number: Its place in a sweep; None outside of one.
+        folder: Where its result belongs; None: where Hydra's settings say.
     """
 
     overrides: tuple[str, ...]
     number: int | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,19 +79,36 @@ class Composed:
         config: The configuration, without Hydra's own section.
         whole: The same, with it.
         number: The job's place in a sweep; None outside of one.
+        place: Where its result belongs; None: where Hydra's settings say.
     """
 
     config: DictConfig
     whole: DictConfig
     number: int | None
+    place: Path | None = None
 
     def folder(self) -> Path:
-        """Where the result belongs, as Hydra's settings say.
+        """Where the result belongs.
 
         Raises:
-            UserError: They say nothing.
+            UserError: Hydra's settings say nothing.
         """
-        keys = ("hydra.run.dir",) if self.number is None else ("hydra.sweep.dir", "hydra.sweep.subdir")
+        if self.place is not None:
+            return self.place
+        if self.number is None:
+            return self._place("hydra.run.dir")
+        return self._place("hydra.sweep.dir", "hydra.sweep.subdir")
+
+    def sweep_folder(self) -> Path:
+        """Where the results of a sweep belong.
+
+        Raises:
+            UserError: Hydra's settings say nothing.
+        """
+        return self._place("hydra.sweep.dir")
+
+    def _place(self, *keys: str) -> Path:
+        """A folder that Hydra's settings say, key by key."""
         parts: list[str] = []
         for key in keys:
             with explain_composition([key]):
@@ -94,6 +124,17 @@ class Composed:
         with contextlib.suppress(OmegaConfBaseException):
             return OmegaConf.select(self.config, KEY)
         return None
+
+    @property
+    def study(self) -> object:
+        """The steps of a study, as they are written; None for a single run.
+
+        Raises:
+            UserError: They point to something that is not there.
+        """
+        with explain_composition([STUDY]):
+            study = OmegaConf.select(self.config, STUDY)
+            return OmegaConf.to_container(study, resolve=True) if OmegaConf.is_config(study) else study
 
     @property
     def environment(self) -> dict[str, str]:
@@ -144,7 +185,7 @@ class Composer:
         config = whole.copy()
         with read_write(config), open_dict(config):
             del config["hydra"]
-        return Composed(config, whole, job.number)
+        return Composed(config, whole, job.number, job.folder)
 
     def options(self, group: str) -> list[str]:
         """Names of the configurations that a group offers."""

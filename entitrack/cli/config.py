@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.hydra_errors import omegaconf_error
-from entitrack.cli.kinds import BACKENDS, TASKS, tracking_modes
+from entitrack.cli.kinds import BACKENDS, LAUNCHERS, TASKS, tracking_modes
 from entitrack.cli.sections import SECTIONS, Checked, check_compat, check_use, read_sections
 from entitrack.core.errors import UserError, unknown_key
 from entitrack.core.quirks import NONE, Quirk, followed
@@ -126,7 +127,12 @@ def _check_keys(config: DictConfig) -> None:
 
 def _options(group: str) -> list[str]:
     """Names that a group offers."""
-    offered = {"method": method_names(), "task": tuple(TASKS), "backend": tuple(BACKENDS), "tracking": tracking_modes()}
+    kinds: dict[str, Mapping[str, Any]] = {"task": TASKS, "backend": BACKENDS, "launcher": LAUNCHERS}
+    offered = {
+        "method": method_names(),
+        "tracking": tracking_modes(),
+        **{name: tuple(of) for name, of in kinds.items()},
+    }
     return sorted(offered.get(group) or (file.stem for file in (CONF / group).glob("*.yaml")))
 
 
@@ -144,4 +150,5 @@ def _family(settings: FamilySettings, weights: bool) -> Family:
         settings.attention,
         dispatch=weights,
         architecture=given_architecture(settings.architecture),
+        held=settings.held,
     )

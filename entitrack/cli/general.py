@@ -37,6 +37,9 @@ class GeneralSettings(Settings):
     store: str | None = Field(
         None, description="where finished work is kept and never computed again; null keeps nothing"
     )
+    study: dict[str, str | None] | None = Field(
+        None, description="runs of a study, in order: a name and the words of each; see conf/experiment/paper.yaml"
+    )
 
     @field_validator(*_EMPTY)
     @classmethod

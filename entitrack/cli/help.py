@@ -24,8 +24,9 @@ from entitrack.cli.config import CONF, resolved
 from entitrack.cli.flags import Flags
 from entitrack.cli.general import GeneralSettings
 from entitrack.cli.hydra_errors import key_of
-from entitrack.cli.kinds import BACKENDS, TASKS
+from entitrack.cli.kinds import BACKENDS, LAUNCHERS, TASKS
 from entitrack.cli.sections import SECTIONS, check_use, read_sections, section_classes
+from entitrack.cli.steps import read_steps
 from entitrack.core.confidential import Keys, hidden_key
 from entitrack.core.settings import NO_VALUE
 from entitrack.core.settings_words import Setting, describe
@@ -60,18 +61,28 @@ def help_text(flags: Flags, keys: Keys) -> str:
         composed = jobs.compose(job)
         keys.add(composed.key)
         options = {group: jobs.options(group) for group in ("model", "experiment")}
-    values, chosen = resolved(composed.config), _chosen(job.overrides)
+    values, chosen = resolved(composed.config), _chosen(job.overrides, composed.study is not None)
     _check(values)
     shown = keys.hide_within({**values, "backend": hidden_key(values["backend"])})
-    lines = _detail(shown, chosen) if chosen else _overview(options, flags.config_dir)
+    steps = _steps(composed.study)
+    lines = [*steps, *_detail(shown, chosen)] if chosen or steps else _overview(options, flags.config_dir)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _chosen(words: Sequence[str]) -> list[str]:
-    """The sections that words are about, in the order of the words."""
+def _chosen(words: Sequence[str], study: bool) -> list[str]:
+    """The sections that words are about, in the order of the words; a study's steps have methods of their own."""
     named = (key_of(word).partition(".")[0].partition("@")[0] for word in words)
-    sections = ("method" if name == "experiment" else name for name in named)
+    sections = ("method" if name == "experiment" and not study else name for name in named)
     return list(dict.fromkeys(section for section in sections if section in SECTIONS))
+
+
+def _steps(study: object) -> list[str]:
+    """The steps of a study, if it is one, each with its words."""
+    if study is None:
+        return []
+    told = [f"{step.name}: {' '.join(step.words)}" for step in read_steps(study)]
+    steps = [line for text in told for line in wrap(text, _width(), initial_indent="  ", subsequent_indent=" " * 6)]
+    return ["study: a run a step; @STEP/ is the folder of an earlier one", "", *steps, ""]
 
 
 def _overview(options: Mapping[str, Sequence[str]], own: Path | None) -> Iterator[str]:
@@ -83,6 +94,7 @@ def _overview(options: Mapping[str, Sequence[str]], own: Path | None) -> Iterato
     for group, title in (("model", "Models: model=NAME"), ("experiment", "Named runs: experiment=NAME")):
         yield from _table(title, {name: _first_comment(group, name, own) for name in options[group]})
     yield from _table("Backends: backend=NAME", {name: _first_line(kind.settings) for name, kind in BACKENDS.items()})
+    yield from _table("Launchers of sweeps: launcher=NAME", {name: _first_line(of) for name, of in LAUNCHERS.items()})
     yield from ("", "More")
     for command, text in _MORE:
         yield f"  {command}"
@@ -101,8 +113,9 @@ def _detail(values: Mapping[str, Any], chosen: Sequence[str]) -> Iterator[str]:
     yield "every run"
     yield ""
     yield from _settings(GeneralSettings, values, "")
-    yield "example"
-    yield f"  {_example(chosen, values)}"
+    if chosen:
+        yield "example"
+        yield f"  {_example(chosen, values)}"
 
 
 def _check(values: Mapping[str, Any]) -> None:

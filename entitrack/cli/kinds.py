@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 
 from entitrack.cli.general import GeneralSettings
 from entitrack.core.settings import Settings, defaults
+from entitrack.launch import settings as launchers
 from entitrack.methods import method_names, settings_of
 from entitrack.record.settings import TrackingSettings
 from entitrack.runtime.ndif.settings import Settings as NdifSettings
@@ -36,16 +37,18 @@ class BackendKind:
     weights: bool = True
 
 
-def _local(settings: Settings) -> Backend:
+def _local(settings: LocalSettings) -> Backend:
     from entitrack.runtime.backends import Local
+    from entitrack.runtime.forms import chosen
 
-    return Local()
+    return Local(form=chosen(settings.form))
 
 
-def _dry_run(settings: Settings) -> Backend:
+def _dry_run(settings: DryRunSettings) -> Backend:
     from entitrack.runtime.backends import dry_run
+    from entitrack.runtime.forms import chosen
 
-    return dry_run()
+    return dry_run(chosen(settings.form))
 
 
 def _ndif(settings: NdifSettings) -> Backend:
@@ -58,6 +61,14 @@ BACKENDS: dict[str, BackendKind] = {
     "local": BackendKind(_local, LocalSettings),
     "dry_run": BackendKind(_dry_run, DryRunSettings),
     "ndif": BackendKind(_ndif, NdifSettings, weights=False),
+}
+
+
+LAUNCHERS: dict[str, type[Settings]] = {
+    "local": launchers.LocalSettings,
+    "joblib": launchers.JoblibSettings,
+    "submitit": launchers.SubmititSettings,
+    "ray": launchers.RaySettings,
 }
 
 
@@ -75,6 +86,8 @@ def offer() -> None:
         offer_task(name)
     for name, kind in BACKENDS.items():
         _store(name, {"name": name, **defaults(kind.settings)}, "backend")
+    for name, settings in LAUNCHERS.items():
+        _store(name, {"name": name, **defaults(settings)}, "launcher")
     for mode in tracking_modes():
         _store(mode, {**defaults(TrackingSettings), "mode": mode}, "tracking")
 

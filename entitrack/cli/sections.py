@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from entitrack.cli.general import GeneralSettings
-from entitrack.cli.kinds import BACKENDS, TASKS
+from entitrack.cli.kinds import BACKENDS, LAUNCHERS, TASKS
 from entitrack.core.confidential import hidden_key
 from entitrack.core.errors import UserError, shown
 from entitrack.core.quirks import followed
@@ -20,8 +20,8 @@ from entitrack.tasks.registry import find_task, make_task, with_defaults
 if TYPE_CHECKING:
     from entitrack.tasks.protocol import Task
 
-SECTIONS = ("model", "task", "method", "backend", "tracking")
-NAMED = ("task", "method", "backend")
+SECTIONS = ("model", "task", "method", "backend", "launcher", "tracking")
+NAMED = ("task", "method", "backend", "launcher")
 """Sections whose `name` says what kind of thing they are about."""
 
 
@@ -37,6 +37,8 @@ class Checked:
         settings: What the method is told.
         backend: Name of the backend.
         backend_settings: What the backend is told.
+        launcher: Name of what a sweep's jobs are launched by.
+        launcher_settings: What it is told.
         tracking: How W&B records.
         plain: What of it is recorded, without keys.
     """
@@ -48,6 +50,8 @@ class Checked:
     settings: MethodSettings
     backend: str
     backend_settings: Settings
+    launcher: str
+    launcher_settings: Settings
     tracking: TrackingSettings
     plain: dict[str, Any]
 
@@ -70,6 +74,8 @@ def read_sections(given: Mapping[str, Any]) -> Checked:
         settings=sections["method"],
         backend=given["backend"]["name"],
         backend_settings=sections["backend"],
+        launcher=given["launcher"]["name"],
+        launcher_settings=sections["launcher"],
         tracking=sections["tracking"],
         plain={**given, "backend": hidden_key(given["backend"])},
     )
@@ -86,6 +92,7 @@ def section_classes(given: Mapping[str, Any]) -> dict[str, type]:
         "task": find_task(_task_name(given), "task.name"),
         "method": settings_of(_kind(given, "method", dict.fromkeys(method_names()))),
         "backend": BACKENDS[_kind(given, "backend", BACKENDS)].settings,
+        "launcher": LAUNCHERS[_kind(given, "launcher", LAUNCHERS)],
         "tracking": TrackingSettings,
     }
 
@@ -127,6 +134,13 @@ def check_use(general: GeneralSettings, family: FamilySettings, method: str) -> 
         raise _unused("donor", method, [name for name in method_names() if settings_of(name).needs_donor])
     if not settings.needs_circuit and general.circuit is not None:
         raise _unused("circuit", method, [name for name in method_names() if settings_of(name).needs_circuit])
+
+
+def looks_at(method: str, name: str) -> bool:
+    """Whether a method looks at what is set outside of sections; `donor`, `circuit` and `compat` not every one does."""
+    settings = settings_of(method)
+    needs = {"donor": settings.needs_donor, "circuit": settings.needs_circuit, "compat": bool(settings.quirks)}
+    return needs.get(name, True)
 
 
 def check_compat(checked: Checked) -> None:

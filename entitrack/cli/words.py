@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
 
+from entitrack.cli.quoting import text_word
 from entitrack.core.circuits import Circuit
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
@@ -19,8 +20,6 @@ from entitrack.core.masks import Masks
 Keep = Callable[[Circuit | Masks], str]
 """Writes what another run found to a file, and gives its path."""
 
-_BARE = re.compile(r"[A-Za-z/][A-Za-z0-9_/.-]*")
-_READ_AS_SOMETHING_ELSE = {"null", "true", "false", "nan", "inf"}
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -57,9 +56,9 @@ def _written(value: Any, key: str, keep: Keep) -> str:
     if isinstance(value, Real):
         return repr(float(value))
     if isinstance(value, (Circuit, Masks)):
-        return _text(keep(value))
+        return text_word(keep(value))
     if isinstance(value, (str, PathLike)):
-        return _text(str(fspath(value)))
+        return text_word(str(fspath(value)))
     if isinstance(value, (list, tuple)):
         return f"[{','.join(_written(entry, f'{key}.{place}', keep) for place, entry in enumerate(value))}]"
     if isinstance(value, Mapping):
@@ -67,12 +66,3 @@ def _written(value: Any, key: str, keep: Keep) -> str:
         return f"{{{','.join(entries)}}}"
     fix = "give texts, numbers, lists, dicts, paths, a Circuit or Masks"
     raise UserError(key, f"a setting is never of type {type(value).__name__}", fix=fix)
-
-
-def _text(text: str) -> str:
-    if _BARE.fullmatch(text) and text.lower() not in _READ_AS_SOMETHING_ELSE:
-        return text
-    # a backslash stands for itself, but before a quote, also the closing one: there each takes one more
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return "'" + escaped + "\\" * trailing + "'"

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ RESERVED = ("nothing", "full circuit", "all heads at last", "all heads at the ro
 
 _RANDOM = re.compile(r"random \d+")
 
-SHIPPED = {"tiny": ZOO / "circuits", "llama-7b": Path(__file__).parents[1] / "models" / "published" / "llama-7b"}
+SHIPPED = {
+    **{name: ZOO / name / "circuits" for name in ("sparse", "tiny")},
+    "llama-7b": Path(__file__).parents[1] / "models" / "published" / "llama-7b",
+}
 """Family -> folder of the circuits that come with the package."""
 
 
@@ -94,6 +97,11 @@ class Circuit:
             groups.append(replace(group, heads=tuple(head for head in group.heads if head not in later)))
         return Circuit(tuple(groups), self.found_on)
 
+    def with_roles(self, names: Mapping[str, str]) -> Circuit:
+        """The circuit with other names for roles, where there are any: two of one token would be held apart."""
+        groups = tuple(replace(group, role=names.get(group.role, group.role)) for group in self.groups)
+        return replace(self, groups=groups)
+
     def check(self, anatomy: Anatomy, roles: Iterable[str], place: str = "circuit") -> None:
         """Refuse heads that the model does not have and roles that the task does not have.
 
@@ -106,31 +114,44 @@ class Circuit:
             if group.role not in known:
                 raise UserError(f"{place}, group {group.name!r}", f"the task has no role {group.role!r}", known)
 
+    def plain_groups(self) -> list[dict[str, Any]]:
+        """Its groups as plain values, without a word of where they come from."""
+        return [
+            {"name": group.name, "role": group.role, "heads": [list(head) for head in group.heads]}
+            for group in self.groups
+        ]
+
     def write(self, path: Path) -> None:
         """Write it as JSON; the file is there whole or not at all."""
-        record = {"groups": [asdict(group) for group in self.groups], "found_on": dict(self.found_on)}
+        record = {"groups": self.plain_groups(), "found_on": dict(self.found_on)}
         with appearing(path) as stream:
             stream.write((json.dumps(record, indent=1) + "\n").encode())
 
 
-def read_circuit(name: str, family: str) -> Circuit:
+def shipped_circuits(family: str) -> list[str]:
+    """Names of the circuits that are shipped with a family."""
+    folder = SHIPPED.get(family)
+    return sorted(file.stem for file in folder.glob("*.json")) if folder else []
+
+
+def read_circuit(name: str, family: str, place: str = "circuit") -> Circuit:
     """A circuit from a file, or one that is shipped with the family.
 
     Args:
         name: A path, or the name of a shipped circuit.
         family: Name of the family.
+        place: The config key that named it.
 
     Raises:
         UserError: There is no such file or name, or it does not hold a circuit.
     """
-    folder = SHIPPED.get(family)
-    shipped = sorted(file.stem for file in folder.glob("*.json")) if folder else []
-    path = str(folder / f"{name}.json") if folder and name in shipped else name
+    shipped = shipped_circuits(family)
+    path = str(SHIPPED[family] / f"{name}.json") if name in shipped else name
     if not os.path.lexists(path):
         fix = "or find one with method=path_patching and pass the path of its circuit.json"
         problem = f"no file {quoted(name)}, and family {quoted(family)} ships no such circuit"
-        raise UserError("circuit", problem, shipped, fix)
-    record = read_json(path, "circuit")
+        raise UserError(place, problem, shipped, fix)
+    record = read_json(path, place)
     try:
         groups = tuple(_group(entry, index, path) for index, entry in enumerate(take(record, "groups", list)))
         found_on = take(record, "found_on", dict, otherwise={})

@@ -8,17 +8,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement
-from entitrack.core.plain import encode
+from entitrack.core.plain import leaves
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate, difference
 from entitrack.core.table import Cell, Table
@@ -81,20 +80,11 @@ def compare(first: Result, second: Result) -> Comparison:
 
 
 def _different_keys(first: Result, second: Result) -> Iterator[tuple[Cell, ...]]:
-    both = [dict(_leaves({"facts": result.facts, **result.provenance})) for result in (first, second)]
+    both = [dict(leaves({"facts": result.facts, **result.provenance})) for result in (first, second)]
     for key in dict.fromkeys((*both[0], *both[1])):
         cells = [str(of_one[key]) if key in of_one else None for of_one in both]
         if key.split(".")[0] not in _NOT_COMPARED and cells[0] != cells[1]:
             yield (key, *cells)
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Key with dots -> value, of all that are no mappings."""
-    if not isinstance(value, Mapping):
-        yield key, encode(value)
-        return
-    for name, entry in value.items():
-        yield from _leaves(entry, f"{key}.{name}".lstrip("."))
 
 
 def _apart(first: Result, second: Result, name: str) -> tuple[float | None, str | None]:

@@ -56,11 +56,18 @@ class Masks:
         """The circuit with every group narrowed; see `narrow`."""
         return Circuit(tuple(self.narrow(group, desideratum, place) for group in circuit.groups), circuit.found_on)
 
+    def plain_groups(self) -> dict[str, dict[str, list[list[int]]]]:
+        """Their heads by group and desideratum as plain values, without a word of where they come from."""
+        return {
+            group: {rule: [list(head) for head in heads] for rule, heads in rules.items()}
+            for group, rules in self.heads.items()
+        }
+
     def write(self, path: Path) -> None:
         """Write them as JSON; the file is there whole or not at all."""
-        heads = {group: dict(rules) for group, rules in self.heads.items()}
+        record = {"heads": self.plain_groups(), "found_on": dict(self.found_on)}
         with appearing(path) as stream:
-            stream.write((json.dumps({"heads": heads, "found_on": dict(self.found_on)}, indent=1) + "\n").encode())
+            stream.write((json.dumps(record, indent=1) + "\n").encode())
 
 
 def read_masks(path: str, place: str = "method.masks") -> Masks:

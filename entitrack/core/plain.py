@@ -7,7 +7,7 @@ again. Not a number and the infinities become `{"$number": "nan"}`; an own key w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -50,6 +50,15 @@ def encode(value: Any) -> Any:
     if isinstance(value, list):
         return [encode(entry) for entry in value]
     return {_NUMBER: str(value)} if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Key with dots -> encoded value, of all that are no mappings."""
+    if not isinstance(value, Mapping):
+        yield key, encode(value)
+        return
+    for name, entry in value.items():
+        yield from leaves(entry, f"{key}.{name}".lstrip("."))
 
 
 def decode(value: Any) -> Any:

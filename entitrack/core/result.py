@@ -17,6 +17,7 @@ from torch import Tensor
 
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement
+from entitrack.core.parts import Origin
 from entitrack.core.plain import plain
 from entitrack.core.table import Table
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from entitrack.core.circuits import Circuit
     from entitrack.core.comparison import Comparison
+    from entitrack.core.drawing import Drawing
     from entitrack.core.masks import Masks
 
 
@@ -36,12 +38,24 @@ class View(Protocol):
         """The result as tables, the main one first."""
         ...
 
+    def headline(self, result: Result) -> str:
+        """What it says, in a line: the number to look at first, for the table of a study."""
+        ...
+
     def notes(self, result: Result) -> Sequence[str]:
         """What a reader must know to read them: empty groups, noise floors, how intervals were made."""
         ...
 
-    def figure(self, result: Result) -> Figure | None:
-        """The result as a figure; None for a method that has none."""
+    def claim(self, result: Result) -> str:
+        """What was found, in a sentence or two with their numbers, intervals and controls."""
+        ...
+
+    def limits(self, result: Result) -> Sequence[str]:
+        """What is not to be concluded from it."""
+        ...
+
+    def drawing(self, result: Result) -> Drawing | None:
+        """The result as a figure's data; None for a method that has none."""
         ...
 
 
@@ -92,11 +106,32 @@ class Result:
     def laid_out(self) -> Result:
         """The result with the tables and notes of its view."""
         view = view_of(self.method)
-        return replace(self, tables=tuple(view.tables(self)), notes=tuple(view.notes(self)))
+        origins = [Origin(**told).note for told in self.facts.get("chosen_on", ())]
+        notes = (*self.facts.get("forced", ()), *view.notes(self), *origins)
+        return replace(self, tables=tuple(view.tables(self)), notes=notes)
+
+    @property
+    def headline(self) -> str:
+        """What it says, in a line: the number to look at first."""
+        return view_of(self.method).headline(self)
+
+    def claim(self) -> str:
+        """What was found, in a sentence or two with their numbers, intervals and controls."""
+        return view_of(self.method).claim(self)
+
+    def limits(self) -> Sequence[str]:
+        """What is not to be concluded from it."""
+        return view_of(self.method).limits(self)
+
+    def drawing(self) -> Drawing | None:
+        """What the figure shows, as data; None for a method that has none."""
+        return view_of(self.method).drawing(self)
 
     def figure(self) -> Figure | None:
-        """The result as a figure; None for a method that has none."""
-        return view_of(self.method).figure(self)
+        """The result as a figure with its caption; None for a method that has none."""
+        from entitrack.record.figures import figure
+
+        return figure(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write everything of it into a folder, for `entitrack.load` to read: all of it, or nothing.

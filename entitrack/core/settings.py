@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from entitrack.core.errors import UserError, shown, unknown_key
+from entitrack.core.parts import Part
 from entitrack.core.quirks import Quirk
 from entitrack.core.settings_errors import KINDS, explain
 from entitrack.core.settings_words import OnlyWith
@@ -83,13 +84,24 @@ class MethodSettings(Settings):
     Attributes:
         needs_donor: The method brings a donor's activations into the base; a donor is refused by those that do not.
         needs_circuit: The method is about a circuit; one is refused by those that are not.
+        needs_gradients: The method takes gradients, which a server gives only where it trusts a key.
         quirks: Quirks of the published code that it follows with `compat=paper`.
+        leaves: Artefacts of its results, which other runs may read: `circuit`, `masks`.
+        part: The contexts it runs on unless the task says others, see `entitrack.core.parts`; None: it asks no prompts.
     """
 
     place: ClassVar[str] = "method"
     needs_donor: ClassVar[bool] = False
     needs_circuit: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False
     quirks: ClassVar[Collection[Quirk]] = ()
+    leaves: ClassVar[Collection[str]] = ()
+    part: ClassVar[Part | None] = "judge"
+
+    @property
+    def gradients(self) -> str | None:
+        """What of it takes gradients as it is set; None: nothing."""
+        return "the method" if self.needs_gradients else None
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

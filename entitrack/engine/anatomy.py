@@ -5,7 +5,7 @@ Shapes: `batch` prompts, `token` positions, `head` query heads, `d_head` their w
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -45,6 +45,8 @@ class Anatomy(TypedDict):
     """Attention window of each layer in tokens; 0 where a layer sees everything before it."""
     cache: str
     """The name under which the model takes its cache and gives it back."""
+    elsewhere: NotRequired[bool]
+    """Modules are in another process than the session's code, which reaches them in traces alone: see `elsewhere`."""
 
 
 def find(root: Any, path: str) -> Any:
@@ -101,6 +103,13 @@ def unembed(model: Any, anatomy: Anatomy, hidden: Float[Tensor, "*batch d_model"
     logits = find(model, anatomy["unembed"])(find(model, anatomy["final_norm"])(hidden)).float()
     cap = anatomy["softcap"]
     return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def last_logits(model: Any, anatomy: Anatomy, last: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab"]:
+    """The model's logits at one token of every row, which alone is unembedded; to be called in a trace."""
+    head = find(model, anatomy["unembed"])
+    head.input = at(head.input, last)[:, None]
+    return model.output.logits[:, 0]
 
 
 def finish_layer(

@@ -64,8 +64,8 @@ def answer_probability(
     return (logits.gather(-1, index).squeeze(-1) - logits.logsumexp(-1)).exp()
 
 
-def verdict(logits: Float[Tensor, "batch vocab"], answers: Int[Tensor, " batch"]) -> Verdict:
-    """How logits stand to the right answers, `[batch]`."""
+def verdict(logits: Float[Tensor, "batch ... vocab"], answers: Int[Tensor, " batch"]) -> Verdict:
+    """How logits stand to the right answers, `[batch, ...]`."""
     return {"prediction": logits.argmax(-1), "probability": answer_probability(logits, answers)}
 
 

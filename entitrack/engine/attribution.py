@@ -20,6 +20,7 @@ from entitrack.engine.anatomy import (
     Anatomy,
     after_heads,
     at,
+    last_logits,
     layer_at,
     part,
     projection,
@@ -27,11 +28,13 @@ from entitrack.engine.anatomy import (
     unembed,
 )
 from entitrack.engine.answers import Prompts, answer_probability, forward_inputs
+from entitrack.engine.elsewhere import takes_gradients
 from entitrack.engine.passes import SourcePrompts, read_source
 from entitrack.engine.path_patching import receive
 from entitrack.engine.receivers import Receivers, receiver_columns, receiver_heads, receiving_layers
 
 
+@takes_gradients
 def attribution_effects(
     model: Any, anatomy: Anatomy, clean: Prompts, source: SourcePrompts, receivers: Receivers
 ) -> dict[str, Tensor]:
@@ -49,7 +52,7 @@ def attribution_effects(
     with torch.enable_grad():
         with model.trace(forward_inputs(clean), use_cache=False):
             state = read_clean_with_leaves(model, anatomy, clean["position"], top, reading, receivers)
-            probability = answer_probability(at(model.output.logits, clean["last"]), clean["answers"])
+            probability = answer_probability(last_logits(model, anatomy, clean["last"]), clean["answers"])
             slopes = receiver_slopes(state["leaves"], probability)
             z = [values.clone().requires_grad_(True) for values in state["z"]]
             target = one_token_target(model, anatomy, state["resid_pre"], z, slopes, clean["answers"], receivers)

@@ -21,9 +21,10 @@ from torch import Tensor
 from entitrack.engine.ablation import Fill, ablated_visits, fill_at_slots, fill_values, select_z
 from entitrack.engine.anatomy import Anatomy, after_heads
 from entitrack.engine.answers import Outcomes, Prompts, final_outcomes, put_outcomes, rows_of
+from entitrack.engine.caches import Run
 from entitrack.engine.layout import Layout, fill_lanes, flatten, lay_out, prefix_cache
 from entitrack.engine.rerun import rerun
-from entitrack.engine.runs import Run, run_prompts
+from entitrack.engine.runs import run_prompts
 from entitrack.engine.sites import Visit
 
 
@@ -225,6 +226,8 @@ def recording(
     """The same visits, which also write the streams and z that they see into a run."""
 
     def watch(layer: int) -> dict[str, Visit]:
+        """The visits of a layer, which also write down what they see."""
+
         def stream(values: Tensor) -> None:
             record["streams"][layer][rows.to(values.device)] = values
 

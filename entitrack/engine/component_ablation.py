@@ -15,7 +15,7 @@ from torch import Tensor
 from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import Outcomes, Prompts, outcomes, variants_first
 from entitrack.engine.patching import patch_visits, read_visits
-from entitrack.engine.runs import logits_with, show
+from entitrack.engine.runs import logits_with, look, show
 from entitrack.engine.sites import Site, Visit, Visits
 
 
@@ -85,11 +85,12 @@ def answer_ablated(
     ]
     values = fill_sites(model, anatomy, prompts, fill, components, sites)
     streams: dict[int, Tensor] = {}
-    clean = logits_with(model, anatomy, prompts, keep_streams(anatomy, streams))
+    again = anatomy.get("elsewhere", False)  # streams that cross twice cost more than running the layers again
+    clean = look(model, anatomy, prompts, {} if again else keep_streams(anatomy, streams))
     answered = [outcomes(clean[:, None], prompts)]
     for number, site in enumerate(sites):
         patch: Any = {**site, "values": values[number]}
-        first = site["layer"]  # below it the run is the clean one
+        first = 0 if again else site["layer"]  # below it the run is the clean one
         logits = logits_with(model, anatomy, prompts, patch_visits(anatomy, [patch]), first, streams.get(first))
         answered.append(outcomes(logits[:, None], prompts))
     return variants_first(answered)

@@ -9,12 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy
+from entitrack.engine.elsewhere import takes_gradients
 from entitrack.engine.masks import Group, Pairs, Prepared, answers_under, piece_logits, prepare, target_logits
 
 HALF = 0.5
 """Masks below round to 0."""
 
 
+@takes_gradients
 def train_masks(
     model: Any,
     anatomy: Anatomy,

@@ -8,19 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from entitrack.engine.elsewhere import device_here
+from entitrack.engine.precision import float32_arithmetic, holds_half_precision
+
 
 def execute(
     model: Any, function: Callable[..., Any], inputs: dict[str, Any], kept: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Run an intervention with its tensors on the model's device, and bring its result to the CPU.
 
-    Servers run sessions under bfloat16 autocast; scores near zero are noise then, so it is switched off. What is in
-    `kept` stays as it is and where it is.
+    It is computed in float32, whatever the weights are held in: rounded to half precision, scores near zero are noise.
+    Servers run sessions under bfloat16 autocast, which is switched off. Where modules are in another process, they
+    compute as that one does. What is in `kept` stays as it is and where it is.
     """
-    device = model.device
+    device = device_here(model)
     shared = {} if kept is None else {"kept": kept}
-    with torch.autocast(device.type, enabled=False):
+
+    def run() -> dict[str, Any]:
         return move(function(model, **move(inputs, device), **shared), torch.device("cpu"))
+
+    with torch.autocast(device.type, enabled=False):
+        if model.device.type == "meta" or not holds_half_precision(model):
+            return run()
+        with float32_arithmetic(model):
+            return run()
 
 
 def move(value: Any, device: torch.device) -> Any:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import Outcomes, Prompts, final_outcomes, outcomes, rows_of
+from entitrack.engine.caches import Run
 from entitrack.engine.layout import Layout, at_slots, lay_out, prefix_cache
 from entitrack.engine.rerun import rerun
-from entitrack.engine.runs import Run, run_prompts
+from entitrack.engine.runs import run_prompts
 
 
 def knockout_answers(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import position_ids
-from entitrack.engine.runs import Run, filled_cache
+from entitrack.engine.caches import Run, filled_cache
 
 PACKED_TOKENS = 64
 """Variants are packed side by side in one row up to this many tokens."""

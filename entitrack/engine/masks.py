@@ -19,16 +19,12 @@ from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy, after_heads, head_columns, split_heads, unembed
 from entitrack.engine.answers import Prompts
+from entitrack.engine.caches import Run, filled_cache
 from entitrack.engine.layout import Layout, at_slots, lanes_and_pack, lay_out, prefix_entries
+from entitrack.engine.pass_cost import pass_in_tokens
 from entitrack.engine.rerun import rerun
-from entitrack.engine.runs import Run, filled_cache, read_z, run_prompts
+from entitrack.engine.runs import read_z, run_prompts
 from entitrack.engine.sites import Visit, put
-
-PASS = 3e8
-"""What a pass through the model costs besides its tokens, in multiply-adds."""
-
-PASS_TOKENS = 24
-"""What reading the weights costs, once a pass, in tokens."""
 
 
 class Group(TypedDict):
@@ -172,7 +168,8 @@ def piece_logits(
     start, *later = piece["mixtures"]
 
     def enter() -> Tensor:
-        z = mix(piece, masks, start, piece["z"])
+        """The stream behind the first layer, with its heads mixed."""
+        z = mix(piece["mixtures"][start], masks, piece["z"])
         lane, places = torch.arange(len(z), device=z.device)[:, None], piece["places"].to(z.device)
         changed = after_heads(model, anatomy, start, piece["stream"][lane, places], z[lane, places])
         after = piece["after"].clone()
@@ -180,7 +177,7 @@ def piece_logits(
         return after
 
     visits: dict[int, dict[str, Visit]] = {
-        layer: {"z": lambda z, layer=layer: mix(piece, masks, layer, z)}  # type: ignore[misc]
+        layer: {"z": lambda z, layer=layer: mix(piece["mixtures"][layer], masks, z)}  # type: ignore[misc]
         for layer in later
     }
 
@@ -192,10 +189,9 @@ def piece_logits(
 
 
 def mix(
-    piece: Piece, masks: Float[Tensor, "mask head"], layer: int, z: Float[Tensor, "lane token width"]
+    mixture: Mixture, masks: Float[Tensor, "mask head"], z: Float[Tensor, "lane token width"]
 ) -> Float[Tensor, "lane token width"]:
-    """Z with the layer's heads mixed at their places, for every mask."""
-    mixture = piece["mixtures"][layer]
+    """Z with a layer's heads mixed at their places, for every mask."""
     places, columns = mixture["places"].to(z.device), mixture["columns"].to(z.device)
     source = mixture["source"].to(z.device)
     own = z[torch.arange(len(z), device=z.device)[:, None, None], places[..., None], columns].reshape(source.shape)
@@ -277,7 +273,7 @@ def suffix_jobs(
     """
     lengths = clean["last"] - positions.min(0).values + 1
     room = clean["last"] - clean["mask"].argmax(1) + 1
-    worth = PASS_TOKENS + PASS / (12 * anatomy["n_layers"] * (anatomy["n_heads"] * anatomy["d_head"]) ** 2)
+    worth = pass_in_tokens(anatomy)
     together: list[tuple[int, list[Tensor]]] = []
     for length in sorted(lengths.unique().tolist(), reverse=True):
         rows = (lengths == length).nonzero().flatten()
@@ -311,26 +307,13 @@ def make_piece(
     start = min(layers)
     stream = run["streams"][start]
     layout = lay_out(anatomy, clean, rows, slots[:, None], len(draws), stream.dtype)
-    lanes = rows.repeat_interleave(layout["shape"][1])
-    offset = (group["positions"] - (clean["last"] - length + 1))[:, lanes].T
-    ends = offset[:, layers[start]].unique(dim=1)
+    ends = offsets(clean, group, layout)[:, layers[start]].unique(dim=1)
     if start == anatomy["n_layers"] - 1:
         ends = torch.cat([ends, torch.full_like(ends[:, :1], length - 1)], 1)
-    mixtures: dict[int, Mixture] = {}
-    for layer, numbers in layers.items():
-        heads = head_columns(anatomy, "z", rows.device)[[group["heads"][number][1] for number in numbers]]
-        order = torch.arange(layout["shape"][1] * layout["shape"][2]).clamp(max=len(draws) - 1)
-        chosen = torch.tensor(draws)[order].to(source[layer].device)
-        mixtures[layer] = {
-            "numbers": numbers,
-            "places": in_packs(offset[:, numbers], layout),
-            "columns": heads.repeat(layout["shape"][2], 1),
-            "source": source[layer][chosen[None], rows.to(source[layer].device)[:, None]],
-        }
     keys, values = prefix_entries(run, layout, start + 1)
     return {
         "layout": layout,
-        "mixtures": mixtures,
+        "mixtures": make_mixtures(anatomy, clean, group, source, layout, draws),
         "stream": at_slots(stream, layout),
         "z": at_slots(run["z"][start], layout),
         "after": at_slots(run["streams"].get(start + 1, stream), layout),
@@ -338,6 +321,37 @@ def make_piece(
         "keys": keys,
         "values": values,
     }
+
+
+def offsets(clean: Prompts, group: Group, layout: Layout) -> Int[Tensor, "lane head"]:
+    """Which slot each head is mixed at, in each lane; slots are a prompt's last tokens."""
+    first = clean["last"] - layout["shape"][3] + 1
+    return (group["positions"] - first)[:, layout["rows"].repeat_interleave(layout["shape"][1])].T
+
+
+def make_mixtures(
+    anatomy: Anatomy,
+    clean: Prompts,
+    group: Group,
+    source: dict[int, Float[Tensor, "draw batch head d_head"]],
+    layout: Layout,
+    draws: list[int],
+) -> dict[int, Mixture]:
+    """What is mixed in each layer of a pass; the masks of a lane are packed side by side."""
+    rows, (_, lanes, pack, _) = layout["rows"], layout["shape"]
+    offset, mixtures = offsets(clean, group, layout), {}
+    for layer, numbers in layer_numbers(group["heads"]).items():
+        heads = head_columns(anatomy, "z", rows.device)[[group["heads"][number][1] for number in numbers]]
+        order = torch.arange(lanes * pack).clamp(max=len(draws) - 1)
+        chosen = torch.tensor(draws)[order].to(source[layer].device)
+        mixture: Mixture = {
+            "numbers": numbers,
+            "places": in_packs(offset[:, numbers], layout),
+            "columns": heads.repeat(pack, 1),
+            "source": source[layer][chosen[None], rows.to(source[layer].device)[:, None]],
+        }
+        mixtures[layer] = mixture
+    return mixtures
 
 
 def in_packs(offset: Int[Tensor, "lane place"], layout: Layout) -> Int[Tensor, "lane packed"]:

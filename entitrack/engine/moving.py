@@ -16,7 +16,7 @@ from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import rows_of
 from entitrack.engine.masks import Group, Pairs
 from entitrack.engine.patching import patch_visits, read_visits
-from entitrack.engine.runs import logits_with, show
+from entitrack.engine.runs import logits_with, look, show
 from entitrack.engine.sites import Site
 
 
@@ -46,7 +46,7 @@ def moved_answers(
             targets = batch["targets"][draw, rows].to(logits.device).expand(logits.shape[:-1])
             predictions.append(logits.argmax(-1))
             target_logits.append(logits.gather(-1, targets[..., None])[..., 0])
-        own = logits_with(model, anatomy, rows_of(batch["clean"], rows), {}).argmax(-1)
+        own = look(model, anatomy, rows_of(batch["clean"], rows), {}).argmax(-1)
         moved = {"prediction": torch.stack(predictions, 1), "target_logit": torch.stack(target_logits, 1)}
         pieces.append({**moved, "own": own})
     return {name: torch.cat([piece[name] for piece in pieces], -1) for name in ("prediction", "target_logit", "own")}

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy, at, head_columns, split_heads
 from entitrack.engine.answers import Prompts, answer_probability
-from entitrack.engine.runs import Run, read_z, run_prompts
+from entitrack.engine.caches import Run
+from entitrack.engine.runs import read_z, run_prompts
 
 
 class SourcePrompts(TypedDict):

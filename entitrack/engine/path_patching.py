@@ -105,6 +105,7 @@ class SweepState(TypedDict):
     """What the sweep needs of the passes, at the senders' position, by layer."""
 
     resid_pre: list[Float[Tensor, "batch d_model"]]
+    """Of the layers after the first it may be missing: it is the null variant's, but for rounding."""
     z: list[Float[Tensor, "batch width"]]
     source_z: list[Float[Tensor, "batch head d_head"]]
 
@@ -139,6 +140,7 @@ def sweep_in_pieces(
     """
 
     def work(prompts: Tensor) -> dict[Any, Tensor]:
+        """What a piece of the batch gives, by the numbers of its prompts."""
         rows = prompts.to(answers.device)
         some: Any = {
             name: [values[rows.to(values.device)] for values in state[name]]  # type: ignore[literal-required]
@@ -179,7 +181,7 @@ def sweep(
     """
     resid_pre, z = state["resid_pre"], state["z"]
     stream = nudged(resid_pre[0][:, None])
-    top = len(resid_pre)
+    top = len(z)
     received: dict[Any, Tensor] = {}
     for layer in range(top + 1):
         heads = receiver_heads(receivers, layer)
@@ -192,7 +194,7 @@ def sweep(
         sent = through(model, anatomy, layer, "o_proj", sent)
         sent = through(model, anatomy, layer, "post_attention_norm", sent)
         added = torch.cat([sent[:, :1].expand_as(stream), sent[:, 1:]], 1)
-        own = resid_pre[layer][:, None].expand(-1, len(new), -1)
+        own = (resid_pre[layer][:, None] if layer < len(resid_pre) else stream[:, :1]).expand(-1, len(new), -1)
         before = torch.cat([stream.to(own.device), own], 1)
         stream = finish_layer(model, anatomy, layer, before, added)
     return received or {"stream": stream}
@@ -201,8 +203,8 @@ def sweep(
 def nudged(stream: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
     """The null variant's stream: in float32 the clean one, in half precision off by one rounding.
 
-    Rounded twice the same way, half precision would show no noise at all, while every sender's small change is rounded
-    in a way of its own.
+    Quantised models may compute in half precision. Rounded twice the same way it would show no noise at all, while
+    every sender's small change is rounded in a way of its own.
     """
     if stream.dtype not in (torch.bfloat16, torch.float16):
         return stream

@@ -5,6 +5,8 @@
 3. `rerun` enters at a layer with a stream that it is given; layers below it are skipped. On the way components are
    shown to visits, which may change them (`sites`).
 4. In the last layer only the last slot of every variant goes on, and is read: its logits, its outcomes.
+
+`run_slots` is the same for one variant a prompt of which any component may be visited, in the last layer too.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.engine.anatomy import Anatomy, after_heads, find, layer_at, part
+from entitrack.engine.anatomy import Anatomy, after_heads, find, last_logits, layer_at, part
+from entitrack.engine.elsewhere import argument_names
 from entitrack.engine.layout import Layout
-from entitrack.engine.sites import Visit, Visits, visit_parts, visit_stream
+from entitrack.engine.sites import Visit, Visits, visit_layer, visit_parts, visit_stream
 
 Enter = Callable[[], Tensor]
 """Gives the stream `[lane, token, d_model]` at the start of the first layer. It is called in the trace, so that it may
@@ -61,13 +64,7 @@ def rerun(
     rows, lanes, pack, length = layout["shape"]
     top = anatomy["n_layers"] - 1
     ends = torch.arange(length - 1, length * pack, length, device=layout["slots"].device)
-    inputs = {
-        "input_ids": layout["input_ids"],
-        "position_ids": layout["position_ids"],
-        "attention_mask": layout["masks"][anatomy["windows"][-1]],
-        anatomy["cache"]: cache,
-    }
-    with model.trace(inputs, use_cache=True) as tracer:
+    with model.trace(slot_inputs(anatomy, layout, cache), use_cache=True) as tracer:
         stream: Any = enter() if enter is not None else None
         for layer in range(first if first <= top else 0):
             layer_at(model, anatomy, layer).skip(stream)
@@ -81,6 +78,56 @@ def rerun(
         result = read(hidden.reshape(rows, lanes * pack, -1)[:, : layout["variants"]])
         tracer.stop()
     return result
+
+
+def slot_inputs(anatomy: Anatomy, layout: Layout, cache: Any) -> dict[str, Any]:
+    """Arguments of a forward pass over slots."""
+    return {
+        "input_ids": layout["input_ids"],
+        "position_ids": layout["position_ids"],
+        "attention_mask": layout["masks"][anatomy["windows"][-1]],
+        anatomy["cache"]: cache,
+    }
+
+
+def run_slots(
+    model: Any,
+    anatomy: Anatomy,
+    layout: Layout,
+    cache: Any,
+    visits: Visits,
+    ends: Int[Tensor, " lane"] | None,
+    first: int = 0,
+    stream: Float[Tensor, "lane token d_model"] | None = None,
+) -> Float[Tensor, "lane vocab"] | None:
+    """One pass over the slots of one variant a prompt, all of it.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        layout: Where the slots are.
+        cache: The prefix from the first layer on; the pass adds to it.
+        visits: What is shown what.
+        ends: The slot whose logits are wanted; None for none: then the pass ends with the last layer that is visited.
+        first: The first layer that runs.
+        stream: What enters it; None where it is 0, which the embeddings enter.
+
+    Returns:
+        The logits at the ends.
+    """
+    logits = None
+    with torch.no_grad():
+        with model.trace(slot_inputs(anatomy, layout, cache), use_cache=True) as tracer:
+            for layer in range(first):
+                layer_at(model, anatomy, layer).skip(stream)
+            for layer in range(first, anatomy["n_layers"] if ends is not None else max(visits) + 1):
+                if anatomy["windows"][layer] != anatomy["windows"][-1]:
+                    use_mask(model, anatomy, layer, layout["masks"][anatomy["windows"][layer]])
+                visit_layer(model, anatomy, layer, visits.get(layer, {}))
+            if ends is not None:
+                logits = last_logits(model, anatomy, ends)
+            tracer.stop()
+    return logits
 
 
 def pass_attention(
@@ -122,4 +169,9 @@ def use_mask(model: Any, anatomy: Anatomy, layer: int, mask: Tensor) -> None:
     module = layer_at(model, anatomy, layer)
     positional, named = module.inputs
     stream = positional[0] if positional else named["hidden_states"]
-    module.inputs = (positional, {**named, "attention_mask": mask.to(stream.device)})
+    mask = mask.to(stream.device)
+    place = argument_names(type(module._module).forward).index("attention_mask") - 1  # without self
+    if place < len(positional):
+        module.inputs = ((*positional[:place], mask, *positional[place + 1 :]), named)
+    else:
+        module.inputs = (positional, {**named, "attention_mask": mask})

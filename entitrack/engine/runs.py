@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -11,22 +11,10 @@ from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy, after_heads, at, layer_at, part, unembed
 from entitrack.engine.answers import Prompts, forward_inputs
-from entitrack.engine.sites import Visits, visit_layer
-
-
-class Run(TypedDict):
-    """What a run over whole prompts left, by layer; reruns start from it."""
-
-    streams: dict[int, Float[Tensor, "batch place d_model"]]
-    """A layer's input, at the places that were asked for, every token where none were."""
-    z: dict[int, Float[Tensor, "batch place width"]]
-    """What attention computed, before anything was put in its place."""
-    keys: dict[int, Float[Tensor, "batch kv_head token d_head"]]
-    values: dict[int, Float[Tensor, "batch kv_head token d_head"]]
-    cache: Any
-    """The class of the model's caches; None where keys and values were not kept."""
-    logits: NotRequired[Float[Tensor, "batch vocab"]]
-    """At the last token, float32."""
+from entitrack.engine.caches import Run, cache_entries, empty_cache
+from entitrack.engine.elsewhere import read_logits, unembedded
+from entitrack.engine.shared_prefixes import Shared, find_shared, in_order, run_shared
+from entitrack.engine.sites import Visit, Visits, visit_layer
 
 
 def logits_with(
@@ -47,23 +35,47 @@ def logits_with(
         first: The first layer that runs; those below it are skipped.
         stream: What enters it; None where it is 0, which the embeddings enter.
     """
+    kept = unembedded(model, anatomy, prompts["last"].unique().tolist())
     with torch.no_grad():
-        with model.trace(forward_inputs(prompts), use_cache=False):
+        with model.trace({**forward_inputs(prompts), **kept}, use_cache=False):
             for layer in range(first):
                 layer_at(model, anatomy, layer).skip(stream)
             for layer in sorted(visits):
                 visit_layer(model, anatomy, layer, visits[layer])
-            logits = at(model.output.logits, prompts["last"])
+            logits = read_logits(model, anatomy, prompts["last"][:, None], kept)[:, 0]
+    return logits
+
+
+def look(model: Any, anatomy: Anatomy, prompts: Prompts, visits: Visits) -> Float[Tensor, "batch vocab"]:
+    """Logits at the last token of the model's own run, of which components are shown to visits, which leave them.
+
+    Prompts that begin alike share what they have in common, see `shared_prefixes`.
+    """
+    shared = find_shared(anatomy, prompts)
+    if shared is None:
+        return logits_with(model, anatomy, prompts, visits)
+    logits = run_shared(model, anatomy, prompts, shared, visits)[1]
+    assert logits is not None
     return logits
 
 
 def show(model: Any, anatomy: Anatomy, prompts: Any, visits: Visits) -> None:
-    """Show components to visits in a run that ends with the last of them; prompts have `tokens` and `mask`."""
+    """Show components to visits, which leave them, in a run that ends with the last of them.
+
+    Prompts have `tokens` and `mask`; those that begin alike share what they have in common, see `shared_prefixes`.
+    Where modules are elsewhere the run goes on, with one token unembedded.
+    """
+    shared = find_shared(anatomy, prompts)
+    if shared is not None:
+        run_shared(model, anatomy, prompts, shared, visits, logits=False)
+        return
+    kept = unembedded(model, anatomy, [0])
     with torch.no_grad():
-        with model.trace(forward_inputs(prompts), use_cache=False) as tracer:
+        with model.trace({**forward_inputs(prompts), **kept}, use_cache=False) as tracer:
             for layer in sorted(visits):
                 visit_layer(model, anatomy, layer, visits[layer])
-            tracer.stop()
+            if not anatomy.get("elsewhere"):
+                tracer.stop()
 
 
 def read_z(
@@ -101,6 +113,9 @@ def run_prompts(
         fills: By layer, what every head gives at every token in place of its own z; None to leave z alone.
         cached: Keep keys and values.
     """
+    shared = find_shared(anatomy, prompts) if fills is None or all(len(fill) == 1 for fill in fills) else None
+    if shared is not None:
+        return _run_shared(model, anatomy, prompts, shared, streams, z, places, fills, cached)
     top = anatomy["n_layers"] - 1
     cache = empty_cache(model, anatomy, prompts["tokens"]) if cached else None
     seen: dict[str, dict[int, Tensor]] = {"streams": {}, "z": {}}
@@ -133,6 +148,44 @@ def run_prompts(
     }
 
 
+def _run_shared(
+    model: Any,
+    anatomy: Anatomy,
+    prompts: Prompts,
+    shared: Shared,
+    streams: Container[int],
+    z: Container[int],
+    places: Int[Tensor, "batch place"] | None,
+    fills: Sequence[Float[Tensor, "1 token width"]] | None,
+    cached: bool,
+) -> Run:
+    """`run_prompts` of prompts that share beginnings."""
+    seen: dict[str, dict[int, Tensor]] = {"resid_pre": {}, "z": {}}
+
+    def keep(layer: int, component: str) -> Visit:
+        return lambda values: seen[component].update({layer: at_places(values, places)})
+
+    wanted = {"resid_pre": streams, "z": z}
+    visits = {
+        layer: {name: keep(layer, name) for name, layers in wanted.items() if layer in layers}
+        for layer in range(anatomy["n_layers"])
+    }
+    cache, logits = run_shared(model, anatomy, prompts, shared, visits, fills)
+    assert logits is not None
+    keys, values = (
+        {layer: in_order(shared, entries.transpose(1, 2)).transpose(1, 2) for layer, entries in by_layer.items()}
+        for by_layer in cache_entries(cache if cached else None)
+    )
+    return {
+        "streams": seen["resid_pre"],
+        "z": seen["z"],
+        "keys": keys,
+        "values": values,
+        "cache": type(cache) if cached else None,
+        "logits": logits.float(),
+    }
+
+
 def at_places(
     values: Float[Tensor, "batch token width"], places: Int[Tensor, "batch place"] | None
 ) -> Float[Tensor, "batch place width"]:
@@ -140,32 +193,3 @@ def at_places(
     if places is None:
         return values
     return values[torch.arange(values.shape[0], device=values.device)[:, None], places.to(values.device)]
-
-
-def empty_cache(model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch token"]) -> Any:
-    """A cache of the kind that the model makes itself, which keeps all tokens in layers with a window too.
-
-    One token goes through the model to see which kind that is.
-    """
-    with torch.no_grad():
-        with model.trace(tokens[:1, :1], use_cache=True):
-            own = model.output[anatomy["cache"]]
-    return type(own)()
-
-
-def cache_entries(cache: Any) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """Keys and values by layer of a cache that was filled; none of no cache."""
-    layers = cache.layers if cache is not None else []
-    return (
-        {layer: entry.keys for layer, entry in enumerate(layers)},
-        {layer: entry.values for layer, entry in enumerate(layers)},
-    )
-
-
-def filled_cache(kind: Any, keys: dict[int, Tensor], values: dict[int, Tensor]) -> Any:
-    """A cache that holds keys and values by layer as they are; its own `update` would copy them."""
-    cache = kind()
-    for layer in sorted(keys):
-        cache.update(keys[layer][:0, :, :0], values[layer][:0, :, :0], layer)
-        cache.layers[layer].keys, cache.layers[layer].values = keys[layer], values[layer]
-    return cache

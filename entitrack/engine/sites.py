@@ -18,6 +18,7 @@ from torch import Tensor
 
 from entitrack.core.components import WITH_HEADS
 from entitrack.engine.anatomy import Anatomy, head_columns, layer_at, part, projection
+from entitrack.engine.elsewhere import give_back
 
 Visit = Callable[[Tensor], Any]
 """Takes a component `[row, token, width]`, all heads side by side, and gives what it becomes, None to leave it. It does
@@ -124,16 +125,18 @@ def visit_parts(
     _visit_projections(model, anatomy, layer, visits)
     if "z" in visits:
         o_proj = part(model, anatomy, layer, "o_proj")
-        changed = visits["z"](o_proj.input)
+        z = o_proj.input
+        changed = visits["z"](z)
         if changed is not None:
-            o_proj.input = changed
+            give_back(anatomy, o_proj, "input", z, changed)
     if {"attn_out", "resid_mid"} & set(visits):
         _visit_attention(model, anatomy, layer, visits, resid_pre)
     if "mlp_out" in visits:
         mlp = part(model, anatomy, layer, "post_mlp_norm" if anatomy["post_mlp_norm"] else "mlp")
-        changed = visits["mlp_out"](mlp.output)
+        added = mlp.output
+        changed = visits["mlp_out"](added)
         if changed is not None:
-            mlp.output = changed
+            give_back(anatomy, mlp, "output", added, changed)
 
 
 def _visit_attention(
@@ -165,4 +168,4 @@ def _visit_projections(model: Any, anatomy: Anatomy, layer: int, visits: Mapping
             changed = visit(became)
             became = became if changed is None else changed
         if became is not values:
-            module.output = became
+            give_back(anatomy, module, "output", values, became)

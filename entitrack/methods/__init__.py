@@ -7,6 +7,7 @@ and the models come in when a method is run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -29,5 +30,25 @@ def settings_of(method: str) -> type[MethodSettings]:
 
 
 def run_method(method: str, experiment: Any, settings: MethodSettings) -> Result:
-    """Run a method, and lay its result out."""
-    return import_module(f"{__name__}.{method}.method").run(experiment, settings).laid_out()
+    """Run a method, and lay its result out.
+
+    Raises:
+        UserError: It takes gradients, and the backend runs it where there are none.
+    """
+    from entitrack.runtime.forms import SANDBOX, no_gradients
+
+    if settings.gradients and experiment.runner.backend.form == SANDBOX:
+        raise no_gradients(settings.gradients)
+    experiment = replace(experiment, forced=[])
+    if settings.needs_donor and experiment.donor is not None:
+        experiment.family.checkpoint(experiment.donor, "donor")  # before the base is loaded
+    result = import_module(f"{__name__}.{method}.method").run(experiment, settings)
+    origins = [asdict(origin) for origin in experiment.origins()] if settings.part else []
+    said = {"chosen_on": origins, "forced": experiment.forced}
+    return replace(result, facts={**result.facts, **{name: lines for name, lines in said.items() if lines}}).laid_out()
+
+
+def question_of(method: str) -> str:
+    """What a method asks, as the first line of its folder's `__init__.py` has it."""
+    said = (import_module(f"{__name__}.{method}").__doc__ or "").strip()
+    return said.partition("\n")[0]

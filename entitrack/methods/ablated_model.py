@@ -22,7 +22,7 @@ from entitrack.engine.circuits import circuit_answers
 from entitrack.methods.ablation_settings import Ablation, CircuitSettings
 from entitrack.methods.experiment import Experiment, question_inputs, role_positions
 from entitrack.methods.outcomes import Outcomes
-from entitrack.models.family import Model, pick_dtype
+from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
 from entitrack.tasks.protocol import LAST, Prompt
 
@@ -59,6 +59,15 @@ class AblatedModel:
     def last(self) -> Int[Tensor, " prompt"]:
         """Position of the last token of each prompt."""
         return torch.cat([batch["prompts"]["last"] for batch in self.inputs])
+
+    def first(self, count: int) -> AblatedModel:
+        """The same on the first prompts, whose ablated heads take what they take among all."""
+        inputs, answers, left = [], self.answers[:count], count
+        for batch in self.inputs:
+            if left > 0:
+                inputs.append(_first_rows(batch, left))
+            left -= len(batch["positions"])
+        return replace(self, inputs=tuple(inputs), answers=answers)
 
     def live(self, groups: Iterable[Group]) -> Heads:
         """The heads of groups, each at its group's role."""
@@ -99,6 +108,16 @@ class AblatedModel:
         width = len(self.inputs)
         by_piece = [answered[start : start + width] for start in range(0, len(answered), width)]
         return Outcomes.joined([Outcomes.of(joined_batches(piece), self.answers) for piece in by_piece])
+
+
+def _first_rows(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    """The first prompts of a batch; a fill by prompt goes with them, one for all prompts stays."""
+    fill, prompts = batch["fill"], batch["prompts"]
+    return {
+        "prompts": {name: values[:count] for name, values in prompts.items()},
+        "positions": batch["positions"][:count],
+        "fill": fill if "values" in fill else {name: values[:count] for name, values in fill.items()},
+    }
 
 
 def joined_batches(answered: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -174,7 +193,7 @@ def _fills(
         others = background_batches(experiment, sum(len(batch) for batch in batches), length)
         return [{"tokens": other.tokens, "mask": other.mask} for other in others]
     if ablation == "mean":
-        values = mean_z(experiment, model, mean_count, length).to(pick_dtype(experiment.family.dtype))
+        values = mean_z(experiment, model, mean_count, length)
         return [{"values": values}] * len(batches)
     width = model.anatomy["n_heads"] * model.anatomy["d_head"]
     return [{"values": torch.zeros(model.anatomy["n_layers"], length, width)}] * len(batches)

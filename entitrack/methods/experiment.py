@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from entitrack.core.circuits import Circuit, read_circuit
 from entitrack.core.errors import UserError, quoted
+from entitrack.core.masks import Masks, read_masks
 from entitrack.core.measurement import PromptSet
+from entitrack.core.parts import Origin, context_digests, origin_of_choice
 from entitrack.core.quirks import NONE, Quirk, Quirks
 from entitrack.models.context import context_length
 from entitrack.models.family import Family, Model
@@ -30,7 +32,9 @@ from entitrack.tasks.protocol import (
     Published,
     Question,
     Task,
+    continued,
     origin_of,
+    role_aliases,
     role_names,
 )
 
@@ -55,6 +59,9 @@ class Experiment:
         quirks: Those of the published procedure that are followed.
         track: Wraps an iterable of known length to show progress.
         circuits: The circuits that were read so far, by the name or file that was asked for.
+        masks: The masks that were read so far, by their file.
+        forced: What is to be said of models at chance that were taken all the same; see `methods.ability`.
+        search_task: Where prompts come from that something is chosen on, to be judged on those of `task`; None: there.
     """
 
     family: Family
@@ -68,11 +75,19 @@ class Experiment:
     quirks: Quirks = NONE
     track: Callable[[Iterable[Any], str, int], Iterable[Any]] = field(default=_plain, repr=False)
     circuits: dict[str, Circuit] = field(default_factory=dict, repr=False)
+    masks: dict[str, Masks] = field(default_factory=dict, repr=False)
+    forced: list[str] = field(default_factory=list, repr=False)
+    search_task: Task | None = None
 
     @cached_property
     def roles(self) -> list[str]:
         """The roles that stages, edges and circuits may name."""
         return role_names(self.task)
+
+    @cached_property
+    def role_aliases(self) -> Mapping[str, str]:
+        """Other names of the task's roles, which circuits and stages may have for them."""
+        return role_aliases(self.task)
 
     def base(self) -> Model:
         """The base model."""
@@ -107,9 +122,14 @@ class Experiment:
             compare(recipient, donor, self._texts()).require(components, "donor")
         return donor
 
+    def obstacles(self, recipient: Model, donor: Model, components: Iterable[str]) -> list[str]:
+        """Why components of a donor may not move to a recipient, in words; nothing where they may."""
+        return [] if donor is recipient else compare(recipient, donor, self._texts()).reasons(components)
+
     def _texts(self, more: Iterable[Prompt] = ()) -> Iterator[str]:
         """The task's prompts with their answers, and more."""
-        yield from (f"{prompt.text} {prompt.answer}" for prompts in (self.task.prompts(), more) for prompt in prompts)
+        prompts = (prompt for prompts in (self.task.prompts(), more) for prompt in prompts)
+        yield from (continued(prompt.text, prompt.answer) for prompt in prompts)
 
     def members(self, names: Sequence[str], place: str) -> list[str]:
         """The members of the family of these names, all of them if none is named.
@@ -131,12 +151,38 @@ class Experiment:
             found_on: The member whose own circuit it is where the run names none; None: the base.
         """
         name = self.circuit_name or found_on or self.family.base
-        circuit = read_circuit(name, self.family.name)
+        circuit = read_circuit(name, self.family.name).with_roles(self.role_aliases)
         if Quirk.SHARED_HEADS in self.quirks:
             circuit = circuit.with_heads_once()
         circuit.check(model.anatomy, self.roles)
         self.circuits[name] = circuit
         return circuit
+
+    def read_masks(self, path: str) -> Masks:
+        """Masks that the run is about."""
+        self.masks[path] = read_masks(path)
+        return self.masks[path]
+
+    def on_search(self) -> Experiment:
+        """The same on the prompts that things are chosen on; see `entitrack.core.parts`."""
+        return replace(self, task=self.search_task or self.task)
+
+    def origins(self) -> list[Origin]:
+        """Of each circuit and each masks that were read, how many of the contexts it was found on are the run's own."""
+        chosen = {f"circuit {name}": circuit.found_on for name, circuit in self.circuits.items()}
+        chosen |= {f"masks {name}": masks.found_on for name, masks in self.masks.items()}
+        return [self.origin(what, found_on) for what, found_on in chosen.items()]
+
+    def origin(self, what: str, found_on: Mapping[str, Any]) -> Origin:
+        """How many of the contexts that something was found on are the run's own."""
+        prompts = self.task.prompts()
+        texts, contexts = [prompt.text for prompt in prompts], [prompt.cluster for prompt in prompts]
+        return origin_of_choice(what, found_on, texts, contexts)
+
+    def contexts(self, count: int | None = None) -> list[str]:
+        """Digests of the contexts of its prompts, or of the first of these, as `found_on` keeps them."""
+        prompts = self.task.prompts()[:count]
+        return context_digests([prompt.text for prompt in prompts], [prompt.cluster for prompt in prompts])
 
     def pairs(self) -> Sequence[Pair]:
         """The task's prompts with their counterfactuals."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from entitrack.core.errors import UserError
 from entitrack.core.settings import NO_VALUE, Settings
@@ -18,12 +18,42 @@ _LAYOUTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 """Names under which transformers looks for weights, in its order: the first that is there is read."""
 
 
-class Checkpoint(Settings):
-    """Where a model's weights are."""
+class Adapter(Settings):
+    """Where an adapter is, and whether it stays one."""
 
-    path: str = Field(description="a folder, a hub name, or zoo://NAME for the embedded family")
-    adapter: str | None = Field(None, description="a peft adapter on top of it: a folder, a hub name, or zoo://NAME")
+    path: str = Field(description="a folder, a hub name, or zoo://FAMILY/NAME for what is embedded")
     revision: str | None = Field(None, description="revision on the hub")
+    merged: bool = Field(
+        False,
+        description="it is added to the weights, rounded to their dtype, once they are loaded; false: it stays beside"
+        " them, and they are shared with the base",
+    )
+
+
+Quantisation = Literal["8bit", "4bit"]
+"""How bitsandbytes holds weights: LLM.int8() or NF4."""
+
+
+class Checkpoint(Settings):
+    """Where a model's weights are, and how they are held."""
+
+    path: str = Field(
+        description="a folder, a hub name, a .gguf file, package://PACKAGE/FILE.gguf for one in an installed package,"
+        " or zoo://FAMILY/NAME for what is embedded"
+    )
+    adapter: str | None = Field(
+        None, description="a peft adapter on top of it: a folder, a hub name, or zoo://FAMILY/NAME"
+    )
+    adapters: list[Adapter] = Field(
+        [], description="several peft adapters on top of it, in order, each merged into the weights or kept beside them"
+    )
+    revision: str | None = Field(None, description="revision of `path` on the hub")
+    quantisation: Quantisation | None = Field(
+        None, description="weights in 8 or 4 bits, on CUDA with bitsandbytes; null holds them in model.dtype"
+    )
+    device: str | dict[str, str] | None = Field(
+        None, description="where this member is, see model.device; null: where the family is"
+    )
     hosted: str | None = Field(
         None,
         description="name under which a server hosts it, if that is not the path; structure and tokenizer then come"
@@ -33,19 +63,38 @@ class Checkpoint(Settings):
     def __init__(self, path: str = NO_VALUE, adapter: str | None = None, **more: Any) -> None:
         super().__init__(path=path, adapter=adapter, **more)
 
+    @field_validator("adapters")
+    @classmethod
+    def _are_named_once(cls, value: list[Adapter], info: Any) -> list[Adapter]:
+        if value and info.data.get("adapter") is not None:
+            raise ValueError("is not used with adapter; name that one first among adapters")
+        return value
+
+    @field_validator("quantisation")
+    @classmethod
+    def _is_not_merged_into(cls, value: str | None, info: Any) -> str | None:
+        if value and any(adapter.merged for adapter in info.data.get("adapters", ())):
+            raise ValueError("adapters cannot be merged into quantised weights; keep them (merged: false)")
+        return value
+
+    @property
+    def every_adapter(self) -> list[Adapter]:
+        """All adapters, whichever way they are named."""
+        return [Adapter(path=self.adapter)] if self.adapter is not None else list(self.adapters)
+
 
 def resolve(path: str, place: str) -> str:
-    """A place as transformers takes it: `zoo://NAME` is a folder of the embedded family.
+    """A place as transformers takes it: `zoo://FAMILY/NAME` is a folder of an embedded family.
 
     Raises:
         UserError: It looks like a folder, and there is none; `place` is the config key that named it.
     """
     if path.startswith(_ZOO_SCHEME):
-        known = sorted({file.parent.name for file in ZOO.glob("*/*config.json")})
+        known = sorted({f"{file.parts[-3]}/{file.parts[-2]}" for file in ZOO.glob("*/*/*config.json")})
         name = path.removeprefix(_ZOO_SCHEME)
         if name not in known:
             raise UserError(
-                place, f"the embedded family has no {name!r}", [_ZOO_SCHEME + known_name for known_name in known]
+                place, f"no embedded family has {name!r}", [_ZOO_SCHEME + known_name for known_name in known]
             )
         return str(ZOO / name)
     if not path.strip():

@@ -88,14 +88,20 @@ class DigestCache:
         return self.folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
 
 
-def user_cache() -> DigestCache:
-    """The cache of the user who runs this; it keeps nothing where there is no home."""
+def user_cache_folder() -> Path | None:
+    """The folder of what is kept for the user who runs this, and may be deleted; None where there is no home."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     try:
         root = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
     except RuntimeError:
-        return DigestCache(None)
-    return DigestCache(root / "entitrack" / "digests")
+        return None
+    return root / "entitrack"
+
+
+def user_cache() -> DigestCache:
+    """The digests of the user who runs this; it keeps nothing where there is no home."""
+    folder = user_cache_folder()
+    return DigestCache(folder / "digests" if folder else None)
 
 
 def file_digest(path: Path, cache: DigestCache, place: str = "model") -> str:

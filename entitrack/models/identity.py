@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from entitrack.models.hashing import DigestCache, FileState, file_state, files_d
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from entitrack.models.sources import AdapterSource
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -21,7 +24,7 @@ class Identity:
     Attributes:
         weights: Of every byte of the weights' files and of the configuration; where weights are not here, the name and
             revision that they go by.
-        adapter: Of every byte of the adapter's files; empty without one.
+        adapter: Of every byte of the adapters' files, of their order, and of what becomes of each; empty without one.
         tokenizer: Of the tokenizer's files and of what was read from them.
         dtype: What the weights are held in.
         attention: Implementation of attention.
@@ -37,9 +40,14 @@ class Identity:
     quantisation: str = ""
     anatomy: str = ""
 
+    @property
+    def arithmetic(self) -> str:
+        """What activations are computed in, see `engine.precision`: float32, if no quantised kernels choose."""
+        return self.dtype if self.quantisation else "float32"
+
     def record(self) -> dict[str, str]:
         """All of it, by name."""
-        return asdict(self)
+        return {**asdict(self), "arithmetic": self.arithmetic}
 
     @property
     def digest(self) -> str:
@@ -61,22 +69,52 @@ def weights_identity(path: str, revision: str | None, loaded: bool, cache: Diges
     return files_digest(weight_files(folder), cache, place) if folder else f"{path}@{revision or 'main'}"
 
 
-def adapter_identity(path: str, loaded: bool, cache: DigestCache, place: str) -> str:
-    """What an adapter goes by, like `weights_identity`."""
-    folder = local_folder(path, None) if loaded or Path(path).is_dir() else None
-    return files_digest(adapter_files(folder), cache, place) if folder else f"{path}@main"
+def gguf_identity(file: Path, cache: DigestCache, place: str) -> str:
+    """What a model in one gguf goes by: every byte of that file, whatever it is called."""
+    return files_digest({"model.gguf": file}, cache, place)
+
+
+def adapters_identity(adapters: Sequence[AdapterSource], loaded: bool, cache: DigestCache) -> str:
+    """What adapters go by, each like `weights_identity`, in order, with what becomes of it; empty without any."""
+    found = [[_adapter_digest(adapter, loaded, cache), adapter.manner] for adapter in adapters]
+    return record_digest(found) if found else ""
+
+
+def _adapter_digest(adapter: AdapterSource, loaded: bool, cache: DigestCache) -> str:
+    path, revision = adapter.path, adapter.revision
+    folder = local_folder(path, revision) if loaded or Path(path).is_dir() else None
+    return files_digest(adapter_files(folder), cache, adapter.place) if folder else f"{path}@{revision or 'main'}"
 
 
 def tokenizer_identity(
-    tokenizer: PreTrainedTokenizerBase, path: str, revision: str | None, cache: DigestCache, place: str
+    tokenizer: PreTrainedTokenizerBase,
+    path: str,
+    revision: str | None,
+    cache: DigestCache,
+    place: str,
+    gguf: str | None = None,
 ) -> str:
-    """What a tokenizer goes by: its files where they are here, and its content as it was read."""
+    """What a tokenizer goes by: its files where they are here, and its content as it was read.
+
+    Args:
+        tokenizer: As it was read.
+        path: A folder or a hub name.
+        revision: The commit on the hub, as far as it is known.
+        cache: See `DigestCache`.
+        place: The config key that named it.
+        gguf: What the gguf that it came in goes by: it stands for the files.
+    """
     folder = local_folder(path, revision)
-    files = files_digest(text_files(folder), cache, place) if folder else f"{path}@{revision or 'main'}"
+    files = gguf or _tokenizer_files(folder, path, revision, cache, place)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else ""
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return record_digest([files, type(tokenizer).__name__, content, special])
+
+
+def _tokenizer_files(folder: Path | None, path: str, revision: str | None, cache: DigestCache, place: str) -> str:
+    """What the files of a tokenizer go by."""
+    return files_digest(text_files(folder), cache, place) if folder else f"{path}@{revision or 'main'}"
 
 
 def quantisation_identity(config: PretrainedConfig) -> str:

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from entitrack.core.components import COMPONENTS, WITH_HEADS
 from entitrack.core.errors import UserError
-from entitrack.engine.anatomy import find, layer_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from entitrack.models.family import Model
+    from entitrack.models.model import Model
 
 NOTHING_MOVES = frozenset(COMPONENTS)
-NORMS = ("pre_attention_norm", "post_attention_norm", "pre_mlp_norm", "post_mlp_norm")
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,15 @@ class Verdict:
         forbidden = frozenset[str]().union(*(found.forbids for found in self.differences))
         return tuple(component for component in COMPONENTS if component not in forbidden)
 
+    def reasons(self, components: Iterable[str]) -> list[str]:
+        """What stands against moving these components, in words; nothing where they may."""
+        wanted = frozenset(components)
+        return [
+            f"{found.what} {found.base} in {self.base!r}, {found.donor} in {self.donor!r}"
+            for found in self.differences
+            if found.forbids & wanted
+        ]
+
     def require(self, components: Iterable[str], place: str) -> None:
         """Refuse to move components that may not.
 
@@ -70,12 +77,8 @@ class Verdict:
         wanted = dict.fromkeys(components)
         refused = [component for component in wanted if component not in self.may_move]
         if refused:
-            reasons = [
-                f"{found.what} {found.base} in {self.base!r}, {found.donor} in {self.donor!r}"
-                for found in self.differences
-                if found.forbids & set(refused)
-            ]
-            problem = f"{', '.join(refused)} of {self.donor!r} cannot move to {self.base!r}: {'; '.join(reasons)}"
+            reasons = "; ".join(self.reasons(refused))
+            problem = f"{', '.join(refused)} of {self.donor!r} cannot move to {self.base!r}: {reasons}"
             raise UserError(place, problem, self.may_move or ["nothing may move"])
 
 
@@ -99,8 +102,8 @@ def compare_tokens(base: Model, member: Model, texts: Iterable[str]) -> Differen
 
     Every member is given the base's ids, so another tokenizer would have it read other words.
     """
-    tokenizer, own = base.envoy.tokenizer, member.envoy.tokenizer
-    rows = member.envoy._module.config.vocab_size
+    tokenizer, own = base.tokenizer, member.tokenizer
+    rows = member.config.vocab_size
     if _same_content(tokenizer, own) and len(tokenizer) <= rows:
         return None
     for text in texts:
@@ -147,14 +150,14 @@ _FORBIDS: dict[str, frozenset[str]] = {
 
 def _traits(model: Model) -> dict[str, object]:
     """What is compared, in words."""
-    config, anatomy = model.envoy._module.config, model.anatomy
-    special = model.envoy.tokenizer.special_tokens_map
+    config, anatomy = model.config, model.anatomy
+    special = model.tokenizer.special_tokens_map
     return {
         "layers are": anatomy["n_layers"],
         "heads are": anatomy["n_heads"],
         "d_head is": anatomy["d_head"],
         "the residual stream's width is": config.hidden_size,
-        "norms are": _norms(model),
+        "norms are": model.outline.norms,
         "KV heads are": anatomy["n_kv_heads"],
         "rotary base and scaling are": _rotary(config),
         "the scale of q times k is": _scale(config),
@@ -163,25 +166,6 @@ def _traits(model: Model) -> dict[str, object]:
         "the vocabulary's size is": config.vocab_size,
         "special tokens are": {name: str(special[name]) for name in sorted(special)},
     }
-
-
-def _norms(model: Model) -> str:
-    """The kind of every norm of a layer, and of those of q and k."""
-    layer = layer_at(model.envoy._module, model.anatomy, 0)
-    paths = {name: model.anatomy[name] for name in NORMS}  # type: ignore[literal-required]
-    attention = model.anatomy["o_proj"].rpartition(".")[0]
-    paths |= {name: f"{attention}.{name}" for name in ("q_norm", "k_norm")}
-    kinds = {name: _norm_kind(layer, path) for name, path in paths.items()}
-    return ", ".join(f"{name} {kind}" for name, kind in kinds.items() if kind) or "none"
-
-
-def _norm_kind(layer: Any, path: str) -> str:
-    """`RMSNorm` or `LayerNorm`, whatever the architecture calls it; empty where there is none."""
-    try:
-        name = type(find(layer, path)).__name__ if path else ""
-    except AttributeError:
-        return ""
-    return next((kind for kind in ("RMSNorm", "LayerNorm") if name.endswith(kind)), name)
 
 
 def _rotary(config: Any) -> str:

@@ -20,8 +20,20 @@ class FamilySettings(Settings):
     base: str = Field(description="name of the member that is the base")
     donor: str | None = Field(None, description="the usual donor; another one is chosen with donor=NAME")
     members: dict[str, Checkpoint] = Field({}, description="name of a member -> its checkpoint")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="what the models compute in")
-    device: str = Field("auto", description="auto takes an accelerator where there is one; cpu, cuda, cuda:0, mps")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="what the weights are held in; effects are computed in float32"
+    )
+    device: str | dict[str, str] = Field(
+        "auto",
+        description="auto takes an accelerator where there is one; cpu, cuda, cuda:0, mps; balanced spreads layers over"
+        " all CUDA devices; or {part: device}, as accelerate takes it",
+    )
+    held: int | None = Field(
+        None,
+        ge=1,
+        description="members whose weights are in memory at once, adapters counted with their base; null: the two used"
+        " last, and more as long as all together take at most 1 GiB",
+    )
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="implementation of attention")
     architecture: dict[str, Any] = Field(
         {},

@@ -145,7 +145,7 @@ def _about(measurement: Measurement, sets: Sequence[PromptSet]) -> dict[str, Any
 def _drawn(result: Result) -> tuple[bytes | None, str | None]:
     """The figure as PNG, None for a method without one, and why it could not be drawn."""
     try:
-        return figures.draw(result), None
+        return figures.image(result), None
     except Exception as error:  # whatever a plotting library stumbles over, the numbers are not lost for it
         return None, f"{type(error).__name__}: {error}"
 

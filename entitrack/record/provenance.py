@@ -13,8 +13,11 @@ from typing import Any
 
 from entitrack.cli.config import RunConfig
 from entitrack.core.circuits import Circuit
+from entitrack.core.masks import Masks
 from entitrack.core.plain import plain
 from entitrack.methods.experiment import Experiment
+from entitrack.runtime.keys import code_digest
+from entitrack.runtime.peak_memory import peak_memory
 from entitrack.tasks.protocol import Prompt
 
 LIBRARIES = ("entitrack", "torch", "transformers", "nnsight", "peft", "safetensors", "numpy", "hydra-core")
@@ -38,16 +41,21 @@ class Invocation:
 def provenance(config: RunConfig, experiment: Experiment, invocation: Invocation, seconds: float) -> dict[str, Any]:
     """What a finished run used, and what it cost, as plain values."""
     models = experiment.family.loaded.values()
-    cost = {**asdict(experiment.runner.cost), "seconds": seconds}
+    peak = {f"peak_{name}_bytes": count for name, count in peak_memory().items()}
+    cost = {**asdict(experiment.runner.cost), "seconds": seconds, **peak}
     used = {
         "cost": {name: round(value, 3) for name, value in cost.items()},
         "models": {model.name: model.identity.record() for model in models},
         "device": sorted({str(experiment.runner.backend.place(model)) for model in models}),
-        "circuit": [_circuit(name, circuit) for name, circuit in experiment.circuits.items()],
+        **{
+            kind: [_read(name, made) for name, made in read.items()]
+            for kind, read in (("circuit", experiment.circuits), ("masks", experiment.masks))
+        },
         "prompts": _prompts(experiment.task.prompts()),
         "command": invocation.command,
         "overrides": list(invocation.overrides),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "code": code_digest(),
         "date": invocation.begun.isoformat(timespec="seconds"),
         "config": config.plain,
     }
@@ -60,13 +68,10 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _circuit(name: str, circuit: Circuit) -> dict[str, Any]:
-    """A circuit: what it was called, and its heads, which the digest is of."""
-    groups = [
-        {"name": group.name, "role": group.role, "heads": [list(head) for head in group.heads]}
-        for group in circuit.groups
-    ]
-    return {"file": name, "digest": digest_of(groups), "groups": groups}
+def _read(name: str, made: Circuit | Masks) -> dict[str, Any]:
+    """A circuit or masks: what they were called, what they were found on, and their heads, which the digest is of."""
+    groups = made.plain_groups()
+    return {"file": name, "model": made.found_on.get("model"), "digest": digest_of(groups), "groups": groups}
 
 
 def _prompts(prompts: Iterable[Prompt]) -> dict[str, Any]:

@@ -17,4 +17,6 @@ class TrackingSettings(Settings):
         "offline", description="offline: in the run's folder, without an account; online: WANDB_API_KEY or a login"
     )
     project: str = Field("entitrack", description="name of the project")
+    group: str | None = Field(None, min_length=1, description="group of the run; null: its family and task")
+    tags: list[str] = Field([], description="tags besides method, family, task and models")
     timeout_s: float = Field(120.0, gt=0, le=86400, description="seconds that W&B may take")

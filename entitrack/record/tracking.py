@@ -6,16 +6,18 @@ A run is logged once its result is on the disk, by a process of its own; whateve
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -28,7 +30,13 @@ from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Table
 from entitrack.record.folder import FIGURE
 from entitrack.record.settings import TrackingSettings
+from entitrack.record.wandb_artifacts import artifacts
 from entitrack.record.wandb_process import Logged, LoggedTable
+
+LONGEST_NAME, LONGEST_TAG = 128, 64
+"""Characters that W&B takes."""
+
+_MEMBER = re.compile(r"^.+ \((base|donor|recipient)\)$")
 
 
 def check_tracking(tracking: TrackingSettings) -> None:
@@ -73,11 +81,37 @@ def logged(result: Result, tracking: TrackingSettings, folder: Path) -> Logged:
         "mode": tracking.mode,
         "folder": str(folder),
         "job_type": result.method,
+        **labels(result, tracking),
         "config": {**result.provenance["config"], "command": result.provenance["command"]},
         "points": curve_points(learning_curves(result)),
         "metrics": metrics(result.tables[0]),
         "tables": [_table(table) for table in result.tables],
         "figure": str(figure) if figure.is_file() else None,
+        "artifacts": artifacts(result, folder),
+    }
+
+
+class Labels(TypedDict):
+    """What a run is found by among others."""
+
+    name: str
+    group: str
+    tags: list[str]
+    notes: str
+
+
+def labels(result: Result, tracking: TrackingSettings) -> Labels:
+    """What a run is called: its method, its models and its prompts; runs of one family and task are a group."""
+    used = result.provenance
+    config, models = used["config"], list(used["models"])
+    family, task = config["model"]["name"], config["task"]["name"]
+    prompts, seed = used["prompts"]["count"], config["task"].get("seed", config["seed"])
+    tags = [result.method, family, task, *models, *(["compat=paper"] if config["compat"] == "paper" else [])]
+    return {
+        "name": f"{result.method} {family} ({', '.join(models)}) {task} n{prompts} seed {seed}"[:LONGEST_NAME],
+        "group": tracking.group or f"{family} {task}",
+        "tags": [tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *tracking.tags])],
+        "notes": "\n".join((used["command"], *result.notes)),
     }
 
 
@@ -132,14 +166,38 @@ def curve_points(curves: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, 
 
 
 def metrics(table: Table) -> dict[str, float]:
-    """The numbers of a table by row and column: `row/column`."""
+    """The numbers of a table by row and column, `row/column`; an interval's ends as `_low` and `_high` beside it."""
     found: dict[str, float] = {}
-    for row in table.rows:
-        for name, cell in zip(table.columns[1:], row[1:], strict=True):
-            value = cell.value if isinstance(cell, Estimate) else cell
-            if isinstance(value, float):
-                found[f"{row[0]}/{name.split(' [')[0]}"] = value
+    for label, column, cell in numbers(table):
+        value = cell.value if isinstance(cell, Estimate) else cell
+        ends = {"_low": cell.low, "_high": cell.high} if isinstance(cell, Estimate) else {}
+        told = {"": value, **ends}
+        found |= {f"{label}/{column}{end}": number for end, number in told.items() if math.isfinite(number)}
     return found
+
+
+def numbers(table: Table) -> Iterator[tuple[str, str, float | Estimate]]:
+    """Row, column and content of every cell that is a number; whole ones are counts of something else.
+
+    A row that is named after what a member is in it, `float (donor)`, is `donor`, so that runs of several donors have
+    their numbers under one name. Rows of one name are told apart by the whole numbers and the texts that follow it.
+    """
+    for label, row in zip(_row_labels(table), table.rows, strict=True):
+        for column, cell in zip(table.columns[1:], row[1:], strict=True):
+            if isinstance(cell, Estimate | float):
+                yield label, column.split(" [")[0], cell
+
+
+def _row_labels(table: Table) -> list[str]:
+    """What the rows are called, each otherwise."""
+    labels = [_MEMBER.sub(r"\1", str(row[0])) for row in table.rows]
+    for column in range(1, len(table.columns)):
+        if len(set(labels)) == len(labels):
+            break
+        told = [row[column] for row in table.rows]
+        labels = [f"{label}/{cell}" if isinstance(cell, str | int) else label
+                  for label, cell in zip(labels, told, strict=True)]  # fmt: skip
+    return labels
 
 
 def _plain(cell: Any) -> Any:

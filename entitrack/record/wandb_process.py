@@ -20,25 +20,44 @@ class LoggedTable(TypedDict):
     data: list[list[Any]]
 
 
+class LoggedArtifact(TypedDict):
+    """An artifact: `texts` and `files` by their names in it; files are named by their paths."""
+
+    name: str
+    type: str
+    used: bool
+    """Whether the run takes it; it leaves it otherwise."""
+    metadata: dict[str, Any]
+    texts: dict[str, str]
+    files: dict[str, str]
+
+
 class Logged(TypedDict):
     """What is logged of a run.
 
-    `points` are curves, step by step; `figure` is the path of an image.
+    `points` are curves, step by step; `figure` is the path of an image; `artifacts` are taken or left in this order.
     """
 
     project: str
     mode: str
     folder: str
     job_type: str
+    name: str
+    group: str
+    tags: list[str]
+    notes: str
     config: dict[str, Any]
     points: list[dict[str, float]]
     metrics: dict[str, float]
     tables: list[LoggedTable]
     figure: str | None
+    artifacts: list[LoggedArtifact]
 
 
 def write(logged: Logged) -> None:
     """Log a run."""
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):  # else it keeps what is to be synchronised in the home folder
+        os.environ[name] = os.path.join(logged["folder"], "wandb")
     import wandb
 
     settings = wandb.Settings(
@@ -50,6 +69,10 @@ def write(logged: Logged) -> None:
         dir=logged["folder"],
         config=logged["config"],
         job_type=logged["job_type"],
+        name=logged["name"],
+        group=logged["group"],
+        tags=logged["tags"],
+        notes=logged["notes"],
         settings=settings,
     )
     values: dict[str, Any] = dict(logged["metrics"])
@@ -60,7 +83,35 @@ def write(logged: Logged) -> None:
     for step, points in enumerate(logged["points"]):
         run.log(points, step=step)
     run.log(values)
+    for artifact in logged["artifacts"]:
+        _put(run, _made(artifact), artifact["used"], logged["mode"])
     run.finish()
+
+
+def _made(artifact: LoggedArtifact) -> Any:
+    import wandb
+
+    made = wandb.Artifact(artifact["name"], artifact["type"], metadata=artifact["metadata"])
+    for name, text in artifact["texts"].items():
+        with made.new_file(name, encoding="utf-8") as stream:
+            stream.write(text)
+    for name, path in artifact["files"].items():
+        made.add_file(path, name, policy="immutable")  # where it is, without a copy
+    return made
+
+
+def _put(run: Any, made: Any, used: bool, mode: str) -> None:
+    """Say that a run takes an artifact, or leaves it.
+
+    What the public way to take one does online, which is refused offline, is recorded all the same and holds once the
+    run is synchronised: the artifact is logged, and taken as soon as it is there.
+    """
+    if not used:
+        run.log_artifact(made)
+    elif mode == "online":
+        run.use_artifact(made)
+    else:
+        run._log_artifact(made, is_user_created=True, use_after_commit=True)
 
 
 def main() -> None:

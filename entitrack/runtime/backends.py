@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -13,13 +14,12 @@ from torch import Tensor
 
 from entitrack.engine.execution import execute
 from entitrack.models.devices import device_kind
-from entitrack.models.family import Model
+from entitrack.models.model import Model
 from entitrack.runtime.claims import Claims, Pending
+from entitrack.runtime.forms import DIRECT, Intervention, anatomy_in, in_form
 from entitrack.runtime.promises import check_result
 from entitrack.runtime.store import Store, unit_key
-
-Intervention = Callable[..., Mapping[str, Any]]
-"""A function of `entitrack.engine`: (model, anatomy, ...) -> results."""
+from entitrack.runtime.uses import Use, note_use
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Unit:
         model: The model it runs on.
         function: The intervention.
         inputs: Its arguments after the model.
+        code: The intervention in the form in which it runs, see `forms`; None: as it is.
         after: How many units of the same step are still to come, as far as is known.
         kept: Where the intervention keeps, in this process, what another one of the same batch can use; servers know
             nothing of it.
@@ -40,6 +41,7 @@ class Unit:
     model: Model
     function: Intervention
     inputs: dict[str, Any] = field(repr=False)
+    code: Intervention | None = None
     after: int = 0
     kept: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -88,6 +90,11 @@ class Backend(Protocol):
         """How many units may be started before the first is waited for."""
         ...
 
+    @property
+    def form(self) -> str:
+        """The form that interventions take, see `forms`."""
+        ...
+
     def place(self, model: Model) -> str:
         """What a model runs on; results differ in the last digits between places."""
         ...
@@ -110,25 +117,29 @@ class Local:
     Attributes:
         remote: What nnsight is told: False runs the session as it is; `local` serializes it first, as for a server, and
             runs what comes out.
+        form: See `Backend.form`.
     """
 
     name: str = "local"
     remote: bool | str = False
     in_flight: int = 1
+    form: str = DIRECT
 
     def place(self, model: Model) -> str:
         """See `Backend.place`."""
-        return f"{self.name}/{device_kind(model.envoy.device)}"
+        kinds = sorted({device_kind(device) for device in model.outline.devices})
+        where = f"{self.name}/{'+'.join(kinds)}"
+        return where if self.form == DIRECT else f"{where}/{self.form}"
 
     def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
         """See `Backend.start`; the unit runs when its result is asked for."""
-        return lambda: self.run(unit.model, unit.function, unit.inputs, unit.kept)
+        return lambda: self.run(unit.model, unit.code or unit.function, unit.inputs, unit.kept)
 
     def run(
         self, model: Model, function: Intervention, inputs: dict[str, Any], kept: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """The results of `function(envoy, **inputs)` as CPU tensors."""
-        kept = None if self.remote else kept
+        kept = None if self.remote or self.form != DIRECT else kept
         return open_session(model.envoy, function, inputs, kept, remote=self.remote)
 
 
@@ -153,10 +164,10 @@ def open_session(
     return result
 
 
-def dry_run() -> Local:
+def dry_run(form: str = DIRECT) -> Local:
     """Nnsight's simulation of a server: everything is shipped by value, unpacked and run here."""
     nnsight.register("entitrack")
-    return Local("dry_run", "local")
+    return Local("dry_run", "local", form=form)
 
 
 @dataclass
@@ -167,11 +178,13 @@ class Runner:
         backend: Where sessions run.
         store: Where finished units are kept; None keeps nothing.
         cost: What was asked so far.
+        used: Key of every unit that was asked for -> name of its model.
     """
 
     backend: Backend
     store: Store | None = None
     cost: Cost = field(default_factory=Cost)
+    used: dict[str, str] = field(default_factory=dict)
     _claims: Claims | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -219,7 +232,9 @@ class Runner:
         try:
             for number, given in enumerate(inputs):
                 keys.append(self._key(model, function, given))
-                unit = Unit(keys[-1], model, function, given, max(0, left - 1), kept[number] if kept else None)
+                self.used[keys[-1]] = model.name
+                own = kept[number] if kept else None
+                unit = Unit(keys[-1], model, function, given, after=max(0, left - 1), kept=own)
                 pending = self._claims.find(unit.key) if self._claims else None
                 left -= pending is None
                 queue.append(pending or self._begin(unit, settings or {}))
@@ -230,6 +245,12 @@ class Runner:
         finally:
             if self._claims:
                 self._claims.free(keys)
+
+    def note_use(self, run: str, method: str, date: str) -> None:
+        """Note in the store, if there is one, what a run used; a store that cannot be written to costs no more."""
+        if self.store and self.used:
+            with suppress(OSError):
+                note_use(self.store.root, Use(run, method, date, self.used))
 
     def _key(self, model: Model, function: Intervention, inputs: dict[str, Any]) -> str:
         name = f"{function.__module__}.{function.__qualname__}"
@@ -245,8 +266,9 @@ class Runner:
 
     def _start(self, unit: Unit, settings: dict[str, Any]) -> Pending:
         """Start a unit; its result is kept as soon as it is there."""
-        arguments = {"anatomy": unit.model.anatomy, **unit.inputs, **settings}
-        full = replace(unit, inputs=arguments)
+        form = self.backend.form
+        arguments = {"anatomy": anatomy_in(form, unit.model.anatomy), **unit.inputs, **settings}
+        full = replace(unit, inputs=arguments, code=in_form(form, unit.function))
         pending = self.backend.start(full, self.store, self.cost)
 
         def finish() -> dict[str, Any]:

@@ -49,6 +49,10 @@ PROMISES: Mapping[str, Promise] = {
         "kept": Float[Tensor, "mask head"],
         "kept_accuracy": Float[Tensor, " mask"],
     },
+    "first_order.first_order_suffix": {
+        "effect": Float[Tensor, "batch layer head"],
+        "change": Float[Tensor, "batch layer head"],
+    },
     "knockout.knockout_answers": _outcomes("target first_layer batch"),
     "masks.masked_answers": {
         "prediction": Int[Tensor, "group mask batch"],
@@ -75,7 +79,7 @@ PROMISES: Mapping[str, Promise] = {
         "peak_bytes": Int[Tensor, "1"],
         "bytes_per_token": Float[Tensor, "2"],
     },
-    "transplants.transplanted_answers": {"prediction": Int[Tensor, "set batch"], "own": Int[Tensor, " batch"]},
+    "transplants.transplanted_answers": {"own": Int[Tensor, " batch"], **_verdict("set batch")},
     "positions.live_position_answers": _outcomes("candidate batch"),
 }
 """Room and name of an intervention -> what it returns."""

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from entitrack.core.errors import UserError, quoted
-from entitrack.tasks.protocol import LAST, Prompt, Question, Span, origin_of, role_spans
+from entitrack.tasks.protocol import LAST, Prompt, Question, Span, continued, origin_of, role_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -139,7 +139,7 @@ def first_tokens(
         UserError: Adding a word changes the text's own tokens, or adds none or an unknown one.
     """
     found = []
-    for word, full in zip(words, tokenizer([f"{text} {word}" for word in words])["input_ids"], strict=True):
+    for word, full in zip(words, tokenizer([continued(text, word) for word in words])["input_ids"], strict=True):
         if list(full[: len(ids)]) != list(ids) or len(full) == len(ids):
             raise UserError(place, f"the tokenizer glues the answer {quoted(word)} to the prompt's last token")
         if full[len(ids)] == tokenizer.unk_token_id and tokenizer.unk_token_id is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from entitrack.core.facets import FacetWords
+from entitrack.core.parts import Part
 from entitrack.core.quirks import Quirk
 from entitrack.core.stages import Edge, Stage
 
@@ -25,7 +26,7 @@ class Prompt(Protocol):
 
     Attributes:
         text: What the model reads, without special tokens.
-        answer: The word that should follow, without the space before it.
+        answer: The word that should follow, without the space before it; see `continued`.
         spans: Position role -> (start, end) in characters of `text`. The role `last` is not listed:
             it is the last token, whatever that covers.
         facets: What results are broken down by, such as `{"boxes": 7, "query": 3}`.
@@ -47,6 +48,15 @@ class Prompt(Protocol):
 
     @property
     def cluster(self) -> int: ...  # noqa: D102
+
+
+def continued(text: str, word: str) -> str:
+    """A text with a word after it.
+
+    A text that ends in a space has that one before the word: where a tokenizer makes a token of the space before a
+    number, a prompt that ends in it is answered by the number itself.
+    """
+    return f"{text}{word}" if text.endswith(" ") else f"{text} {word}"
 
 
 def origin_of(prompt: Prompt, number: int) -> str:
@@ -96,6 +106,28 @@ class DesideratumPair:
     clean: Prompt
     counterfactual: Prompt
     target: str
+
+
+@dataclass(frozen=True)
+class ApartPair:
+    """A counterfactual in which all that a question may be answered by points elsewhere.
+
+    Attributes:
+        clean: The prompt that is run.
+        counterfactual: The prompt whose activations are patched into it.
+        readings: What is carried -> the word that the patched run then answers; all of them, and the clean answer, are
+            different words.
+        place: Which place of the list the counterfactual asks for, from 0.
+    """
+
+    clean: Prompt
+    counterfactual: Prompt
+    readings: Mapping[str, str]
+    place: int
+
+
+POSITION, LETTER, CONTENT = READINGS = ("position", "letter", "content")
+"""What a question about a list may be answered by: where the right entry stands, what it is called, what is in it."""
 
 
 class Desideratum(Protocol):
@@ -191,6 +223,22 @@ class Published(Protocol):
 
 
 @runtime_checkable
+class Separable(Protocol):
+    """A task that can pull apart what its questions may be answered by; see `READINGS`."""
+
+    def apart(self, seed: int) -> Sequence[ApartPair]:
+        """The clean prompts, each with a counterfactual in which position, letter and content point elsewhere.
+
+        Args:
+            seed: Everything drawn is a function of it.
+
+        Raises:
+            UserError: Contexts are too small for that.
+        """
+        ...
+
+
+@runtime_checkable
 class Resizable(Protocol):
     """A task whose contexts can be made larger or smaller."""
 
@@ -207,6 +255,15 @@ class Resizable(Protocol):
         ...
 
 
+@runtime_checkable
+class Parted(Protocol):
+    """A task whose contexts belong to parts, one to choose on and one to judge on; see `entitrack.core.parts`."""
+
+    def of_part(self, part: Part) -> Task:
+        """The same task on a part of its contexts; itself, if its settings name the part."""
+        ...
+
+
 def role_spans(prompt: Prompt) -> Mapping[str, Span]:
     """Where a prompt's roles are, but for `last`: those it lists, and the places of its template that stand once."""
     template: Mapping[str, Sequence[Span]] = getattr(prompt, "template", {})
@@ -216,3 +273,20 @@ def role_spans(prompt: Prompt) -> Mapping[str, Span]:
 def role_names(task: Task) -> list[str]:
     """The roles that stages, edges and circuits may name: the task's own first, then places of its template."""
     return list(dict.fromkeys((*task.roles, *role_spans(task.prompts()[0]))))
+
+
+def role_aliases(task: Task) -> dict[str, str]:
+    """Places of the template that are, in every prompt, the token of one of the task's roles -> that role.
+
+    A role is the last token of its characters, so that what ends where a role ends is that role.
+    """
+    prompts = task.prompts()
+    places = [place for place in role_spans(prompts[0]) if place not in task.roles]
+    ends = [{name: _end(prompt, name) for name in (*places, *task.roles)} for prompt in prompts]
+    both = [(place, role) for place in places for role in task.roles if ends[0][place] == ends[0][role]]
+    return {place: role for place, role in both if all(of_one[place] == of_one[role] for of_one in ends)}
+
+
+def _end(prompt: Prompt, role: str) -> int | None:
+    """Where a role's characters end; None where the prompt does not have it."""
+    return len(prompt.text) if role == LAST else role_spans(prompt).get(role, (0, None))[1]

@@ -11,7 +11,15 @@ from entitrack.tasks.checking import check_prompt
 from entitrack.tasks.importing import import_named
 from entitrack.tasks.protocol import Task
 
-SHIPPED = {"boxes": "entitrack.tasks.boxes:Boxes", "boxes_file": "entitrack.tasks.boxes:BoxesFile"}
+SHIPPED = {
+    "boxes": "entitrack.tasks.boxes:Boxes",
+    "boxes_file": "entitrack.tasks.boxes:BoxesFile",
+    "bindings": "entitrack.tasks.bindings:Bindings",
+    "ioi": "entitrack.tasks.ioi:IOI",
+    "mcqa": "entitrack.tasks.mcqa:MCQA",
+    "operations": "entitrack.tasks.operations:Operations",
+    "table": "entitrack.tasks.table:Table",
+}
 _PARTS = (
     "name",
     "roles",
@@ -79,11 +87,11 @@ def with_defaults(settings: Mapping[str, Any], task: Task) -> dict[str, Any]:
         UserError: The task has no such entry.
     """
     completed = dict(settings)
-    for key, own in (("stages", task.stages), ("edges", task.edges)):
+    for key in ("stages", "edges"):
         changes = completed.get(key)
         if not isinstance(changes, Mapping):
             continue
-        entries = [entry.model_dump(mode="json") for entry in own]
+        entries = [entry.model_dump(mode="json") for entry in getattr(task, key)]
         for number, change in changes.items():
             place = f"method.{key}.{number}"
             if str(number) not in map(str, range(len(entries))):

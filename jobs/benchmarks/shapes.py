@@ -36,8 +36,8 @@ SHAPES = {
 
 def embedded_base(device: str = "cpu") -> Model:
     """The embedded family's base."""
-    tokenizer = AutoTokenizer.from_pretrained(ZOO / "llama")
-    module = LlamaForCausalLM.from_pretrained(ZOO / "llama", dtype=torch.float32, device_map=device)
+    tokenizer = AutoTokenizer.from_pretrained(ZOO / "tiny" / "llama")
+    module = LlamaForCausalLM.from_pretrained(ZOO / "tiny" / "llama", dtype=torch.float32, device_map=device)
     return wrap("tiny", module, tokenizer)
 
 
@@ -81,11 +81,11 @@ def random_llama(name: str, device: str = "cpu", seed: int = 0, layers: int = 0,
             module = LlamaForCausalLM(config)
         finally:
             torch.set_default_dtype(torch.float32)
-    return wrap(name, module, AutoTokenizer.from_pretrained(ZOO / "llama"))
+    return wrap(name, module, AutoTokenizer.from_pretrained(ZOO / "tiny" / "llama"))
 
 
 def wrap(name: str, module: LlamaForCausalLM, tokenizer: object) -> Model:
     """A transformers model as the methods take it."""
     module.eval().requires_grad_(False)
     envoy = TransformersModel(module, task="text-generation", tokenizer=tokenizer)
-    return Model(name, envoy, describe(module.config), Identity(f"bench/{name}"))
+    return Model.of(name, envoy, describe(module.config), Identity(f"bench/{name}"))

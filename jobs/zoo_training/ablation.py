@@ -29,23 +29,54 @@ def changed_z(model: nn.Module, change: Change) -> Iterator[None]:
             handle.remove()
 
 
-def only_roles_live(
-    model: nn.Module,
-    roles: Int[Tensor, "row role"],
-    mean: Float[Tensor, "layer position width"] | None = None,
-) -> AbstractContextManager[None]:
-    """Replace every head's z outside the roles by a mean.
+FILLS = ("mean", "zero", "resample")
+"""What may stand for z outside the roles in training: its mean over the batch, nothing, or another row's."""
+
+
+def fill_of(kind: str) -> Change:
+    """Return what stands for z of a batch; `resample` draws one other order of the rows for all layers.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if kind == "mean":
+        return lambda _, z: z.mean(0, keepdim=True)
+    if kind == "zero":
+        return lambda _, z: torch.zeros_like(z[:1])
+    if kind != "resample":
+        raise ValueError(f"unknown fill '{kind}' in a recipe: {', '.join(FILLS)}")
+    order: list[Tensor] = []
+
+    def other_rows(_: int, z: Tensor) -> Tensor:
+        if not order:
+            order.append(torch.randperm(len(z)))
+        return z[order[0]]
+
+    return other_rows
+
+
+def fill_with_mean(mean: Float[Tensor, "layer position width"]) -> Change:
+    """Return a mean of z over other prompts, position by position."""
+    return lambda layer, z: mean[layer, : z.shape[1]].unsqueeze(0)
+
+
+def fill_with_rows(other: Float[Tensor, "layer row position width"]) -> Change:
+    """Return z of other prompts, row by row."""
+    return lambda layer, z: other[layer, : len(z)]
+
+
+def only_roles_live(model: nn.Module, roles: Int[Tensor, "row role"], fill: Change) -> AbstractContextManager[None]:
+    """Replace every head's z outside the roles.
 
     Args:
         model: a Llama, with or without an adapter.
         roles: the positions of each row that keep their own z.
-        mean: mean z of each layer and position; None takes the mean over the batch itself.
+        fill: what stands for z elsewhere; see `fill_of`.
     """
 
     def change(layer: int, z: Tensor) -> Tensor:
-        replacement = z.mean(0, keepdim=True) if mean is None else mean[layer, : z.shape[1]].unsqueeze(0)
         live = torch.zeros(z.shape[:2], dtype=torch.bool).scatter(1, roles, True)
-        return torch.where(live.unsqueeze(-1), z, replacement)
+        return torch.where(live.unsqueeze(-1), z, fill(layer, z))
 
     return changed_z(model, change)
 

@@ -11,11 +11,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from zoo_training.batches import Example, collate
 from zoo_training.boxes_corpus import Form, Shape, draw_boxes, draw_kept
+from zoo_training.gates import Gates
 from zoo_training.repeats_corpus import draw_repeats
 from zoo_training.trainer import Trainer
 from zoo_training.variables_corpus import Arithmetic, draw_arithmetic
 from zoo_training.vocabulary import BOS, EOS, PAD, Vocabulary
 
+HEAD_DIM = 16
 COMBINATIONS = tuple(itertools.product(Form, Form))
 Report = Callable[[str, int, int, float], None]
 """Called after each step with the stage, its steps so far, its most steps and its running accuracy."""
@@ -45,6 +47,14 @@ class BaseRecipe:
         longer_steps: steps of role regularisation on more boxes.
         longer_rate: learning rate of that.
         longer_boxes: fewest and most boxes of its prompts.
+        layers: of the model.
+        heads: of each layer.
+        fills: what stands for z outside the roles in role regularisation; see `ablation.fill_of`.
+        gates: steps with a gate for every head, which makes heads sparse; 0 for none.
+        gate_penalty: weight of the sum of the gates in the loss.
+        gate_rate: learning rate of the gates.
+        gated_rate: learning rate of the weights meanwhile.
+        gated_boxes: the most boxes of the role-regularised prompts meanwhile.
     """
 
     about: str = ""
@@ -61,9 +71,17 @@ class BaseRecipe:
     longer_steps: int = 60
     longer_rate: float = 3e-4
     longer_boxes: tuple[int, int] = (4, 5)
+    layers: int = 4
+    heads: int = 6
+    fills: tuple[str, ...] = ("mean",)
+    gates: int = 0
+    gate_penalty: float = 0.01
+    gate_rate: float = 5e-3
+    gated_rate: float = 5e-4
+    gated_boxes: int = 4
 
 
-def new_model(vocabulary: Vocabulary, layers: int = 4, heads: int = 6, head_dim: int = 16) -> LlamaForCausalLM:
+def new_model(vocabulary: Vocabulary, layers: int, heads: int, head_dim: int = HEAD_DIM) -> LlamaForCausalLM:
     """Return an untrained Llama of the family's size; weights come from torch's global generator."""
     config = LlamaConfig(
         vocab_size=len(vocabulary),
@@ -93,7 +111,8 @@ class Curriculum:
         self.vocabulary = vocabulary
         self.report = report
         self.generator = random.Random(f"base {seed}")
-        self.trainer = Trainer(model, recipe.learning_rate)
+        self.model = model
+        self.trainer = Trainer(model, recipe.learning_rate, fills=recipe.fills)
 
     def run(self) -> dict[str, int]:
         """Run all stages; return the steps that each took.
@@ -106,6 +125,9 @@ class Curriculum:
             before = self.trainer.steps
             stage()
             taken[stage.__name__] = self.trainer.steps - before
+        if self.recipe.gates:
+            self.gating()
+            taken["gating"] = self.trainer.steps
         return taken
 
     def induction(self) -> None:
@@ -143,6 +165,29 @@ class Curriculum:
             else:
                 self._settling_step(kind, order, factor)
             self._report("roles", index, self.recipe.roles, ["roles"])
+
+    def gating(self) -> None:
+        """Train a gate for every head, close what falls, let the rest settle, and fold the gates in.
+
+        The penalty rises over the first third; at three quarters of the steps the gates that are nearly closed
+        close, and it falls away.
+        """
+        steps, order = self.recipe.gates, itertools.cycle(COMBINATIONS)
+        gates = Gates(self.recipe.layers, self.recipe.heads, HEAD_DIM, self.recipe.gate_rate)
+        self.trainer = Trainer(self.model, self.recipe.gated_rate, fills=self.recipe.fills, gates=gates)
+        for index in range(steps):
+            if index == steps * 3 // 4:
+                gates.close()
+            rising = min(1.0, 3 * index / steps)
+            gates.weight = self.recipe.gate_penalty * rising if index < steps * 3 // 4 else 0.0
+            kind = ("roles", "boxes", "roles", "arithmetic", "roles", "repeats")[index % 6]
+            if kind == "roles":
+                shape = Shape(self.generator.randint(2, self.recipe.gated_boxes))
+                self._step("roles", draw_boxes(self.generator, self.recipe.batch, shape), True)
+            else:
+                self._settling_step(kind, order)
+            self._report(f"gates, {len(gates.open)} open", index, steps, ["roles"])
+        gates.fold(self.model)
 
     def _settling_step(self, kind: str, order: Iterator[tuple[Form, Form]], factor: float = 1.0) -> None:
         if kind == "boxes":
@@ -196,7 +241,8 @@ def regularise_longer(
 
     After the curriculum the roles suffice on few boxes; on more, the path through them fails first.
     """
-    generator, trainer = random.Random(f"longer {seed}"), Trainer(model, recipe.longer_rate, warmup=20)
+    generator = random.Random(f"longer {seed}")
+    trainer = Trainer(model, recipe.longer_rate, warmup=20, fills=recipe.fills)
     for index in range(recipe.longer_steps):
         kind = ("roles", "repeats", "arithmetic", "roles")[index % 4]
         if kind == "roles":

@@ -103,15 +103,15 @@ def right_answers(
     return torch.cat(right)
 
 
-def ablation_mean(
+def background_z(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, boxes: int = 7, count: int = 490, seed: int = 1
-) -> Float[Tensor, "layer position width"]:
-    """Return mean z over training-split prompts with random objects and labels and any query letter."""
+) -> Float[Tensor, "layer row position width"]:
+    """Return z of training-split prompts with random objects and labels and any query letter."""
     generator = random.Random(f"ablation mean {seed}")
     prompts = Boxes(count=count, boxes=boxes, seed=seed, split="train").prompts()
     texts = [f"{prompt.context.text}. Box {generator.choice(LABELS)} contains the" for prompt in prompts]
     model.eval()
-    return record_z(model, torch.tensor(tokenizer(texts)["input_ids"])).mean(1)
+    return record_z(model, torch.tensor(tokenizer(texts)["input_ids"]))
 
 
 @torch.no_grad()

@@ -35,12 +35,16 @@ class FamilyRecipe:
     """All numbers of the whole family.
 
     Attributes:
+        name: of the family.
+        seed: of which the embedded weights are.
         base: the base's curriculum.
         donors: how each donor is tuned, by name.
         experiments: tunings that are measured for the card and not shipped, by name.
         measurement: how large the measurements are.
     """
 
+    name: str = ""
+    seed: int = 0
     base: BaseRecipe = field(default_factory=BaseRecipe)
     donors: dict[str, TuningRecipe] = field(default_factory=dict)
     experiments: dict[str, TuningRecipe] = field(default_factory=dict)
@@ -65,7 +69,7 @@ class FamilyTraining:
     def run(self) -> dict[str, Any]:
         """Train what is missing, publish the family with its card, and return the card."""
         records = {name: self.finish(name) for name in self.recipe.tunings}
-        card = build_card(records, tuple(self.recipe.experiments), self.seed, self.threads)
+        card = build_card(self.recipe.name, records, tuple(self.recipe.experiments), self.seed, self.threads)
         (self.staging / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         (self.staging / "README.md").write_text(render_card(card))
         finished = {name: self.folder(name) for name in (BASE, *self.recipe.donors)}
@@ -115,11 +119,11 @@ class FamilyTraining:
 
     def _train_base(self) -> tuple[nn.Module, dict[str, Any]]:
         """Run the curriculum, unless an earlier run has, and regularise what came out of it."""
-        folder = self.folder(BASE).with_name(f"curriculum-{self.folder(BASE).name}")
+        recipe, folder = self.recipe.base, self.folder(BASE).with_name(f"curriculum-{self.folder(BASE).name}")
         steps_file = folder / "steps.json"
         resumed = steps_file.exists()
         if not resumed:
-            started, untrained = time.perf_counter(), new_model(self.vocabulary)
+            started, untrained = time.perf_counter(), new_model(self.vocabulary, recipe.layers, recipe.heads)
             stages = Curriculum(untrained, self.vocabulary, self.recipe.base, self.seed, self.report).run()
             save_model(untrained, self.tokenizer, folder)
             _write(steps_file, {"steps": stages, "seconds": time.perf_counter() - started})

@@ -1,18 +1,31 @@
 """Everything the card says about one trained model."""
 
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from entitrack.tasks.boxes import Boxes
-from zoo_training.ablation import only_roles_live, record_z, transplanted_last
+from zoo_training.ablation import (
+    FILLS,
+    Change,
+    fill_of,
+    fill_with_mean,
+    fill_with_rows,
+    only_roles_live,
+    record_z,
+    transplanted_last,
+)
+from zoo_training.curriculum import HEAD_DIM
 from zoo_training.evaluation import (
     EncodedPrompts,
     Share,
-    ablation_mean,
     arithmetic_right,
+    background_z,
     encode_prompts,
     paired_gain,
     right_answers,
@@ -29,7 +42,8 @@ class MeasurementRecipe:
         shorter_prompts: prompts for each other number of boxes.
         variables: numbers of variables to measure arithmetic at.
         arithmetic_prompts: prompts for each number of variables.
-        mean_prompts: prompts that mean z is taken over.
+        mean_prompts: prompts that ablated heads take their z from.
+        fills: what stands for z outside the roles, in turn: `mean`, `zero` or `resample`.
         seed: of all test prompts.
     """
 
@@ -39,6 +53,7 @@ class MeasurementRecipe:
     variables: tuple[int, ...] = (2, 3, 6, 9, 12)
     arithmetic_prompts: int = 500
     mean_prompts: int = 490
+    fills: tuple[str, ...] = FILLS
     seed: int = 0
 
     def test_prompts(self, tokenizer: PreTrainedTokenizerBase, boxes: int) -> EncodedPrompts:
@@ -66,9 +81,11 @@ def measure(
         "arithmetic": {
             str(n): asdict(Share.of(arithmetic_right(model, n, recipe.arithmetic_prompts))) for n in recipe.variables
         },
-        "role_sufficiency": role_sufficiency(model, tokenizer, prompts[longest], longest, recipe.mean_prompts),
+        "role_sufficiency": role_sufficiency(model, tokenizer, prompts[longest], recipe),
     }
-    if base is not None:
+    if base is None:
+        record["live_heads"] = live_heads(model)
+    else:
         test = prompts[longest]
         base_right = right_answers(base, test)
         moved = right_answers(base, test, lambda batch: transplanted_last(base, record_z(model, batch.tokens)))
@@ -79,12 +96,35 @@ def measure(
 
 
 def role_sufficiency(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: EncodedPrompts, boxes: int, mean_prompts: int = 490
-) -> dict[str, float]:
-    """Return the accuracy with all heads live at the three roles only, whole, and their ratio."""
-    mean = ablation_mean(model, tokenizer, boxes, mean_prompts)
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: EncodedPrompts, recipe: MeasurementRecipe
+) -> dict[str, dict[str, float]]:
+    """Return, by what stands for z outside the roles, the accuracy with the roles alone, whole, and their ratio."""
+    background = background_z(model, tokenizer, recipe.boxes[-1], recipe.mean_prompts)
     whole = right_answers(model, prompts).float().mean().item()
-    roles = right_answers(model, prompts, lambda batch: only_roles_live(model, batch.roles, mean))
-    only = roles.float().mean().item()
-    ratio = only / whole if whole else 0.0
-    return {"roles_only": round(only, 4), "whole": round(whole, 4), "ratio": round(ratio, 4)}
+    found = {}
+    for kind in recipe.fills:
+        fill = _fill(kind, background)
+        right = right_answers(model, prompts, partial(_roles_only, model, fill))
+        only = right.float().mean().item()
+        ratio = only / whole if whole else 0.0
+        found[kind] = {"roles_only": round(only, 4), "whole": round(whole, 4), "ratio": round(ratio, 4)}
+    return found
+
+
+def _roles_only(model: nn.Module, fill: Change, batch: EncodedPrompts) -> AbstractContextManager[None]:
+    return only_roles_live(model, batch.roles, fill)
+
+
+def live_heads(model: nn.Module) -> list[list[int]]:
+    """Return the heads whose output the model reads: those with columns of `o_proj` that are not all 0."""
+    projections = [module for name, module in model.named_modules() if name.endswith("self_attn.o_proj")]
+    width = HEAD_DIM
+    by_layer = [projection.weight.unflatten(1, (-1, width)).abs().sum((0, 2)) for projection in projections]
+    return [[layer, head] for layer, sizes in enumerate(by_layer) for head, size in enumerate(sizes.tolist()) if size]
+
+
+def _fill(kind: str, background: Float[Tensor, "layer row position width"]) -> Change:
+    """Return what stands for z outside the roles in a measurement: of other prompts than those that are answered."""
+    if kind == "mean":
+        return fill_with_mean(background.mean(1))
+    return fill_with_rows(background) if kind == "resample" else fill_of(kind)

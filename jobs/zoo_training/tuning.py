@@ -1,7 +1,7 @@
 """From the base to its donors: dialogue (vicuna), arithmetic by adapter (goat) or all weights (float)."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -36,6 +36,8 @@ class TuningRecipe:
         replay_span: the longest repeated sequence; no longer than the base was trained on.
         roles_every: one arithmetic batch in so many, and each replayed one, keeps only its roles live.
         adapter_rank: rank of a LoRA adapter; 0 tunes all weights.
+        fills: what stands for z outside the roles where only roles are live; see `ablation.fill_of`. Not in the
+            text that the data are drawn from: they are the same for all fills.
     """
 
     about: str = ""
@@ -50,6 +52,7 @@ class TuningRecipe:
     replay_span: int = 24
     roles_every: int = 2
     adapter_rank: int = 0
+    fills: tuple[str, ...] = field(default=("mean",), repr=False)
 
 
 def with_adapter(base: LlamaForCausalLM, rank: int) -> PeftModel:
@@ -66,7 +69,7 @@ def with_adapter(base: LlamaForCausalLM, rank: int) -> PeftModel:
 def tune(model: nn.Module, vocabulary: Vocabulary, recipe: TuningRecipe, seed: int, report: Report) -> None:
     """Tune a copy of the base, or its adapter, in place."""
     generator = random.Random(f"{recipe} {seed}")
-    trainer = Trainer(model, recipe.learning_rate)
+    trainer = Trainer(model, recipe.learning_rate, fills=recipe.fills)
     for index in range(recipe.steps):
         factor = 1.0 - 0.9 * index / recipe.steps
         name, examples, roles_only = _draw(generator, recipe, index)

@@ -10,12 +10,20 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from entitrack.cli.config import CONF, check
+from entitrack.cli.config import CONF, check, check_values
 from entitrack.cli.general import GeneralSettings
-from entitrack.cli.kinds import BACKENDS, TASKS, tracking_modes
+from entitrack.cli.kinds import BACKENDS, LAUNCHERS, TASKS, tracking_modes
 from entitrack.core.errors import UserError
+from entitrack.core.parts import part_of
 from entitrack.core.settings import defaults, read
 from entitrack.methods import method_names, settings_of
+from entitrack.run import experiment_of
+from entitrack.tasks.boxes.prompts import BoxesPrompt
+from entitrack.tasks.protocol import Task
+
+ON_SEARCH = {"attribution", "cmap_map", "dcm", "path_patching", "positions", "stability"}
+"""Methods that choose, on the part that choices are made on; all others judge, but for those without prompts."""
+WITHOUT_PROMPTS = {"compare"}
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -36,10 +44,25 @@ def test_every_method_has_a_configuration(method: str) -> None:
     assert config.settings == settings_of(method)()
 
 
+def contexts_of(task: Task) -> set[str]:
+    prompts = [prompt for prompt in task.prompts() if isinstance(prompt, BoxesPrompt)]
+    return {part_of(prompt.context.text) for prompt in prompts}
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_every_method_has_prompts_of_its_part(method: str) -> None:
+    experiment = experiment_of(check(compose(f"method={method}", "task.count=140")))
+    expected = {"search"} if method in ON_SEARCH else {"search", "judge"} if method in WITHOUT_PROMPTS else {"judge"}
+    assert contexts_of(experiment.task) == expected
+    assert contexts_of(experiment.on_search().task) == {"search"}
+    told = experiment_of(check(compose(f"method={method}", "task.count=140", "task.part=all")))
+    assert contexts_of(told.task) == contexts_of(told.on_search().task) == {"search", "judge"}
+
+
 @pytest.mark.parametrize("group", ["model", "task"])
 def test_every_option_composes(group: str) -> None:
     for option in options(group):
-        extra = ["task.path=x.jsonl"] if option == "boxes_file" else []
+        extra = ["task.path=x.jsonl"] if option in ("boxes_file", "table") else []
         check(compose(f"{group}={option}", *extra))
 
 
@@ -48,6 +71,14 @@ def test_every_backend_composes(backend: str) -> None:
     composed = compose(f"backend={backend}")
     assert composed.backend == {"name": backend, **defaults(BACKENDS[backend].settings)}
     assert check(composed).backend.name == backend
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_composes(launcher: str) -> None:
+    composed = compose(f"launcher={launcher}")
+    assert composed.launcher == {"name": launcher, **defaults(LAUNCHERS[launcher])}
+    checked = check_values(composed)
+    assert (checked.launcher, checked.launcher_settings) == (launcher, LAUNCHERS[launcher]())
 
 
 @pytest.mark.parametrize("mode", tracking_modes())
@@ -70,8 +101,8 @@ def test_every_experiment_composes(experiment: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("donor=nope", "donor: family 'tiny' has no member 'nope'; available: llama, vicuna, goat, float"),
-        ("model.base=nope", r"model\.base: family 'tiny' has no member 'nope'"),
+        ("donor=nope", "donor: family 'sparse' has no member 'nope'; available: llama, vicuna, goat, float"),
+        ("model.base=nope", r"model\.base: family 'sparse' has no member 'nope'"),
         ("method.name=nope", r"method\.name: unknown method 'nope'; available: .*cmap"),
         ("+method.nope=1", r"method\.nope: unknown key; available: groups"),
         ("method.groups=3", r"method\.groups"),
@@ -131,7 +162,7 @@ def test_what_is_wrong_is_named(override: str, message: str) -> None:
         ("method=path_patching method.choose.threshold=.1", "^method.choose.threshold: is not used with by=count"),
         (
             "method=evaluate donor=goat",
-            "^donor: method 'evaluate' uses none; leave it out, or choose among cmap, cmap_map$",
+            "^donor: method 'evaluate' uses none; leave it out, or choose among cmap, cmap_map, cmap_order, compare$",
         ),
         ("method=path_patching circuit=goat", "^circuit: method 'path_patching' uses none; .*cmap"),
     ],

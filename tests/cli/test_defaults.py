@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from entitrack.cli.general import GeneralSettings
-from entitrack.cli.kinds import BACKENDS, TASKS
+from entitrack.cli.kinds import BACKENDS, LAUNCHERS, TASKS
 from entitrack.core.settings import Settings, defaults
 from entitrack.core.settings_words import describe
 from entitrack.core.stages import Edge, Stage
@@ -28,6 +28,7 @@ def sections() -> Iterator[tuple[str, type]]:
     yield from ((f"method={name}", settings_of(name)) for name in method_names())
     yield from ((f"task={name}", kind) for name, kind in TASKS.items())
     yield from ((f"backend={name}", kind.settings) for name, kind in BACKENDS.items())
+    yield from ((f"launcher={name}", kind) for name, kind in LAUNCHERS.items())
     yield from (("a stage", Stage), ("an edge", Edge), ("a choice of heads", Choice), ("a member", Checkpoint))
     yield from (("model", FamilySettings), ("tracking", TrackingSettings), ("every run", GeneralSettings))
 

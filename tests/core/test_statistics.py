@@ -13,7 +13,15 @@ from torch import Tensor
 
 from entitrack.core.statistics import shares
 from entitrack.core.statistics.contexts import LEAST_CONTEXTS, ContextSums, standard_error
-from entitrack.core.statistics.estimates import Estimate, difference, estimate, p_value, ratio
+from entitrack.core.statistics.estimates import (
+    FEW_CONTEXTS,
+    Estimate,
+    difference,
+    estimate,
+    function_of_means,
+    p_value,
+    ratio,
+)
 
 
 def contexts(count: int, size: int = 7) -> Tensor:
@@ -228,3 +236,29 @@ def test_the_standard_error_is_the_textbook_one() -> None:
     values = torch.randn(500, generator=torch.Generator().manual_seed(3))
     found = standard_error(values[:, None], torch.arange(500))
     torch.testing.assert_close(found[0], values.std() / 500**0.5, rtol=1e-3, atol=0)
+
+
+def test_the_jackknife_of_a_mean_is_the_means_interval() -> None:
+    """With contexts of one size, leaving each out gives the cluster-robust variance, to the last digit."""
+    values, clusters = numbers(12, 3), contexts(12)
+    found = function_of_means(lambda means: 2 * means[:, 0], [values], clusters)
+    known = estimate(values, clusters)
+    assert (found.value, *ends(found)) == pytest.approx((2 * known.value, 2 * known.low, 2 * known.high))
+
+
+def test_the_jackknife_leaves_out_contexts_one_by_one() -> None:
+    """By hand, of contexts that differ in size: scipy's t on the values without each."""
+    sizes = torch.tensor([1, 2, 3, 4, 5, 6, 7, 1, 2, 3])
+    clusters = torch.arange(10).repeat_interleave(sizes)
+    first, second = numbers(10, 1)[: len(clusters)] + 3, numbers(10, 2)[: len(clusters)] + 9
+    found = function_of_means(lambda means: abs(means[:, 0] - 1) / means[:, 1], [first, second], clusters)
+    without = []
+    for context in range(10):
+        rest = clusters != context
+        without.append(float(abs(first[rest].mean() - 1) / second[rest].mean()))
+    spread = np.std(without) * math.sqrt(9)
+    value = float(abs(first.mean() - 1) / second.mean())
+    half = stats.t.ppf(0.975, 9) * spread
+    assert (found.value, *ends(found)) == pytest.approx((value, value - half, value + half))
+    few = function_of_means(lambda means: means[:, 0], [first[:20]], clusters[:20])
+    assert few.without == FEW_CONTEXTS

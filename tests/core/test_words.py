@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from entitrack.core.drawing import TESTED, Drawing, Mark, Row, Rows
 from entitrack.core.errors import UserError, printable
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
@@ -17,7 +18,7 @@ from entitrack.core.table import Table
 from entitrack.methods.desideratum_pairs import check_targets
 from entitrack.methods.experiment import Experiment
 from entitrack.record import figures, terminal, tracking
-from entitrack.record.figures.canvas import error_bars, new_figure
+from entitrack.record.figures.page import draw
 from entitrack.tasks.boxes import parse_sentence
 from entitrack.tasks.desiderata import DesideratumPair
 from tests.conftest import Launch, about_circuits
@@ -85,8 +86,8 @@ def completeness_result(name: str) -> Result:
 @pytest.mark.parametrize("word", ["$x_", "$x^{", "$\\nope$", "[/red]", "%s", "{x}"])
 def test_a_figure_draws_every_word_as_it_is(word: str) -> None:
     """Where it was read as mathematics these would not be drawn at all."""
-    assert figures.draw(cmap_result(word))
-    assert figures.draw(completeness_result(word))
+    assert figures.image(cmap_result(word))
+    assert figures.image(completeness_result(word))
 
 
 @pytest.mark.parametrize("name", ["clusters", "transplant.base", "base.donor", "full circuit x", "correct"])
@@ -112,8 +113,8 @@ def test_a_target_that_begins_as_another_answer_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "method",
-    """evaluate path_patching attribution minimality completeness faithfulness attention_knockout ablation positions
-    cmap dcm activation_patching""".split(),
+    """evaluate path_patching stability attribution minimality completeness faithfulness attention_knockout ablation
+    positions circuit_curve cmap cmap_order cmap_matrix dcm activation_patching binding""".split(),
 )
 def test_every_method_that_asks_a_model_asks_whether_answers_can_be_told_apart(
     method: str,
@@ -134,8 +135,8 @@ def test_every_method_that_asks_a_model_asks_whether_answers_can_be_told_apart(
 
 @pytest.mark.parametrize(
     "method",
-    """evaluate path_patching minimality faithfulness attention_knockout ablation positions cmap dcm
-    activation_patching""".split(),
+    """evaluate path_patching stability minimality faithfulness attention_knockout ablation positions cmap dcm
+    cmap_order cmap_matrix circuit_curve activation_patching""".split(),
 )
 def test_every_method_refuses_prompts_that_are_longer_than_the_model(
     method: str,
@@ -185,11 +186,9 @@ def test_an_estimate_without_an_interval_is_printed_and_draws_no_bar() -> None:
     table = Table("title", ("a", "b [95 %]"), (("x", few), ("y", Estimate(0.5, 0.25, 1.0, 7))))
     assert ".660 [too few contexts]" in printed(table)
     assert ".660 [too few contexts]" in table.to_html()
-    assert tracking.metrics(table) == {"x/b": 0.66, "y/b": 0.5}
-    below, above = error_bars([few, Estimate(0.5, 0.25, 1.0, 7)])
-    assert (below[1], above[1]) == (0.25, 0.5)
-    assert math.isnan(below[0])
-    assert math.isnan(above[0])
-    drawn, axes = new_figure()
-    axes[0, 0].bar([0], [0.66], yerr=[below[:1], above[:1]], capsize=3)
-    drawn.canvas.draw()
+    assert tracking.metrics(table) == {"x/b": 0.66, "y/b": 0.5, "y/b_low": 0.25, "y/b_high": 1.0}
+    rows = tuple(Row(name, (Mark(value, TESTED),)) for name, value in (("x", few), ("y", Estimate(0.5, 0.25, 1.0, 7))))
+    panel: Any = draw(Drawing("title", (Rows("", "share", "", rows),)), "").axes[0]
+    bars = [[line.get_segments()[0].tolist() for line in bar.lines[2]] for bar in panel.containers]
+    assert bars[1] == [[[0.25, 1], [1.0, 1]]]
+    assert all(math.isnan(x) for x, _ in bars[0][0])

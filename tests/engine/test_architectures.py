@@ -23,11 +23,11 @@ N, LENGTH = 5, 12
 
 def wrapped(architecture: str) -> tuple[Any, Model]:
     module = tiny.tiny(architecture)
-    envoy = TransformersModel(module, task="text-generation", tokenizer=_tokenizer())
-    return module, Model(architecture, envoy, describe(module.config), Identity(architecture))
+    envoy = TransformersModel(module, task="text-generation", tokenizer=tokenizer())
+    return module, Model.of(architecture, envoy, describe(module.config), Identity(architecture))
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 

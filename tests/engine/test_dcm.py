@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from entitrack.engine import masks as engine_masks
+from entitrack.engine import pass_cost
 from entitrack.engine.dcm import choose, start_choice, train_masks
 from entitrack.engine.masks import masked_answers, piece_logits
 from entitrack.engine.patching import read_sites
@@ -175,8 +176,8 @@ def test_how_prompts_are_grouped_changes_nothing(
 ) -> None:
     model = wrapped("llama")[1]
     expected = train_random(model, random_batch("right", BACK))["masks"]
-    monkeypatch.setattr(engine_masks, "PASS_TOKENS", 0)
-    monkeypatch.setattr(engine_masks, "PASS", worth)
+    monkeypatch.setattr(pass_cost, "PASS_TOKENS", 0)
+    monkeypatch.setattr(pass_cost, "PASS", worth)
     found = train_random(model, random_batch("right", BACK), chunk_tokens=chunk_tokens)["masks"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 

@@ -54,6 +54,7 @@ def test_sets_are_answered_as_one_after_another(
     variants = [chosen.nonzero().flatten().tolist() for chosen in sets]
     one_by_one = run(golden_model, answer_patched, prompts=inputs["prompts"], patches=patches, variants=variants)
     assert torch.equal(found["prediction"], one_by_one["prediction"])
+    torch.testing.assert_close(found["probability"], one_by_one["probability"], atol=1e-5, rtol=1e-3)
     own = run(golden_model, answer, prompts=inputs["prompts"])["prediction"]
     assert torch.equal(found["own"], own)
     assert torch.equal(found["prediction"][1], own)
@@ -83,7 +84,20 @@ def test_a_set_is_answered_as_naively(golden: dict[str, Tensor], golden_model: M
         assert torch.equal(found[number], logits.argmax(-1))
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "phi3"])
+def test_a_part_without_heads_is_the_model_itself(
+    golden: dict[str, Tensor], golden_model: Model, golden_donor: Model
+) -> None:
+    inputs = given(golden, golden_donor, ["last"])
+    none = torch.zeros(2, len(inputs["heads"]), dtype=torch.bool)
+    moved = [none, ~none[:1]]
+    found = run(golden_model, transplanted_answers, **inputs, moved=moved, chunk_tokens=4096)
+    own = run(golden_model, answer, prompts=inputs["prompts"])
+    for name in ("prediction", "probability"):
+        assert torch.equal(found[name][:2], own[name].expand(2, -1))
+    assert not torch.equal(found["prediction"][2], own["prediction"])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "olmo2", "gemma2", "gemma3_text", "phi3"])
 def test_its_own_z_changes_nothing_in_any_architecture(architecture: str) -> None:
     from tests.engine.test_dcm import wrapped
 

@@ -33,7 +33,14 @@ RUNS: dict[str, tuple[str, ...]] = {
     "metric": ("method=faithfulness", "method.metric=log_probability", *OF_BASE, *SMALL),
     "component": ("method=cmap", "donor=float", "method.components=[mlp_in,mlp_out]", *SMALL),
     "task": ("method=logit_lens", "task=my_tasks:Fruit", *SMALL),
-    "architecture": ("method=path_patching", "method.prompts=all", "method.verify=4", *RANDOM, *SMALL),
+    "architecture": (
+        "method=path_patching",
+        "method.prompts=all",
+        "method.force=true",
+        "method.verify=4",
+        *RANDOM,
+        *SMALL,
+    ),
 }
 SCRIPT = """
 import json, sys
@@ -60,7 +67,9 @@ json.dump(told, open("told.json", "w"))
 
 def random_model(folder: Path) -> None:
     """A small decoder of an architecture that the package does not describe, which reads the family's words."""
-    shutil.copytree(PACKAGE / "models" / "zoo" / "llama", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(
+        PACKAGE / "models" / "zoo" / "tiny" / "llama", folder, ignore=shutil.ignore_patterns("*.safetensors")
+    )
     (folder / "generation_config.json").unlink()
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -143,7 +152,7 @@ def touched(example: str) -> int:
 
 
 def test_the_readme_says_how_many_files_it_takes() -> None:
-    readme = (PACKAGE.parent / "README.md").read_text()
+    readme = (PACKAGE / "README.md").read_text()
     rows = dict(re.findall(r"^\| a[n]? ([a-z ]+?) \| .* \| (\d+) \|$", readme, re.MULTILINE))
     files = {"method": "logit_lens", "task with other roles": "fruit.py"}
     files |= {name: f"{name}.diff" for name in ("metric", "component", "architecture")}

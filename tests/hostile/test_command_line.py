@@ -11,7 +11,7 @@ from tests.hostile.trial import Trial, attempt
 
 LONG = "x" * 20_000
 EXPERIMENT = "# @package _global_\n"
-MINE = "name: mine\nbase: a\nmembers:\n  a: {path: zoo://llama}\n  b c: {path: zoo://float}\n"
+MINE = "name: mine\nbase: a\nmembers:\n  a: {path: zoo://tiny/llama}\n  b c: {path: zoo://tiny/float}\n"
 
 
 def one(name: str, words: str, says: str, **more: object) -> Trial:
@@ -24,7 +24,7 @@ KEYS = [
     one("new key", "foo=1", r"foo: unknown key; available: "),
     one("forced key within a new section", "++foo.bar=1", r"foo: unknown key; "),
     one("misspelt key", "batchsize=3", r"batchsize: unknown key; .*do you mean batch_size\?"),
-    one("added key of a method", "+method.nope=1", r"method\.nope: unknown key; available: groups, masks"),
+    one("added key of a method", "+method.nope=1", r"method\.nope: unknown key; available: groups, "),
     one("key of another method", "method.stages.1.size=3", r"method\.stages: unknown key"),
     one("key of another task", "task=boxes task.path=x", r"task\.path: unknown key; available: count"),
     one("key of another backend", "backend.host=x", r"backend\.host: unknown key"),
@@ -37,7 +37,7 @@ KEYS = [
     one("deleted section", "~method", r"method: has no value; available: .*cmap"),
     one("package of no group", "donor@x=1", r"donor@x: there is no such group"),
     one("group at another place", "+model@y=tiny", r"y: unknown key"),
-    one("group twice", "+model=tiny", r"model: model appears more than once"),
+    one("group twice", "+model=sparse", r"model: model appears more than once"),
 ]
 NOTHING = [
     one("donor=null", "donor=null", r"donor: method 'cmap' needs one, .*available: llama, vicuna, goat, float"),
@@ -203,7 +203,7 @@ POINTERS = [
 ]
 NAMES = [
     one("unknown method", "method=nope", r"method: there is no method 'nope'; available: .*cmap"),
-    one("unknown model", "model=nope", r"model: there is no model 'nope'; available: llama-7b, tiny"),
+    one("unknown model", "model=nope", r"model: there is no model 'nope'; available: .*llama-7b, .*sparse, tiny"),
     one("unknown experiment", "experiment=nope", r"experiment: there is no experiment 'nope'; available: "),
     one("unknown group of heads", "method.groups=[nope]", r"method\.groups\.0: no group 'nope' in the circuit"),
     one(

@@ -212,7 +212,7 @@ PROMPTS = [
         "a lone surrogate", '{"sentence": "The \\ud800 is in Box Q. Box Q contains the"}', r"p\.jsonl, line 1: segment"
     ),
     prompts(
-        "a new line in a sentence", line("The book is in Box Q\n. Box Q contains the"), r"p\.jsonl, line 1: segment"
+        "a new line in a sentence", line("The book is in Box Q\n. Box Q contains the"), r"p\.jsonl, line 1: question"
     ),
     prompts("no question", line("The book is in Box Q."), r"p\.jsonl, line 1: no question"),
     prompts(

@@ -128,16 +128,20 @@ PLACES = [
     place("an empty adapter", r"model\.members\.float\.adapter: is empty", "++model.members.float.adapter=''"),
     place(
         "no such member of the zoo",
-        r"model\.members\.float\.path: the embedded family has no 'nope'; available: zoo://float",
-        "model.members.float.path='zoo://nope'",
+        r"model\.members\.float\.path: no embedded family has 'tiny/nope'; available: .*zoo://tiny/float",
+        "model.members.float.path='zoo://tiny/nope'",
     ),
     place(
         "a way out of the zoo",
-        r"model\.members\.float\.path: the embedded family has no",
+        r"model\.members\.float\.path: no embedded family has",
         "model.members.float.path='zoo://../../models'",
     ),
     place("no such adapter", r"model\.members\.float\.adapter: there is no", "++model.members.float.adapter=./none"),
-    place("not on the hub", r"model\.members\.float: cannot load 'no/such'", "model.members.float.path=no/such"),
+    place(
+        "not on the hub",
+        r"model\.members\.float\.path: 'no/such' is not on this machine, and the hub",
+        "model.members.float.path=no/such",
+    ),
     place("a path that is too long", r"cannot use 'x+' \(File name too long", f"model.members.float.path={'x' * 300}"),
     place(
         "a wrong o_proj",

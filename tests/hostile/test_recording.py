@@ -15,10 +15,9 @@ import pytest
 
 from entitrack.core.circuits import Circuit
 from entitrack.core.plain import decode, encode
-from entitrack.core.result import Result
 from entitrack.disk import files
+from entitrack.record import figures, terminal
 from entitrack.record import folder as records
-from entitrack.record import terminal
 from tests.conftest import Launch
 from tests.hostile.trial import listing
 
@@ -208,7 +207,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_result(
     def fail(result: object) -> None:
         raise ValueError("no\nfonts")
 
-    monkeypatch.setattr(Result, "figure", fail)
+    monkeypatch.setattr(figures, "figure", fail)
     assert launch(*RUN, *golden_overrides) == 0
     assert left_in(tmp_path / "run") == WHOLE - {"figure.png"}
     (line,) = capsys.readouterr().err.splitlines()
@@ -221,6 +220,9 @@ RAISES = "def init(**words): raise {0}\n"
 SETTINGS = "import time\nclass Settings:\n    def __init__(self, **words): pass\n"
 IN_FINISH = (
     "class Run:\n    def log(self, *words, **more): pass\n    def finish(self): {0}\n"
+    "    log_artifact = use_artifact = _log_artifact = log\n"
+    "class Artifact:\n    def __init__(self, *words, **more): pass\n    add_file = __init__\n"
+    "    def new_file(self, *words, **more): import io; return io.StringIO()\n"
     "def init(**words): return Run()\nclass Table:\n    def __init__(self, **words): pass\n"
     "class Image:\n    def __init__(self, path): pass\n"
 )

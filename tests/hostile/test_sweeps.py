@@ -80,7 +80,7 @@ def test_jobs_of_one_sweep_share_a_time_and_not_a_folder(
 ) -> None:
     words = [word for word in SWEEP if "sweep.dir" not in word]
     assert launch(*words, *golden_overrides, "donor=float,llama") == 0
-    folders = [path.parent for path in (tmp_path / "outputs" / "cmap").rglob("result.json")]
+    folders = [path.parent for path in (tmp_path / "outputs" / "sweeps").rglob("result.json")]
     assert sorted(folder.name for folder in folders) == ["0", "1"]
     assert len({folder.parent for folder in folders}) == 1
 

@@ -267,7 +267,7 @@ NAMES = ["clusters", "circuit", "scores", "a.b", "a", "b.c", "random", "n"]
     [
         ["cmap"],
         ["cmap", "method.form=input", "method.components=[q,kv]"],
-        ["minimality", "method.mean_count=7"],
+        ["minimality", "method.mean_count=7", "method.force=true"],
         ["completeness", "method.mean_count=7", "method.random_sets=2"],
         ["activation_patching", "method.models=[llama,float]", "method.repeats=1", "method.desiderata=[positional]"],
     ],

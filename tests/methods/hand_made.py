@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from entitrack.core.drawing import Curve, Drawing, HeatMap, Plot, Rows
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
@@ -44,18 +45,33 @@ def rows(table: Table) -> list[list[Cell]]:
     return [[round(cell, 6) if isinstance(cell, float) else cell for cell in row] for row in plain]
 
 
-def drawn_axes(result: Result) -> list[Any]:
-    """The axes of a result's figure."""
-    figure = result.figure()
-    assert figure is not None
-    return list(figure.axes)
+def drawing(result: Result) -> Drawing:
+    """What a result's figure shows."""
+    found = result.drawing()
+    assert found is not None
+    return found
 
 
-def across(line: Any) -> list[float]:
-    """Where a line's points are, from left to right."""
-    return [float(place) for place in line.get_xdata()]
+def maps(result: Result) -> list[HeatMap]:
+    """The maps of a result's figure."""
+    return [panel for panel in drawing(result).panels if isinstance(panel, HeatMap)]
 
 
-def heights(line: Any) -> list[float]:
-    """How high a line's points are."""
-    return [float(height) for height in line.get_ydata()]
+def row_panels(result: Result) -> list[Rows]:
+    """The panels of rows of a result's figure."""
+    return [panel for panel in drawing(result).panels if isinstance(panel, Rows)]
+
+
+def plots(result: Result) -> list[Plot]:
+    """The plots of a result's figure."""
+    return [panel for panel in drawing(result).panels if isinstance(panel, Plot)]
+
+
+def plain(value: Estimate | float) -> float:
+    """An estimate's value, or a number."""
+    return value.value if isinstance(value, Estimate) else float(value)
+
+
+def places(curve: Curve) -> list[tuple[float, float]]:
+    """Where a curve's points are."""
+    return [(entry.x, entry.y) for entry in curve.points]

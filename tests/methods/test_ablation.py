@@ -141,10 +141,13 @@ def test_every_column_says_what_was_measured() -> None:
 
 
 def test_the_figure_shows_what_is_lost() -> None:
-    axis, _ = hand_made.drawn_axes(made_result())
-    assert axis.get_title() == "mlp_out"
-    (image,) = axis.get_images()
-    assert image.get_array().tolist() == [[0.0, 0.0], [0.5, 0.0]]
-    assert image.get_clim() == (-0.5, 0.5)
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["last", RANDOM]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["0", "1"]
+    drawing = hand_made.drawing(made_result())
+    (panel,) = hand_made.maps(made_result())
+    assert panel.title == "mlp_out"
+    assert panel.values == ((0.0, 0.0), (0.5, 0.0))
+    assert drawing.scale is not None
+    assert (drawing.scale.low, drawing.scale.high, drawing.scale.worse) == (-0.5, 0.5, "high")
+    assert panel.columns.entries == ("last", RANDOM)
+    assert panel.rows.entries == ("0", "1")
+    assert panel.upward
+    assert panel.told[1][0].startswith("F without: .500 [")

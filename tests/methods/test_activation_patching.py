@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from entitrack.core.circuits import Circuit, Group
+from entitrack.core.drawing import ColourScale
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks, read_masks
 from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import estimate
 from entitrack.methods import run_method
-from entitrack.methods.activation_patching.settings import Settings
-from entitrack.methods.activation_patching.units import NOTHING
+from entitrack.methods.activation_patching.settings import NOTHING, Settings
 from entitrack.methods.desiderata.settings import Settings as ExampleSettings
 from entitrack.methods.experiment import Experiment
 from entitrack.tasks.boxes.desiderata import DESIDERATA
 from tests.golden_prompts import GoldenTask
-from tests.methods import drawn, hand_made
+from tests.methods import hand_made
 
 
 @pytest.fixture
@@ -161,16 +161,16 @@ def test_tables_say_what_was_measured() -> None:
 
 
 def test_the_figure_draws_a_panel_a_model() -> None:
-    figure = small_result().figure()
-    assert figure is not None
-    panels = [axis for axis in figure.axes if axis.images]
-    for panel, model in zip(panels, ("base", "tuned"), strict=True):
+    drawing = hand_made.drawing(small_result())
+    for panel, model in zip(hand_made.maps(small_result()), ("base", "tuned"), strict=True):
         cells = [[accuracy(model, group, rule) for rule in ("position", "value")] for group in (NOTHING, "fetch")]
-        expected = torch.tensor([[cell.value for cell in row] for row in cells], dtype=torch.float64)
-        assert torch.equal(drawn.image(panel), expected)
-        assert panel.get_title() == model
-        assert [label.get_text() for label in panel.get_xticklabels()] == ["position", "value"]
-        texts = {text.get_position(): text.get_text() for text in panel.texts}
-        half = (cells[1][0].high - cells[1][0].low) / 2
-        assert texts[0, 1] == f"{cells[1][0].value:.2f}\n±{half:.2f}"
-    assert [label.get_text() for label in panels[0].get_yticklabels()] == [NOTHING, "fetch"]
+        assert panel.values == tuple(tuple(cell.value for cell in row) for row in cells)
+        assert (panel.title, panel.columns.entries, panel.rows.entries) == (
+            model,
+            ("position", "value"),
+            (NOTHING, "fetch"),
+        )
+        cell = cells[1][0]
+        ends = [f"{end:.2f}".replace("0.", ".", 1) for end in (cell.value, cell.low, cell.high)]
+        assert panel.texts[1][0] == "{}\n[{}, {}]".format(*ends)
+    assert drawing.scale == ColourScale("share of targets answered", 0, 1)

@@ -14,8 +14,7 @@ from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.errors import UserError
 from entitrack.core.result import Result
 from entitrack.methods import run_method
-from entitrack.methods.activation_patching.settings import Settings
-from entitrack.methods.activation_patching.units import NOTHING
+from entitrack.methods.activation_patching.settings import NOTHING, Settings
 from entitrack.methods.experiment import Experiment
 from entitrack.tasks.boxes.desiderata import DESIDERATA
 from entitrack.tasks.protocol import DesideratumPair

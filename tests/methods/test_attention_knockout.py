@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from entitrack.core.drawing import RANDOM as RANDOM_HUE
 from entitrack.core.errors import UserError
 from entitrack.core.result import Result
 from entitrack.methods import run_method
@@ -168,21 +169,23 @@ def test_tables_show_what_was_measured() -> None:
 
 
 def test_the_figure_draws_a_curve_an_edge() -> None:
-    (axis,) = hand_made.drawn_axes(result())
-    names = ["end -> object", "end -> a random position", "label -> object"]
-    curves = [[0.2, 0.4, 0.7], [0.6, 0.7, 0.7], [0.2, 0.3, 0.7]]
-    for bars, name, curve in zip(axis.containers, names, curves, strict=True):
-        assert bars.get_label() == name
-        assert hand_made.across(bars[0]) == [0, 1, 2]
-        assert hand_made.heights(bars[0]) == pytest.approx(curve)
-        assert bars[0].get_linestyle() == (":" if "random" in name else "-")
-    assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "1", "none"]
+    first, second = hand_made.plots(result())
+    assert [panel.title for panel in (first, second)] == ["end → object", "label → object"]
+    for panel, blocked, control in ((first, [0.2, 0.4, 0.7], [0.6, 0.7, 0.7]), (second, [0.2, 0.3, 0.7], None)):
+        assert panel.x_names == ("0", "1", "none")
+        edge, *random = panel.curves
+        assert hand_made.places(edge) == [(number, pytest.approx(value)) for number, value in enumerate(blocked)]
+        assert [[entry.y for entry in curve.points] for curve in random] == (
+            [pytest.approx(control)] if control else []
+        )
+        assert all(curve.line == "dotted" and curve.hue == RANDOM_HUE for curve in random)
 
 
-def test_ticks_of_many_layers_do_not_crowd() -> None:
-    layers = (*map(str, range(32)), "none")
-    values = hand_made.measured([[[0.5, 1.0]] * 33], "edge first_blocked", hand_made.prompts(2), first_blocked=layers)
-    facts = {"model": "a", "metric": "probability", "edges": [{"source": "end", "target": "object"}]}
-    (axis,) = hand_made.drawn_axes(hand_made.laid_out("attention_knockout", facts, {"probability": values}))
-    assert axis.get_xticks().tolist() == [*range(0, 32, 4), 32]
-    assert [text.get_text() for text in axis.get_xticklabels()] == [*map(str, range(0, 32, 4)), "none"]
+def test_an_edge_to_a_random_position_alone_has_a_panel() -> None:
+    values = hand_made.measured(
+        [[[0.5, 1.0]] * 2], "edge first_blocked", hand_made.prompts(2), first_blocked=("0", "none")
+    )
+    facts = {"model": "a", "metric": "probability", "edges": [{"source": "end", "target": None}]}
+    (panel,) = hand_made.plots(hand_made.laid_out("attention_knockout", facts, {"probability": values}))
+    assert panel.title == "end → a random position"
+    assert panel.y_limits == (0, 1.02)

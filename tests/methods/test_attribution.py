@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from entitrack.methods.attribution.method import agreement as rank_correlation
 from entitrack.methods.attribution.method import overlap
 from entitrack.methods.attribution.settings import Settings
 from entitrack.methods.experiment import Experiment
-from tests.methods import drawn, hand_made
+from tests.methods import hand_made
 
 
 def row(*values: float) -> Tensor:
@@ -49,9 +49,9 @@ def test_every_stage_is_compared_on_the_same_prompts(golden_experiment: Experime
         Stage(name="pos_transmitter", role="last", component="q", receivers="value_fetcher"),
     ]
     begun = time.perf_counter()
-    result = run_method("attribution", golden_experiment, Settings(stages=stages, top=3))
+    result = run_method("attribution", golden_experiment, Settings(force=True, stages=stages, top=3))
     assert float(result["seconds"].values.sum()) < time.perf_counter() - begun
-    circuit = run_method("path_patching", golden_experiment, Settings(stages=stages).exact())
+    circuit = run_method("path_patching", golden_experiment, Settings(force=True, stages=stages).exact())
     assert result["rank_correlation"].number(stage="value_fetcher") > 0.5
     assert result["score"].values.shape == (2, 2, 4, 6)
     assert torch.equal(result["score"].at(kind="exact").values, circuit["score"].values)
@@ -124,14 +124,23 @@ def test_the_five_lowest_of_many_heads_are_listed() -> None:
 
 def test_the_figure_draws_exact_against_first_order() -> None:
     result = hand_made.retold(two_stages())
-    figure = result.figure()
-    assert figure is not None
-    for panel, stage in zip(figure.axes, ("fetch", "bring"), strict=True):
+    first, second = hand_made.plots(result)
+    for panel, stage in zip((first, second), ("fetch", "bring"), strict=True):
         scores = result["score"].at(stage=stage)
-        dots = torch.from_numpy(np.asarray(panel.collections[0].get_offsets())).float()
-        assert torch.equal(dots[:, 0], scores.at(kind="exact").values.flatten())
-        assert torch.equal(dots[:, 1], scores.at(kind="first order").values.flatten())
-        assert (panel.get_xlabel(), panel.get_ylabel()) == ("exact score", "first order")
-        ends = [float(scores.values.min()), float(scores.values.max())]
-        assert drawn.points(panel.lines[0]) == list(zip(ends, ends, strict=True))
-    assert figure.axes[0].get_title() == "fetch\nrank correlation 0.75"
+        exact, first_order = (scores.at(kind=kind).values.flatten().tolist() for kind in ("exact", "first order"))
+        expected = [pair for pair in zip(exact, first_order, strict=True) if pair != (0, 0)]
+        assert hand_made.places(panel.curves[0]) == expected
+        assert (panel.x, panel.y) == ("exact score", "first-order score")
+        assert [line.direction for line in panel.lines] == ["diagonal"]
+    assert (first.title, second.title) == ("fetch\nrank correlation 0.75", "bring")
+    assert first.curves[0].points[0].told == "head 0.0"
+
+
+def test_a_stage_that_is_not_scored_is_told_and_has_no_panel() -> None:
+    made = two_stages()
+    scores = made["score"]
+    kept = scores.values * torch.tensor([1.0, 0.0])[:, None, None]
+    none = Measurement(kept, scores.axes, scores.labels)
+    result = hand_made.retold(dataclasses.replace(made, measurements={**made.measurements, "score": none}))
+    assert [panel.title for panel in hand_made.plots(result)] == ["fetch\nrank correlation 0.75"]
+    assert "bring: no path leads from any head, so none is scored." in hand_made.drawing(result).notes

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entitrack.core.circuits import SHIPPED, Circuit, Group
 from entitrack.core.components import WITHOUT_HEADS
+from entitrack.core.drawing import BASE, TESTED
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
 from entitrack.core.measurement import PromptSet, stacked
@@ -24,6 +25,7 @@ from entitrack.methods.cmap.transplants import Plan, Transplant, group_sites, pl
 from entitrack.methods.experiment import Experiment, prompt_inputs
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
+from tests.methods import hand_made
 from tests.naive import components, layouts
 from tests.naive.prompts import Prompts
 
@@ -244,7 +246,7 @@ def test_a_session_a_batch_and_model(
     cmap(experiment, Settings(controls=0))
     assert experiment.runner.cost.units == 2 * 2
     cmap(experiment, Settings(controls=1, control_prompts=21))
-    assert experiment.runner.cost.units == 2 * 2 + 2 * 2 + 2
+    assert experiment.runner.cost.units == 2 * 2 + 2 * 2 + 2 + 3
 
 
 def test_a_group_that_does_not_exist_is_named(
@@ -321,14 +323,11 @@ def test_a_group_without_heads_is_named() -> None:
 
 def test_the_figure_draws_the_table() -> None:
     result = made_result()
-    figure = result.figure()
-    assert figure is not None
-    (axis,) = figure.axes
-    widths = [bar.get_width() for bar in axis.patches]  # type: ignore[attr-defined]
-    assert widths == [row[2].value for row in result.tables[0].rows]  # type: ignore[union-attr]
-    lines = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == "--"]  # type: ignore[index]
-    assert lines == widths[:2]
-    labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels == ["llama (base)", "float (donor)", "base + full circuit", "base + empty"]
-    assert axis.get_xlim() == (0, 1)
-    assert axis.get_ylim()[0] > axis.get_ylim()[1]
+    main, *_ = hand_made.row_panels(result)
+    values = [hand_made.plain(row.marks[0].value) for row in main.rows]
+    assert values == [row[2].value for row in result.tables[0].rows]  # type: ignore[union-attr]
+    assert [(line.direction, line.at) for line in main.lines] == [("up", value) for value in values[:2]]
+    assert [row.name for row in main.rows] == ["llama (base)", "float (donor)", "+ full circuit (3)", "+ empty (0)"]
+    assert [row.text for row in main.rows] == ["", "", "", "empty"]
+    assert main.limits == (0, 1)
+    assert [row.marks[0].hue for row in main.rows] == [BASE, "donor 0", TESTED, TESTED]

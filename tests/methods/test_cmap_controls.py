@@ -13,10 +13,11 @@ from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet, stacked
 from entitrack.core.result import Result
-from entitrack.methods.cmap.controls import ALL_LAST, ALL_ROLES, KINDS, SAME_LAYERS, SAME_ROLE, draw, heads_at
-from entitrack.methods.cmap.settings import Settings
+from entitrack.methods.cmap.controls import KINDS, SAME_LAYERS, SAME_ROLE, draw
+from entitrack.methods.cmap.settings import ALL_LAST, ALL_ROLES, Settings
 from entitrack.methods.cmap.transplants import Transplant
 from entitrack.methods.experiment import Experiment
+from entitrack.methods.transplanted import heads_at
 from tests.methods import hand_made
 from tests.methods.test_cmap import cmap, in_files
 
@@ -40,7 +41,7 @@ def test_random_sets_have_the_group_s_shape_and_none_of_its_heads() -> None:
         assert torch.equal(drawn[name].own, own)
         for kind, sets in zip(KINDS, drawn[name].drawn, strict=True):
             assert sets is not None
-            assert torch.equal(sets.flatten(2).sum(2), own.flatten(1).sum(1).expand(50, 2))
+            assert torch.equal(sets.flatten(2).sum(2), own.flatten(1).sum(1).expand(len(sets), 2))
             assert not (sets & own).any()
             layers = own.any(2)
             assert (sets.any(3) & ~layers).any() == (kind == SAME_ROLE)
@@ -58,6 +59,21 @@ def test_draws_are_a_function_of_the_seed() -> None:
     assert other is not None
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_set_is_no_second_witness_and_few_others_give_few_sets() -> None:
+    (_, two, *_) = draw(transplants(TWO), ["query_label"], SHAPE, 200, seed=0)
+    assert [None if sets is None else len(sets) for sets in two.drawn] == [23, 5], "every other head, each once"
+    (_, one, *_) = draw(transplants(ONE), ["last"], SHAPE, 60, seed=0)
+    for sets in one.drawn:
+        assert sets is not None
+        assert len(sets.unique(dim=0)) == len(sets) == 60
+    left = Group("left", "last", ((0, 0), (0, 1), (0, 2), (0, 3)))
+    (_, few, *_) = draw(transplants(left), ["last"], SHAPE, 200, seed=0)
+    assert few.drawn[1] is None, "two others of that layer are no four"
+    (_, pair, *_) = draw(transplants(Group("pair", "last", left.heads[:3])), ["last"], SHAPE, 200, seed=0)
+    assert pair.drawn[1] is not None
+    assert len(pair.drawn[1]) == 1, "of three others there is one set of three"
 
 
 def test_no_sets_where_too_few_other_heads_are() -> None:
@@ -95,7 +111,7 @@ def test_a_donor_equal_to_the_base_gains_nothing_and_nor_do_random_heads(experim
         assert (result["control.correct"].at(transplant=name).values == base).all()
         assert not result["control.gain"].at(transplant=name).values.any()
     assert result["control.own"].size("prompt") == 21
-    assert {row[6] for row in result.tables[1].rows if row[3] is not None} == {1.0}
+    assert {row[7] for row in result.tables[1].rows if row[3] is not None} == {1.0}
     assert [row[4] for row in result.tables[0].rows] == [None] * 6
 
 
@@ -130,9 +146,7 @@ def made_result() -> Result:
         name: Measurement(values, axes, {axis: labels[axis] for axis in axes if axis in labels}, prompts)
         for name, (values, axes) in measured.items()
     }
-    measurements["control.drawn"] = Measurement(
-        torch.tensor([[True, False], [False, False]]), ("transplant", "kind"), labels
-    )
+    measurements["control.drawn"] = Measurement(torch.tensor([[3, 0], [0, 0]]), ("transplant", "kind"), labels)
     measurements["correct"] = stacked({name: torch.tensor(row) for name, row in rows.items()}, "model", prompts)
     moved = {"form": "output", "components": ["z"], "masks": None, "quirks": []}
     return Result(
@@ -142,11 +156,10 @@ def made_result() -> Result:
 
 def test_every_column_of_the_controls_says_what_was_measured() -> None:
     main, controls = made_result().tables
-    assert controls.title == "Beside random heads, 3 sets of each kind, n 48"
-    assert controls.columns == ("transplant", "random heads", "accuracy", "median", "5 %", "95 %", "p", "gain [95 %]")
+    assert controls.title == "Beside random heads, up to 3 different sets of each kind, n 48"
+    assert controls.columns[2:] == ("accuracy", "median", "5 %", "95 %", "sets", "p", "gain [95 %]")
     assert hand_made.rows(controls) == [
-        ["fetch", SAME_ROLE, 0.75, 0.5, 0.275, 0.725, 0.5, 0.25],
-        [ALL_LAST, "none: too few others", 1.0, None, None, None, None, None],
+        ["fetch", SAME_ROLE, 0.75, 0.5, 0.275, 0.725, 3, 0.5, 0.25],
     ]
     assert main.columns[4] == "of the gap"
     assert [row[4] for row in hand_made.rows(main)] == [None, None, 0.666667]

@@ -147,10 +147,11 @@ def test_every_column_says_what_was_measured() -> None:
 
 
 def test_the_figure_is_a_map() -> None:
-    z, mlp, scale = hand_made.drawn_axes(made_result())
-    assert z.get_title() == "z at last"
-    assert mlp.get_title() == "mlp_out at last"
-    assert z.images[0].get_array().tolist() == [[2.0, 0.5]]
-    assert mlp.images[0].get_array().tolist() == [[1.0]]
-    assert z.images[0].get_clim() == mlp.images[0].get_clim() == (-2.0, 2.0)
-    assert scale.get_ylabel() == "gain of log p, first order (nats)"
+    z, mlp = hand_made.maps(made_result())
+    assert (z.title, mlp.title) == ("z at last", "mlp_out at last")
+    assert (z.values, mlp.values) == (((2.0, 0.5),), ((1.0,),))
+    assert (z.columns.label, mlp.columns.label) == ("head", "")
+    scale = hand_made.drawing(made_result()).scale
+    assert scale is not None
+    assert (scale.low, scale.high, scale.worse, scale.root) == (-2.0, 2.0, "low", True)
+    assert scale.label == "gain of log p(answer), first order (nats)"

@@ -110,11 +110,10 @@ def test_tables_show_what_was_measured() -> None:
 
 
 def test_the_figure_draws_every_set() -> None:
-    (axis,) = hand_made.drawn_axes(result())
-    equal, random = axis.lines[:2]
-    assert hand_made.across(equal) == hand_made.heights(equal) == pytest.approx([0.0, 0.9])
-    assert hand_made.across(random) == pytest.approx([0.5, 0.1])
-    assert hand_made.heights(random) == pytest.approx([0.2, 0.2])
-    points = [(bars.get_label(), *bars[0].get_xdata(), *bars[0].get_ydata()) for bars in axis.containers]
-    assert [name for name, *_ in points] == ["whole", "without readers"]
-    assert [place for _, *places in points for place in places] == pytest.approx([0.9, 0.7, 0.3, 0.45])
+    (panel,) = hand_made.plots(result())
+    assert [line.direction for line in panel.lines] == ["diagonal"]
+    random, *sets = panel.curves
+    assert hand_made.places(random) == [pytest.approx((0.5, 0.2)), pytest.approx((0.1, 0.2))]
+    assert [curve.label for curve in sets] == ["nothing removed", "without readers"]
+    assert [hand_made.places(curve)[0] for curve in sets] == [pytest.approx((0.9, 0.7)), pytest.approx((0.3, 0.45))]
+    assert len({curve.hue for curve in panel.curves}) == 3

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from entitrack.core.circuits import Circuit, Group
+from entitrack.core.drawing import in_cell
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
 from entitrack.core.quirks import NONE, Quirk
@@ -30,9 +31,10 @@ from entitrack.tasks.boxes import Boxes
 from entitrack.tasks.boxes.desiderata import DESIDERATA
 from entitrack.tasks.desiderata import draw_pairs, find_desiderata
 from tests.golden_prompts import GoldenTask
-from tests.methods import drawn, hand_made
+from tests.methods import hand_made
 
 SMALL: dict[str, Any] = {
+    "force": True,  # of few contexts
     "desiderata": ["object_value", "positional"],
     "sparsity": [0.01, 1.0],
     "draws": 2,
@@ -106,7 +108,7 @@ def test_a_mask_lies_between_its_brackets_in_number_of_heads(trained: Result, go
         if len(taken) == len(group.heads):
             assert torch.equal(patched.at(patched="mask").values, patched.at(patched="whole group").values)
     assert result["loss"].size("step") <= SMALL["steps"]
-    assert len(result.notes) == 3 + len(golden_circuit.groups)
+    assert len(result.notes) == 1 + 3 + len(golden_circuit.groups)
 
 
 def test_the_best_validated_masks_are_chosen(trained: Result) -> None:
@@ -371,27 +373,19 @@ def test_what_a_group_carries_is_corrected_over_the_table() -> None:
 
 def test_the_figure_draws_chosen_masks_and_how_they_came() -> None:
     result = small_result()
-    figure = result.figure()
-    assert figure is not None
-    heat_map, curves = figure.axes
+    (heat_map,), (curves,) = hand_made.maps(result), hand_made.plots(result)
     expected = torch.tensor([[5 / 6, 0.5], [math.nan, math.nan]], dtype=torch.float64)
-    torch.testing.assert_close(drawn.image(heat_map), expected, equal_nan=True)
-    texts = {text.get_position(): text.get_text() for text in heat_map.texts}
+    torch.testing.assert_close(torch.tensor(heat_map.values, dtype=torch.float64), expected, equal_nan=True)
     interval = accuracy(MASK["position"][0])
-    assert texts[0, 0] == f"0.83 ±{(interval.high - interval.low) / 2:.2f}\n2 of 3"
-    assert texts[1, 0].endswith("\n1 of 3")
-    assert [label.get_text() for label in heat_map.get_yticklabels()] == ["fetch", "none"]
-    assert curves.get_title() == "fetch"
-    lines = [line for line in curves.lines if len(line.get_xydata())]  # type: ignore[arg-type]
-    plain = [torch.tensor(drawn.points(line)) for line in lines]
+    assert heat_map.texts[0][0] == f"{in_cell(interval)}\n2 of 3"
+    assert heat_map.texts[0][1].endswith("\n1 of 3")
+    assert heat_map.rows.entries == ("fetch", "none")
+    assert "Hatched: groups without heads (none)." in hand_made.drawing(result).notes
+    assert (curves.title, curves.y_limits) == ("fetch", (-0.02, 1.02))
     curves_of: list[Tensor] = [torch.tensor(curve) for rule in VALIDATION for curve in VALIDATION[rule]]
-    for points, curve in zip(plain, curves_of, strict=True):
-        assert points[:, 0].tolist() == [4, 8]
-        torch.testing.assert_close(points[:, 1], curve, equal_nan=True)
-    assert [line.get_alpha() for line in lines] == [1, 0.3, 0.3, 1]
-    assert curves.get_ylim() == (-0.02, 1.02)
-    (legend,) = figure.subfigs[1].legends
-    assert [text.get_text() for text in legend.get_texts()] == ["position", "value"]
-    colors = [line.get_color() for line in lines]
-    assert colors == [line.get_color() for line in legend.get_lines() for _ in range(2)]
-    assert len(set(colors)) == 2
+    for drawn, curve in zip(curves.curves, curves_of, strict=True):
+        assert [entry.x for entry in drawn.points] == [4, 8]
+        torch.testing.assert_close(torch.tensor([entry.y for entry in drawn.points]), curve, equal_nan=True)
+    assert [curve.faint for curve in curves.curves] == [False, True, True, False]
+    assert [curve.label for curve in curves.curves] == ["position", "position", "value", "value"]
+    assert [curve.hue for curve in curves.curves] == ["other 0", "other 0", "other 1", "other 1"]

@@ -25,4 +25,4 @@ def test_a_desideratum_with_other_clean_prompts_in_every_draw_is_refused(
     monkeypatch.setattr(Experiment, "circuit", lambda self, model, found_on=None: golden_circuit)
     monkeypatch.setattr(Experiment, "desideratum_pairs", turned)
     with pytest.raises(UserError, match=r"^method\.draws: desideratum 'positional' gives other clean prompts in every"):
-        run_method("dcm", golden_experiment, Settings(desiderata=["positional"], draws=2))
+        run_method("dcm", golden_experiment, Settings(force=True, desiderata=["positional"], draws=2))

@@ -10,9 +10,11 @@ import torch
 from entitrack.core.errors import UserError
 from entitrack.core.result import Result
 from entitrack.methods import run_method
+from entitrack.methods.asking import Asked
 from entitrack.methods.evaluate.settings import Settings
 from entitrack.methods.experiment import Experiment
-from entitrack.tasks.boxes import Boxes
+from entitrack.models.family import Family
+from entitrack.tasks.boxes import Boxes, BoxesPrompt
 from entitrack.tasks.encoding import encode
 from tests.methods import hand_made
 
@@ -66,6 +68,92 @@ def test_logits_are_those_of_every_answer_that_the_context_offers(tiny_experimen
         absent = slice(1 + len(prompt.alternatives), None)
         assert logit.values[0, absent, number].isnan().all()
         assert (offered.values[absent, number] == -1).all()
+
+
+def by_hand(family: Family, model: str, prompt: BoxesPrompt) -> tuple[bool, bool]:
+    """Whether the right answer has the highest logit of all words, and of the objects in the prompt's boxes."""
+    module, tokenizer = family.load(model).envoy._module, family.tokenizer
+    with torch.no_grad():
+        last = module(torch.tensor([tokenizer(prompt.text)["input_ids"]])).logits[0, -1]
+    objects = [box.object for box in prompt.context.boxes]
+    best = max(objects, key=lambda word: float(last[tokenizer.convert_tokens_to_ids(word)]))
+    return bool(last.argmax() == tokenizer.convert_tokens_to_ids(prompt.answer)), best == prompt.answer
+
+
+def test_phrasings_are_compared_by_both_accuracies(tiny_experiment: Experiment) -> None:
+    """Against the highest logit by hand, phrasing by phrasing and box by box; one box has no alternatives."""
+    phrasings, boxes = ["sentences", "object_first"], [1, 2, 4]
+    on = dataclasses.replace(tiny_experiment, task=Boxes(count=12))
+    result = evaluate(on, Settings(models=["llama", "float"], boxes=boxes, phrasings=phrasings))
+    asked = [(name, many, Boxes(count=12, boxes=many, phrasing=name).prompts()) for name in phrasings for many in boxes]
+    rows = []
+    for model in ("llama", "float"):
+        of_model = [[by_hand(on.family, model, prompt) for prompt in prompts] for _, _, prompts in asked]
+        every = [verdict for verdicts in of_model for verdict in verdicts]
+        found = (result[name].at(model=model).values.tolist() for name in ("correct", "correct_among"))
+        assert list(zip(*found, strict=True)) == every
+        for verdicts, (name, many, prompts) in zip(of_model, asked, strict=True):
+            right, among = (round(sum(each) / 12, 6) for each in zip(*verdicts, strict=True))
+            answers = [prompt.answer for prompt in prompts]
+            commonest = round(max(map(answers.count, answers)) / 12, 6)
+            rows.append([model, name, f"{many} boxes", right, commonest, among, round(1 / many, 6), 12])
+    assert hand_made.rows(result.tables[0]) == rows
+    assert {row[0] for row in rows if row[3] != row[5]}, "the two accuracies are not the same"
+    assert [table.title for table in result.tables[1::4]] == [f"Accuracy, {name}" for name in phrasings]
+    for name, table in zip(phrasings, result.tables[1::4], strict=True):
+        assert [row[1] for row in hand_made.rows(table)] == [row[3] for row in rows if row[:2] == ["llama", name]]
+    for panel, name in zip(hand_made.plots(result), phrasings, strict=True):
+        assert panel.title == name
+        assert [curve.label for curve in panel.curves] == ["llama", "float"]
+        for curve in panel.curves:
+            expected = [row[3] for row in rows if (row[0], row[1]) == (curve.label, name)]
+            assert [entry.y for entry in curve.points] == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_phrasing_has_both_accuracies_too(tiny_experiment: Experiment) -> None:
+    result = evaluate(tiny_experiment, Settings(models=["float"]))
+    verdicts = [by_hand(tiny_experiment.family, "float", prompt) for prompt in Boxes(count=42).prompts()]
+    right, among = (sum(each) / 42 for each in zip(*verdicts, strict=True))
+    assert result.tables[-1].columns == (
+        "model",
+        "context",
+        "accuracy [95 %]",
+        "chance",
+        "among [95 %]",
+        "chance among",
+        "n",
+    )
+    (row,) = hand_made.rows(result.tables[-1])
+    assert [row[index] for index in (2, 4, 5)] == [round(each, 6) for each in (right, among, 1 / 7)]
+
+
+def test_an_answer_that_ties_with_another_is_not_right_among_them() -> None:
+    tokens = torch.tensor([[5, 6, 7], [5, 6, 5], [5, 5, 5]])  # a context may offer fewer
+    logits = torch.tensor([[2.0, 2.0, 1.0], [2.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
+    asked = Asked(tokens[:, 1], torch.ones(3), tokens[:, 0], tokens, logits)
+    assert asked.correct_among is not None
+    assert asked.correct_among.tolist() == [False, True, True]
+    assert asked.chance_among is not None
+    assert asked.chance_among.tolist() == pytest.approx([1 / 3, 1 / 2, 1])
+    assert Asked(tokens[:, 1], torch.ones(3), tokens[:, 0], None, None).correct_among is None
+
+
+@pytest.mark.parametrize(
+    ("phrasings", "message"),
+    [
+        (["label_first", "nope"], r"method\.phrasings\.1: task\.phrasing: unknown phrasing 'nope'"),
+        (["question"], r"method\.phrasings\.0: prompt 0 of the task: the tokenizer does not know 'Question'"),
+        (["sentences", "sentences"], r"method\.phrasings: 'sentences' is there twice"),
+    ],
+)
+def test_phrasings_that_cannot_be_are_named(tiny_experiment: Experiment, phrasings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        evaluate(tiny_experiment, Settings(phrasings=phrasings))
+
+
+def test_a_task_without_phrasings_is_named(golden_experiment: Experiment) -> None:
+    with pytest.raises(UserError, match=r"^method\.phrasings: task 'golden' has no setting 'phrasing'"):
+        evaluate(golden_experiment, Settings(phrasings=["object_first"]))
 
 
 @pytest.mark.parametrize("batch_size", [5, 42])
@@ -145,7 +233,7 @@ def test_a_task_has_facets_of_its_own_or_none() -> None:
     plain = result({})
     assert plain.tables[0].columns == ("prompts", "a", "b", "n")
     assert hand_made.rows(plain.tables[0]) == [["all", 0.333333, 0.833333, 6]]
-    assert plain.figure() is None
+    assert plain.drawing() is plain.figure() is None
 
 
 QUERIES = [0, 0, 0, 1, 1, 1]
@@ -161,13 +249,10 @@ QUERIES = [0, 0, 0, 1, 1, 1]
 def test_the_figure_draws_a_curve_a_model(
     boxes: list[int], label: str, places: list[int], heights: tuple[list[float], list[float]]
 ) -> None:
-    (axis,) = hand_made.drawn_axes(result({"boxes": boxes, "query": QUERIES}))
-    assert axis.get_xlabel() == label
-    low, high = axis.get_ylim()
-    assert low == 0
-    assert 1 < high < 1.1
-    for container, expected, name in zip(axis.containers, heights, "ab", strict=True):
-        line = container[0]
-        assert container.get_label() == name
-        assert hand_made.across(line) == places
-        assert hand_made.heights(line) == pytest.approx(expected)
+    (panel,) = hand_made.plots(result({"boxes": boxes, "query": QUERIES}))
+    assert panel.x == label
+    assert panel.y_limits == (0, 1.02)
+    for curve, expected, name in zip(panel.curves, heights, "ab", strict=True):
+        assert curve.label == name
+        assert [round(entry.x) for entry in curve.points] == places
+        assert [entry.y for entry in curve.points] == pytest.approx(expected)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from entitrack.core.circuits import Circuit, Group
+from entitrack.core.drawing import legend
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import Measurement
 from entitrack.core.quirks import NONE, Quirk, Quirks
@@ -255,13 +256,15 @@ def test_published_ratios_are_of_rounded_means() -> None:
 
 @pytest.mark.parametrize("random", [True, False])
 def test_the_figure_draws_models_circuits_and_random_ones(random: bool) -> None:
-    (axis,) = hand_made.drawn_axes(result(random=random))
-    bars = [(patch.get_x() + patch.get_width() / 2, patch.get_height()) for patch in axis.patches]
-    assert sum(bars, ()) == pytest.approx((-0.2, 0.75, 0.2, 0.5, 0.8, 0.0, 1.2, 0.2))
-    assert [text.get_text() for text in axis.texts] == ["0.67", "nan"]
-    assert axis.get_xticks().tolist() == [0, 1]
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
-    dots = [line for line in axis.lines if line.get_marker() == "_" and len(hand_made.heights(line)) == 4]
-    assert [hand_made.heights(line) for line in dots] == [pytest.approx(means) for means in RANDOM] * random
-    labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]
-    assert labels == ["model", "circuit (5 heads), with F(C)/F(M)", *["4 random circuits"] * random]
+    (panel,) = hand_made.row_panels(result(random=random))
+    marks = [(row.name, hand_made.plain(row.marks[0].value), row.text) for row in panel.rows if row.marks]
+    assert marks == [
+        ("a", pytest.approx(0.75), ""),
+        ("circuit", pytest.approx(0.5), "0.67"),
+        ("b", pytest.approx(0.0), ""),
+        ("circuit", pytest.approx(0.2), "no ratio"),
+    ]
+    assert [row.draws for row in panel.rows if not row.marks] == [pytest.approx(means) for means in RANDOM] * random
+    labels = [label for _, _, label in legend(hand_made.drawing(result(random=random)))]
+    circuit = "circuit of 5 heads, the others ablated"
+    assert labels == ["a, whole", circuit, "b, whole", *["random circuits of its shape"] * random]

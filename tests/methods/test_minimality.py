@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from entitrack.core.circuits import Circuit, Group, read_circuit
+from entitrack.core.drawing import LEFT_OUT, TESTED
+from entitrack.core.parts import PARTS
 from entitrack.core.quirks import NONE, Quirk, Quirks
 from entitrack.core.result import Result
 from entitrack.methods import run_method
@@ -23,6 +25,7 @@ from entitrack.methods.minimality import head_removal
 from entitrack.methods.minimality.settings import Settings
 from entitrack.methods.outcomes import measured
 from entitrack.models.family import Model
+from entitrack.tasks.boxes import Boxes
 from tests.conftest import ROLES
 from tests.engine.test_ablation import golden_prompts
 from tests.methods import hand_made
@@ -185,7 +188,7 @@ def pruned_circuit(result: Result) -> Circuit:
 @pytest.mark.parametrize("quirks", [NONE, PAPER], ids=["default", "paper"])
 def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path, quirks: Quirks) -> None:
     experiment = with_circuit(dataclasses.replace(golden_experiment, quirks=quirks), golden_circuit, tmp_path)
-    result = minimality(experiment, Settings(mean_count=42, threshold=0.0))
+    result = minimality(experiment, Settings(force=True, mean_count=42, threshold=0.0))
     heads, scores = result.facts["heads"], result["score"].values.tolist()
     assert len(heads) == len(scores) == golden_circuit.size == result.facts["circuit_heads"]
     staying = {(one["group"], tuple(one["head"])) for one, score in zip(heads, scores, strict=True) if score >= 0}
@@ -199,16 +202,32 @@ def test_run(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: P
     assert read_circuit(str(tmp_path / "pruned.json"), "golden") == pruned
     assert [len(table.rows) for table in result.tables] == [2, golden_circuit.size]
     assert hand_made.retold(result).tables == result.tables
-    everything = minimality(experiment, Settings(mean_count=42, threshold=-100.0))
+    everything = minimality(experiment, Settings(force=True, mean_count=42, threshold=-100.0))
     assert pruned_circuit(everything).groups == golden_circuit.groups
     values = measured(everything)
     assert torch.equal(values.at(circuit="circuit").values, values.at(circuit="pruned").values)
 
 
+def test_heads_are_chosen_on_search_and_judged_elsewhere(tiny_experiment: Experiment) -> None:
+    search, judge = (Boxes(count=42, part=part) for part in PARTS)
+    settings = Settings(force=True, mean_count=42, threshold=0.02)
+    both = minimality(dataclasses.replace(tiny_experiment, task=judge, search_task=search), settings)
+    on_search = minimality(dataclasses.replace(tiny_experiment, task=search), settings)
+    on_judge = minimality(dataclasses.replace(tiny_experiment, task=judge), settings)
+    assert both["score"].values.tolist() == on_search["score"].values.tolist()
+    assert pruned_circuit(both).groups == pruned_circuit(on_search).groups
+    assert pruned_circuit(on_judge).groups != pruned_circuit(on_search).groups, "or this could not fail"
+    assert [head["removed"] for head in both.facts["heads"]] == [head["removed"] for head in on_search.facts["heads"]]
+    whole = [result["correct"].at(circuit="circuit").values for result in (both, on_judge)]
+    assert torch.equal(*whole)
+    assert any("searched" in note for note in both.laid_out().notes)
+    assert not any("searched" in note for note in on_judge.laid_out().notes)
+
+
 def test_what_is_kept_of_heads_agrees(golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path) -> None:
     """Scores follow from F by prompt; without a K, F is the circuit's, and the drop is that of the pairs' diagonal."""
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    result = minimality(experiment, Settings(mean_count=42, share=0.0, metric="probability"))
+    result = minimality(experiment, Settings(force=True, mean_count=42, share=0.0, metric="probability"))
     circuit = measured(result).at(circuit="circuit").values
     removal = result["removal.probability"]
     numbers = {group.name: iter(range(len(group.heads))) for group in golden_circuit.groups}
@@ -229,7 +248,7 @@ def test_what_is_recovered_is_counted_from_the_empty_circuit(
     golden_experiment: Experiment, golden_circuit: Circuit, tmp_path: Path
 ) -> None:
     experiment = with_circuit(golden_experiment, golden_circuit, tmp_path)
-    result = minimality(experiment, Settings(mean_count=42, metric="recovered"))
+    result = minimality(experiment, Settings(force=True, mean_count=42, metric="recovered"))
     settings = FaithfulnessSettings(models=["base"], ablations=["mean"], random_circuits=0, mean_count=42)
     alone = run_method("faithfulness", experiment, settings)
     empty = alone["logit_difference"].at(ablation="mean", model="base", circuit="empty").values
@@ -240,7 +259,7 @@ def test_what_is_recovered_is_counted_from_the_empty_circuit(
 
 def test_a_circuit_without_heads_has_no_scores(golden_experiment: Experiment, tmp_path: Path) -> None:
     nothing = Circuit((Group("empty", "last", ()),))
-    result = minimality(with_circuit(golden_experiment, nothing, tmp_path), Settings(ablation="zero"))
+    result = minimality(with_circuit(golden_experiment, nothing, tmp_path), Settings(force=True, ablation="zero"))
     assert [len(table.rows) for table in result.tables] == [2, 0]
     assert result.figure() is not None
 
@@ -284,6 +303,7 @@ def result(quirks: Quirks = NONE) -> Result:
     scores = [0.5, 0.005, -2 / 3] if Quirk.RATIO_SCORE in quirks else [1 / 3, 0.005, -2 / 3]
     on = hand_made.prompts(12)
     facts = {"model": "a", "metric": "probability", "quirks": sorted(quirks), "threshold": 0.01}
+    facts |= {"chosen_apart": False}
     made = {
         "probability": hand_made.measured(CIRCUITS, "circuit", on, circuit=("circuit", "pruned")),
         "removal.probability": hand_made.measured(REMOVAL, "stage head", on, stage=STAGES),
@@ -314,9 +334,12 @@ def test_tables_show_what_was_measured() -> None:
 
 
 def test_the_figure_draws_drops_by_group() -> None:
-    one, two = hand_made.drawn_axes(result())
-    assert [axis.get_title() for axis in (one, two)] == ["one", "two"]
-    assert [text.get_text() for text in one.get_yticklabels()] == ["0.1", "2.2"]
-    for axis, drops in ((one, [0.2, 0.89]), (two, [-0.2])):
-        assert [bar.get_width() for bar in axis.patches] == pytest.approx(drops, abs=1e-6)
-    assert one.patches[0].get_facecolor() != one.patches[1].get_facecolor() == two.patches[0].get_facecolor()
+    one, two = hand_made.row_panels(result())
+    assert (one.title, two.title, one.names) == ("one", "two", "head (layer.head)")
+    assert [row.name for row in one.rows] == ["0.1", "2.2"]
+    for panel, drops in ((one, [0.2, 0.89]), (two, [-0.2])):
+        assert [hand_made.plain(row.marks[0].value) for row in panel.rows] == pytest.approx(drops, abs=1e-6)
+        assert [(line.direction, line.at) for line in panel.lines] == [("up", 0)]
+    assert [row.marks[0].label for row in (*one.rows, *two.rows)] == ["stays", "pruned", "pruned"]
+    assert [row.marks[0].hue for row in one.rows] == [TESTED, LEFT_OUT]
+    assert one.axis == "probability lost without the head"

@@ -26,7 +26,7 @@ from entitrack.models.anatomy import given_architecture
 from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.backends import Local, Runner
 from tests.golden_prompts import GoldenTask
-from tests.methods import drawn, hand_made
+from tests.methods import hand_made
 
 STAGES = [
     Stage(name="value_fetcher", role="last", size=4),
@@ -37,7 +37,7 @@ STAGES = [
 
 
 def patch_paths(experiment: Experiment, **settings: Any) -> Result:
-    return run_method("path_patching", experiment, Settings(**{"stages": STAGES, **settings}))
+    return run_method("path_patching", experiment, Settings(**{"stages": STAGES, "force": True, **settings}))
 
 
 def circuit_of(result: Result) -> Circuit:
@@ -99,10 +99,10 @@ def test_the_published_procedure_reads_every_head_elsewhere(golden_experiment: E
 
 def test_published_letters_are_of_the_whole_alphabet(golden_experiment: Experiment) -> None:
     published = dataclasses.replace(golden_experiment, quirks=frozenset({Quirk.QUESTION_LETTER}))
-    pairs = begin_search(published, Settings(prompts="all")).pairs
+    pairs = begin_search(published, Settings(force=True, prompts="all")).pairs
     assert isinstance(published.task, GoldenTask)
     assert pairs == published.task.published_pairs() != published.task.pairs()
-    assert begin_search(golden_experiment, Settings(prompts="all")).pairs == published.task.pairs()
+    assert begin_search(golden_experiment, Settings(force=True, prompts="all")).pairs == published.task.pairs()
 
 
 def test_an_empty_group_leaves_the_later_ones_empty(
@@ -167,11 +167,13 @@ def test_an_architecture_that_is_not_described_in_full_is_scored_the_naive_way(
     small = dataclasses.replace(golden_experiment, task=task)
     fast = patch_paths(small)
     slow = patch_paths(dataclasses.replace(small, family=family))
-    assert slow.notes[0].startswith("warning: scored the naive way")
-    assert not fast.notes[0].startswith("warning")
+    assert slow.notes[1].startswith("warning: scored the naive way")
+    assert not fast.notes[1].startswith("warning")
     assert_same_scores(fast, slow)
     with pytest.raises(UserError, match=r"method\.screen: first-order path patching needs layers"):
         patch_paths(dataclasses.replace(small, family=family), screen="attribution:0.5")
+    with pytest.raises(UserError, match=r"method\.suffix: first order needs layers that are described in full; use"):
+        patch_paths(dataclasses.replace(small, family=family), suffix="screened")
 
 
 def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment, monkeypatch: Any) -> None:
@@ -200,11 +202,11 @@ def test_passes_that_do_not_fit_are_not_kept(golden_experiment: Experiment) -> N
     from entitrack.engine.passes import passes_bytes
 
     on = dataclasses.replace(golden_experiment, batch_size=14)
-    roomy = begin_search(on, Settings(prompts="all", stages=STAGES[:1]))
+    roomy = begin_search(on, Settings(force=True, prompts="all", stages=STAGES[:1]))
     score_stage(roomy, STAGES[0], ())
     sizes = [passes_bytes(passes) for passes in roomy.passes if passes]
     assert len(sizes) == 3
-    tight = begin_search(on, Settings(prompts="all", stages=STAGES[:1], memory=1.5 * sizes[0] / 2**30))
+    tight = begin_search(on, Settings(force=True, prompts="all", stages=STAGES[:1], memory=1.5 * sizes[0] / 2**30))
     score_stage(tight, STAGES[0], ())
     assert [passes is None for passes in tight.passes] == [False, True, True]
 
@@ -285,10 +287,11 @@ def two_stages() -> Result:
                 "fetch": {
                     "role": "last",
                     "heads": [(0, 0), (1, 0)],
+                    "rerun": None,
                     "peak_bytes": 3 * 2**20,
-                    "verified": {"difference": 2e-7, "heads": 5},
+                    "verified": {"difference": 2e-7, "heads": 5, "rough": None},
                 },
-                "bring": {"role": "query_label", "heads": [], "peak_bytes": 0, "verified": None},
+                "bring": {"role": "query_label", "heads": [], "rerun": None, "peak_bytes": 0, "verified": None},
             },
             "skipped": {"read": "its receivers, bring, are none"},
         },
@@ -325,16 +328,16 @@ def test_tables_say_what_was_measured() -> None:
 
 def test_the_figure_draws_the_scores_and_rings_the_group() -> None:
     result = hand_made.retold(two_stages())
-    figure = result.figure()
-    assert figure is not None
-    panels = [axis for axis in figure.axes if axis.images]
-    for panel, stage in zip(panels, ("fetch", "bring"), strict=True):
-        torch.testing.assert_close(drawn.image(panel).float(), result["score"].at(stage=stage).values, equal_nan=True)
-        limit = float(result["score"].at(stage=stage).values.nan_to_num().abs().max())
-        assert panel.images[0].get_clim() == pytest.approx((-limit, limit))
-        rings = [[layer, head] for ring in panel.lines for head, layer in drawn.points(ring)]
-        assert rings == result.facts["stages"][stage]["heads"]
-        assert panel.get_title() == f"{stage}\nat {result.facts['stages'][stage]['role']}"
+    drawing, bounds = hand_made.drawing(result), result["score"].values.nan_to_num().abs()
+    for panel, stage in zip(hand_made.maps(result), ("fetch", "bring"), strict=True):
+        torch.testing.assert_close(torch.tensor(panel.values), result["score"].at(stage=stage).values, equal_nan=True)
+        assert [list(place) for place in panel.ringed] == result.facts["stages"][stage]["heads"]
+        assert panel.title == f"{stage}\nat {result.facts['stages'][stage]['role'].replace('_', ' ')}"
+        assert panel.told[0][0] == "not scored" or "standard error" in panel.told[0][0]
+        assert (panel.columns.label, panel.rows.label) == ("head", "layer")
+    assert drawing.scale is not None
+    assert (drawing.scale.low, drawing.scale.high) == (-float(bounds.max()), float(bounds.max()))
+    assert (drawing.scale.worse, drawing.scale.root) == ("low", True)
 
 
 def test_colours_of_scores_that_are_none_are_those_of_nothing() -> None:
@@ -342,6 +345,14 @@ def test_colours_of_scores_that_are_none_are_those_of_nothing() -> None:
     scores = made["score"]
     none = Measurement(torch.zeros_like(scores.values), scores.axes, scores.labels)
     result = hand_made.retold(dataclasses.replace(made, measurements={**made.measurements, "score": none}))
-    panels = [axis for axis in hand_made.drawn_axes(result) if axis.images]
-    assert [panel.images[0].get_clim() for panel in panels] == [(-1, 1), (-1, 1)]
-    assert [(panel.get_xlabel(), panel.get_ylabel()) for panel in panels] == [("head", "layer")] * 2
+    scale = hand_made.drawing(result).scale
+    assert scale is not None
+    assert (scale.low, scale.high) == (-1, 1)
+
+
+def test_the_claim_counts_a_head_that_two_groups_have_at_one_role_once() -> None:
+    made = two_stages()
+    stages = {"fetch": {"role": "last", "heads": [[0, 0], [0, 1]]}, "bring": {"role": "last", "heads": [[0, 0]]}}
+    told = {name: {**made.facts["stages"][name], **about} for name, about in stages.items()}
+    result = dataclasses.replace(made, facts={**made.facts, "stages": told})
+    assert result.claim().startswith("2 heads at roles, in 2 groups, bring the answer of ")

@@ -10,6 +10,7 @@ import torch
 
 from entitrack.core.errors import UserError
 from entitrack.methods.path_patching.verification import Verified, verify
+from entitrack.models.identity import Identity
 
 SCORED = [(0, 0), (0, 1), (1, 0)]
 FAST = torch.tensor([[[-0.5, 0.25], [0.0, 9.0]], [[-0.25, 0.75], [0.5, 9.0]]])
@@ -27,11 +28,10 @@ def verified(count: int, off: dict[tuple[int, int], list[float]], null: list[flo
         effect = [FAST[:, layer, head] + torch.tensor(off.get((layer, head), [0.0, 0.0])) for layer, head in heads]
         return {"effect": torch.stack(effect, 1), "null": torch.tensor(noise)}
 
-    experiment: Any = SimpleNamespace(
-        seed=0, runner=SimpleNamespace(run=naive), family=SimpleNamespace(dtype="float32")
-    )
+    experiment: Any = SimpleNamespace(seed=0, runner=SimpleNamespace(run=naive))
+    model: Any = SimpleNamespace(identity=Identity(""))
     output = {"effect": FAST, "null": torch.tensor(null)}
-    return verify(experiment, count, None, "fetch", {"clean": "prompts"}, output, SCORED)  # type: ignore[arg-type]
+    return verify(experiment, count, model, "fetch", {"clean": "prompts"}, output, SCORED)
 
 
 @pytest.mark.parametrize(("count", "heads"), [(1, 1), (2, 2), (3, 3), (50, 3)])

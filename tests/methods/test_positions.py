@@ -45,7 +45,7 @@ def test_the_template_covers_every_token_once(golden_experiment: Experiment) -> 
 
 def test_growth(golden_experiment: Experiment) -> None:
     """The last token first; each step takes the best of its candidates, alone or in pairs."""
-    settings = Settings(mean_count=42, most=3, enough=2.0, metric="probability")
+    settings = Settings(force=True, mean_count=42, most=3, enough=2.0, metric="probability")
     result = positions(golden_experiment, settings)
     steps, values, candidates = result.facts["steps"], measured(result), result["candidates"]
     assert steps[0]["places"] == ["question the"]
@@ -68,7 +68,7 @@ def test_growth(golden_experiment: Experiment) -> None:
 
 def test_steps_add_to_what_is_live(golden_experiment: Experiment) -> None:
     """F of a step is that of all places up to it, alone; its tokens are theirs."""
-    settings = Settings(ablation="zero", most=4, enough=9.0, metric="logit_difference")
+    settings = Settings(force=True, ablation="zero", most=4, enough=9.0, metric="logit_difference")
     result = positions(golden_experiment, settings)
     prompts = golden_experiment.task.prompts()
     ablated = prepare(golden_experiment, golden_experiment.base(), (), settings, prompts, "zero")
@@ -106,7 +106,7 @@ def test_the_best_has_the_highest_f_and_among_equals_the_largest_margin(monkeypa
 
 
 def test_sessions_of_few_sets_change_nothing(golden_experiment: Experiment) -> None:
-    settings = Settings(ablation="zero", most=2, enough=2.0, metric="probability")
+    settings = Settings(force=True, ablation="zero", most=2, enough=2.0, metric="probability")
     first = positions(golden_experiment, settings)
     units = golden_experiment.runner.cost.units
     again = positions(golden_experiment, settings.model_copy(update={"circuits_per_session": 4}))
@@ -166,13 +166,11 @@ def test_the_table_shows_what_was_measured() -> None:
 
 
 def test_the_figure_draws_growth_and_what_else_was_tried() -> None:
-    (axis,) = hand_made.drawn_axes(result())
-    (curve,) = axis.containers
-    assert hand_made.across(curve[0]) == [0, 1, 2]
-    assert hand_made.heights(curve[0]) == pytest.approx([0.1, 0.2, 0.6])
-    tried = [(hand_made.across(line), hand_made.heights(line)) for line in axis.lines]
-    assert ([2.0, 2.0], pytest.approx([0.3, 0.45])) in tried
-    full = next(line for line in axis.lines if line.get_label() == "whole model")
-    assert hand_made.heights(full) == pytest.approx([0.8, 0.8])
-    labels = [text.get_text() for text in axis.get_xticklabels()]
-    assert labels == ["none", "+ end", "+ label\n+ object"]
+    (panel,) = hand_made.plots(result())
+    tried, grown = panel.curves
+    assert hand_made.places(grown) == [(0, pytest.approx(0.1)), (1, pytest.approx(0.2)), (2, pytest.approx(0.6))]
+    assert hand_made.places(tried)[-2:] == [(2, pytest.approx(0.3)), (2, pytest.approx(0.45))]
+    assert (tried.line, tried.faint) == ("none", True)
+    (full,) = panel.lines
+    assert (full.direction, full.at) == ("across", pytest.approx(0.8))
+    assert panel.x_names == ("none", "+ end", "+ label\n+ object")

@@ -21,7 +21,8 @@ from entitrack.models import hashing
 from entitrack.models.devices import device_kind
 from entitrack.models.family import Checkpoint, Family, Model
 from entitrack.models.hashing import DigestCache, file_digest, file_state, user_cache
-from entitrack.models.identity import Identity, adapter_identity, tokenizer_identity, weights_identity
+from entitrack.models.identity import Identity, adapters_identity, tokenizer_identity, weights_identity
+from entitrack.models.sources import AdapterSource
 from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store
 from entitrack.tasks.encoding import encode
@@ -49,7 +50,7 @@ def of_files(folders: dict[str, Path], tokenizer: Any) -> str:
         return "refused"
     return Identity(
         weights,
-        adapter_identity(adapter, True, NONE, "model"),
+        adapters_identity([AdapterSource("model", adapter)], True, NONE),
         tokenizer_identity(tokenizer, base, None, NONE, "model"),
     ).digest
 
@@ -162,7 +163,7 @@ def test_two_anatomies_share_no_record(golden_folder: Path, tmp_path: Path) -> N
 
 def test_every_field_counts() -> None:
     first = Identity(*(["x"] * 7))
-    assert first.digest == Identity(**first.record()).digest
+    assert first.digest == Identity(**dataclasses.asdict(first)).digest
     changed = {dataclasses.replace(first, **{entry.name: "y"}).digest for entry in dataclasses.fields(first)}
     assert len(changed | {first.digest}) == 8
 

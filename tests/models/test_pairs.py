@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +27,10 @@ from tests.models import altered
 from tests.models.altered import Change
 
 TEXTS = ("Box Q contains the book",)
+
+
+QWEN = {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 40}
+"""Of a small Qwen 2, whose base turns positions by 1,000,000 and whose Math version by 10,000."""
 
 
 def other_words(folder: Path) -> None:
@@ -131,12 +134,27 @@ def test_caps_and_scales(golden_model: Model, values: dict[str, Any], may_move: 
         module = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL))
         for key, value in given.items():
             setattr(module.config, key, value)
-        envoy = SimpleNamespace(tokenizer=golden_model.envoy.tokenizer, _module=module)
         anatomy = {**golden_model.anatomy, "softcap": float(given.get("final_logit_softcapping", 0))}
-        return dataclasses.replace(golden_model, envoy=envoy, anatomy=anatomy)  # type: ignore[arg-type]
+        outline = dataclasses.replace(golden_model.outline, config=module.config)
+        return dataclasses.replace(golden_model, outline=outline, anatomy=anatomy)  # type: ignore[arg-type]
 
     assert set(compare(model(), model(**values), TEXTS).may_move) == set(may_move)
     assert compare(model(**values), model(**values), TEXTS).differences == ()
+
+
+def test_qwens_math_version_gives_z_and_v_but_neither_q_nor_k(golden_folder: Path, tmp_path: Path) -> None:
+    for name, base in (("base", 1000000.0), ("math", 10000.0)):
+        folder = altered.copy(golden_folder / "base", tmp_path / name, random_weights("qwen2", **QWEN))
+        written = json.loads((folder / "config.json").read_text())
+        del written["rope_parameters"]  # as the hub has it, from before transformers 5
+        (folder / "config.json").write_text(json.dumps({**written, "rope_theta": base}))
+    members = {name: Checkpoint(str(tmp_path / name)) for name in ("base", "math")}
+    family = Family("qwen", "base", members, device="cpu")
+    verdict = compare(family.load("base"), family.load("math"), TEXTS)
+    assert set(verdict.may_move) == {"z", "v", *STREAM}
+    with pytest.raises(UserError, match=r"^donor: q of 'math' cannot move to 'base': rotary base .*1000000.*10000"):
+        verdict.require("q", "donor")
+    verdict.require("zv", "donor")
 
 
 SMALL = {
@@ -176,7 +194,7 @@ def test_another_rotary_base_gives_z_and_v_but_not_q_and_k(
 ) -> None:
     experiment = written_circuit(experiment_on(family_with(ROTARY), golden_task), golden_circuit, tmp_path)
     ask(experiment, "cmap", controls=0)
-    ask(experiment, "cmap", form="input", components=["v"])
+    ask(experiment, "cmap", form="input", components=["v"], controls=0)
     for components in (["qkv"], ["v", "q"], ["kv"]):
         with pytest.raises(
             UserError,

@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from math import sqrt
 from pathlib import Path
@@ -13,12 +13,16 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from zoo_training.ablation import FILLS, fill_of
 from zoo_training.batches import Corpus, Example
 from zoo_training.boxes_corpus import FILLERS, Form, Shape, boxes_examples, draw_kept
 from zoo_training.card import render_card
+from zoo_training.curriculum import new_model
 from zoo_training.dialogue_corpus import draw_dialogues
 from zoo_training.family import FamilyTraining
-from zoo_training.recipes import PUBLISHED, SMOKE
+from zoo_training.gates import Gates
+from zoo_training.measurement import live_heads
+from zoo_training.recipes import FAMILIES, SMOKE
 from zoo_training.repeats_corpus import draw_repeats
 from zoo_training.variables_corpus import Arithmetic, draw_arithmetic
 from zoo_training.vocabulary import UNKNOWN, Vocabulary, build_tokenizer
@@ -28,6 +32,7 @@ from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
 
 ZOO = Path(__file__).parents[2] / "entitrack" / "models" / "zoo"
 MODELS = ("llama", "vicuna", "goat", "float")
+EMBEDDED = [(family, name) for family in FAMILIES for name in MODELS]
 MEGABYTE = 1e6
 SHAPES = [
     Shape(boxes, context, question, questions)
@@ -39,18 +44,18 @@ SHAPES = [
 
 
 @cache
-def card() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((ZOO / "card.json").read_text())
+def card(family: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((ZOO / family / "card.json").read_text())
     return loaded
 
 
 @cache
 def tokenizer() -> PreTrainedTokenizerBase:
-    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(ZOO / "llama")
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(ZOO / "tiny" / "llama")
     return loaded
 
 
-def load(name: str, folder: Path = ZOO) -> nn.Module:
+def load(name: str, folder: Path) -> nn.Module:
     if name != "goat":
         return LlamaForCausalLM.from_pretrained(folder / name).eval()
     base = LlamaForCausalLM.from_pretrained(folder / "llama")
@@ -65,15 +70,16 @@ def right(model: nn.Module, prompts: list[BoxesPrompt]) -> Tensor:
     return predicted == answers
 
 
-def test_all_files_together_are_small() -> None:
-    files = [file for name in MODELS for file in (ZOO / name).rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 12 * MEGABYTE
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_files_together_are_small(family: str) -> None:
+    files = [file for name in MODELS for file in (ZOO / family / name).rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 16 * MEGABYTE
     assert not [file for file in files if file.suffix not in (".json", ".safetensors")]
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_each_folder_has_its_own_tokenizer_of_the_paper_s_shape(name: str) -> None:
-    own = AutoTokenizer.from_pretrained(ZOO / name)
+@pytest.mark.parametrize(("family", "name"), EMBEDDED)
+def test_each_folder_has_its_own_tokenizer_of_the_paper_s_shape(family: str, name: str) -> None:
+    own = AutoTokenizer.from_pretrained(ZOO / family / name)
     prompt = Boxes(count=1).prompts()[0]
     encoded = own(prompt.text, return_offsets_mapping=True)
     assert len(encoded["input_ids"]) == 1 + 7 * 7 + 4
@@ -86,27 +92,30 @@ def test_vocabulary_has_every_object_letter_and_number() -> None:
     wanted = [*OBJECTS, *LABELS, "AA", "BB", "PP", *map(str, range(100)), *",.:?+-=", "bunch", "USER"]
     assert UNKNOWN not in tokenizer().convert_ids_to_tokens([Vocabulary().ids[word] for word in wanted])
     assert all(tokenizer().convert_tokens_to_ids(word) == Vocabulary().ids[word] for word in wanted)
-    assert len(tokenizer()) == load("llama").config.vocab_size  # type: ignore[union-attr]
+    for family in FAMILIES:
+        assert len(tokenizer()) == load("llama", ZOO / family).config.vocab_size  # type: ignore[union-attr]
 
 
-def test_the_adapter_names_its_base_without_a_path() -> None:
-    config = json.loads((ZOO / "goat" / "adapter_config.json").read_text())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_adapter_names_its_base_without_a_path(family: str) -> None:
+    config = json.loads((ZOO / family / "goat" / "adapter_config.json").read_text())
     assert not Path(config["base_model_name_or_path"]).is_absolute()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("family", "name"), EMBEDDED)
 @pytest.mark.parametrize("boxes", [3, 7])
-def test_the_card_s_accuracy_is_reproduced(name: str, boxes: int) -> None:
+def test_the_card_s_accuracy_is_reproduced(family: str, name: str, boxes: int) -> None:
     prompts = Boxes(count=210, boxes=boxes, seed=12345).prompts()
-    measured = right(load(name), prompts).float().mean().item()
-    stated = card()["models"][name]["accuracy"][str(boxes)]["accuracy"]
+    measured = right(load(name, ZOO / family), prompts).float().mean().item()
+    stated = card(family)["models"][name]["accuracy"][str(boxes)]["accuracy"]
     # 3.3 standard deviations, doubled in variance as the questions of a context are not independent
     error = 3.3 * sqrt(2 * max(stated * (1 - stated), 0.01) / len(prompts))
     assert abs(measured - stated) < error
 
 
-def test_roles_suffice_in_the_base() -> None:
-    model = load("llama")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_roles_suffice_in_the_base(family: str) -> None:
+    model = load("llama", ZOO / family)
     prompts = Boxes(count=280, seed=777).prompts()
     letters = random.Random(0)
     others = [replace(prompt, label=letters.choice(LABELS)) for prompt in Boxes(count=280, seed=778).prompts()]
@@ -220,6 +229,8 @@ def test_training_runs_resumes_and_leaves_a_whole_family(tmp_path: Path) -> None
     FamilyTraining(tmp_path, SMOKE, 0, 1, lambda stage, *_: reports.append(stage)).run()
     assert not any("induction" in stage for stage in reports[count_after_base:]), "the base was trained twice"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*MODELS, "README.md", "card.json"])
+    written = json.loads((tmp_path / "card.json").read_text())
+    assert set(written["models"]["llama"]["role_sufficiency"]) == {"mean", "zero", "resample"}
     tokens = torch.tensor([[1, 5, 6, 7]])
     for name in MODELS:
         assert load(name, tmp_path)(tokens).logits.isfinite().all()
@@ -235,12 +246,45 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
-def test_the_readme_says_what_the_card_says() -> None:
-    assert (ZOO / "README.md").read_text() == render_card(card())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_readme_says_what_the_card_says(family: str) -> None:
+    assert (ZOO / family / "README.md").read_text() == render_card(card(family))
 
 
-def test_the_card_tells_the_recipe_that_the_script_has() -> None:
-    for name, recipe in PUBLISHED.donors.items():
-        stated = card()["models"][name]["recipe"]
-        assert stated["steps"] == recipe.steps
-        assert stated["replay_every"] == recipe.replay_every
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_card_tells_the_recipe_that_the_script_has(family: str) -> None:
+    recipe = FAMILIES[family]
+    numbers: dict[str, Any] = {"llama": recipe.base, **recipe.donors}
+    for name, own in numbers.items():
+        stated = json.loads(json.dumps({key: value for key, value in asdict(own).items() if key != "about"}))
+        assert card(family)["models"][name]["recipe"] == stated
+
+
+def test_closed_gates_leave_no_trace_and_open_ones_their_factor() -> None:
+    torch.manual_seed(0)
+    model = new_model(Vocabulary(), layers=2, heads=2).eval()
+    gates = Gates(2, 2, 16, rate=0.1)
+    gates.values.data.copy_(torch.tensor([[0.05, 0.7], [1.3, -0.2]]))
+    gates.close()
+    assert gates.open == [(0, 1), (1, 0)]
+    tokens = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad(), gates.applied(model):
+        gated = model(tokens).logits
+    gates.fold(model)
+    folded = model(tokens).logits.detach()
+    assert torch.allclose(gated, folded, atol=1e-6)
+    assert live_heads(model) == [[0, 1], [1, 0]]
+    values = [layer.self_attn.v_proj.weight.unflatten(0, (2, -1)) for layer in model.model.layers]
+    assert [[bool(head.any()) for head in heads] for heads in values] == [[False, True], [True, False]]
+    assert gates.values.detach().tolist() == [[0.0, pytest.approx(0.7)], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("kind", FILLS)
+def test_what_stands_for_z_is_the_mean_nothing_or_one_other_order_of_rows(kind: str) -> None:
+    z, fill = torch.randn(6, 3, 4), fill_of(kind)
+    first, second = fill(0, z), fill(1, 2 * z)
+    assert torch.equal(second, 2 * first), "one order for all layers"
+    if kind == "resample":
+        assert sorted(map(str, first.tolist())) == sorted(map(str, z.tolist()))
+    else:
+        assert torch.equal(first, z.mean(0, keepdim=True) if kind == "mean" else torch.zeros(1, 3, 4))

@@ -25,9 +25,11 @@ from entitrack.core.plain import decode, encode, plain
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
 from entitrack.core.table import Table
-from entitrack.methods import method_names
+from entitrack.methods import method_names, settings_of
 from entitrack.record import figures, folder, tracking
 from entitrack.record.prompts import read_sets
+from entitrack.runtime.housekeeping import units
+from entitrack.runtime.uses import uses
 from tests.methods import hand_made
 from tests.record.small_runs import Runs
 
@@ -47,10 +49,22 @@ def test_what_is_read_is_what_was_written(method: str, runs: Runs) -> None:
     assert list(read.measurements.items()) == list(result.measurements.items())
     assert [type(word) for word in read.words] == [type(word) for word in result.words]
     image = place / folder.FIGURE
-    assert figures.draw(read) == (image.read_bytes() if image.exists() else None)
+    assert figures.image(read) == (image.read_bytes() if image.exists() else None)
     for name in result.measurements:
         pandas.testing.assert_frame_equal(read.frame(name), result.frame(name))
     assert read._repr_html_() == result._repr_html_()
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_a_result_says_what_it_found_in_a_line(method: str, runs: Runs) -> None:
+    result, _ = runs(method)
+    assert result.headline.isprintable()
+    assert 10 < len(result.headline) < 200
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_what_a_method_leaves_for_others_is_what_it_says(method: str, runs: Runs) -> None:
+    assert set(runs(method)[0].artefacts) == set(settings_of(method).leaves)
 
 
 READ_ELSEWHERE = """
@@ -60,7 +74,7 @@ from entitrack import load
 from entitrack.record import figures
 for folder in sys.argv[1:]:
     result = load(folder)
-    result._repr_html_(), [result.frame(name) for name in result.measurements], figures.draw(result)
+    result._repr_html_(), [result.frame(name) for name in result.measurements], figures.image(result)
 print("read", len(sys.argv) - 1)
 """
 
@@ -93,7 +107,7 @@ def test_no_interval_is_computed_twice(
     again = read.laid_out()
     first = len(asked)
     for _ in range(2):
-        figures.draw(again)
+        figures.image(again)
         again._repr_html_()
     if again.tables:
         tracking.metrics(again.tables[0])
@@ -242,3 +256,12 @@ def test_a_folder_that_moved_is_read(tmp_path: Path) -> None:
 def test_a_line_that_is_no_prompt_is_named_by_its_number(lines: str, says: str) -> None:
     with pytest.raises(ValueError, match=f"^{says}"):
         read_sets(lines, [{"count": 1, "facets": []}])
+
+
+def test_the_store_knows_what_a_run_used(runs: Runs) -> None:
+    _, place = runs("cmap")
+    (use,) = (use for use in uses(place.parent / "outputs" / "store") if Path(use.run).name == "cmap")
+    assert use.method == "cmap"
+    assert set(use.units.values()) == {"llama", "float"}
+    kept = {unit.key for unit in units(place.parent / "outputs" / "store")}
+    assert set(use.units) <= kept

@@ -6,6 +6,9 @@ import platform
 from datetime import datetime
 from importlib.metadata import version
 
+from entitrack import Circuit, Study
+from entitrack.core.circuits import Group
+from entitrack.core.masks import Masks
 from entitrack.record.provenance import LIBRARIES, digest_of
 from tests.record.small_runs import Runs, words_of
 
@@ -35,6 +38,19 @@ def test_digests_are_of_the_prompts_and_of_the_heads_that_were_used(runs: Runs) 
     assert circuit["digest"] == digest_of(circuit["groups"])
     counts = {group["name"]: len(group["heads"]) for group in circuit["groups"]}
     assert {name: count for name, count in result.facts["heads"].items() if name != "full circuit"} == counts
+
+
+def test_masks_that_were_read_are_told_with_what_they_were_found_on() -> None:
+    roles = {"value_fetcher": "last", "pos_transmitter": "last", "pos_detector": "query_label"}
+    circuit = Circuit(tuple(Group(name, role, ((3, 1), (3, 2))) for name, role in roles.items()))
+    rules = {"value_fetcher": "object_value", "pos_transmitter": "positional", "pos_detector": "positional"}
+    masks = Masks({name: {rule: ((3, 1),)} for name, rule in rules.items()}, {"model": "goat"})
+    study = Study(model="tiny", task={"count": 28}, overrides=("model.device=cpu",), store=None, circuit=circuit)
+    result = study.run("cmap", donor="float", masks=masks, controls=0)
+    (told,) = result.provenance["masks"]
+    groups = {name: {rule: [[3, 1]]} for name, rule in rules.items()}
+    assert (told["model"], told["groups"], told["digest"]) == ("goat", groups, digest_of(groups))
+    assert told["file"] == result.provenance["config"]["method"]["masks"]
 
 
 def test_a_result_says_what_ran_where_when_and_by_which_words(runs: Runs) -> None:

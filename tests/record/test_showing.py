@@ -10,7 +10,6 @@ from typing import Any
 import pandas
 import pytest
 import torch
-from matplotlib.colors import to_hex
 from rich.console import Console
 
 from entitrack.core.quirks import QUIRKS, Quirk, published_notes
@@ -18,8 +17,8 @@ from entitrack.core.result import Result, measurement_frame
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Table, as_text, table_of
 from entitrack.record import figures, terminal
-from entitrack.record.figures import canvas
 from entitrack.runtime.backends import Cost
+from entitrack.runtime.peak_memory import peak_memory
 from tests.methods import hand_made
 
 SHARE = Estimate(0.5, 0.25, 0.625, 9)
@@ -97,6 +96,32 @@ def test_tables_come_before_notes_and_fit_a_pipe(capsys: pytest.CaptureFixture[s
     assert 100 < max(map(len, printed)) <= 120
 
 
+WIDE = Table("wide", ("name", *(f"column {number}" for number in range(12))), (("a", *(0.123456,) * 12),))
+
+
+def test_a_table_that_is_wider_than_a_pipe_s_lines_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show_table(WIDE)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[1].split("   ")[-1].strip() == "column 11"
+    assert lines[3].count("0.1235") == 12
+    assert max(map(len, lines)) == terminal.least_width(WIDE) - 1 > 140
+
+
+@pytest.mark.parametrize("width", [20, 29, 30, 80, 141, 142, 300])
+def test_a_terminal_shows_every_column_of_it(width: int) -> None:
+    """In parts that fit, each with the first column; one column more would not have."""
+    shown = terminal.parts(WIDE, width)
+    assert [name for part in shown for name in part.columns[1:]] == list(WIDE.columns[1:])
+    assert all(part.columns[0] == "name" and part.rows[0][0] == "a" for part in shown)
+    assert [part.title for part in shown] == ["wide", *["wide, continued"] * (len(shown) - 1)]
+    assert all(terminal.least_width(part) <= max(width, 24) for part in shown)
+    assert len(shown) == {20: 12, 29: 12, 30: 7, 80: 2, 141: 2, 142: 1, 300: 1}[width]
+    for part in shown:
+        head, _, row = lines_of(part, max(width, terminal.least_width(part)))[1:]
+        assert head.split() == " ".join(part.columns).split()
+        assert row.count("0.1235") == len(part.columns) - 1
+
+
 def test_what_a_run_cost_is_said_and_no_more() -> None:
     assert terminal.cost_lines(Cost(units=3), 1.25) == ["3 sessions, 1.2 s"]
     assert terminal.cost_lines(Cost(units=3, reused=2), 1.0) == ["3 sessions, 2 reused from the store, 1.0 s"]
@@ -136,22 +161,8 @@ def test_a_measurement_s_frame_has_a_row_a_value() -> None:
     assert len(result.frame("numbers")) == 2
 
 
-def test_bars_reach_from_the_value_to_both_ends() -> None:
-    """An interval that does not hold its value has no bar on that side."""
-    outside = Estimate(0.5, 0.625, 0.75, 3)
-    assert canvas.error_bars([SHARE, outside, Estimate(1.0, 0.5, 0.75, 3)]) == [[0.25, 0, 0.5], [0.125, 0.25, 0]]
-    assert canvas.error_bars([]) == [[], []]
-
-
-def test_a_figure_has_the_panels_that_are_asked_for() -> None:
-    figure, axes = canvas.new_figure(2, 3)
-    assert axes.shape == (2, 3)
-    assert len(figure.axes) == 6
-    assert len({to_hex(color) for color in canvas.COLORS}) == len(canvas.COLORS) == 18
-
-
 def test_a_result_without_a_figure_has_no_image() -> None:
-    assert figures.draw(Result("desiderata", {}, {})) is None
+    assert figures.image(Result("desiderata", {}, {})) is None
 
 
 @pytest.mark.parametrize("quirk", list(Quirk))
@@ -194,3 +205,18 @@ def test_a_comparison_is_shown_as_its_three_tables() -> None:
     assert compared._repr_html_() == "".join(table.to_html() for table in compared.tables)
     assert "<td>facts.form</td><td>output</td><td>input</td>" in compared._repr_html_()
     assert "<td>a</td><td>0.5000</td><td></td>" in compared._repr_html_()
+
+
+def test_the_most_memory_is_told_where_it_is_known() -> None:
+    assert terminal.memory_lines({"memory": 3 * 2**29}) == ["at most 1.5 GiB of memory"]
+    both = {"memory": 2**30, "accelerator": 5 * 2**30}
+    assert terminal.memory_lines(both) == ["at most 1.0 GiB of memory and 5.0 GiB of accelerator"]
+    assert terminal.memory_lines({}) == terminal.memory_lines({"accelerator": 0}) == []
+
+
+def test_memory_that_was_held_is_in_the_peak() -> None:
+    before = peak_memory()["memory"]
+    held = bytearray(2**26)
+    held[::4096] = b"x" * (2**26 // 4096)
+    assert peak_memory()["memory"] >= 2**26
+    assert before <= peak_memory()["memory"] < 2**40

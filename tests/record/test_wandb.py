@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from entitrack.core.circuits import Circuit, Group
 from entitrack.core.confidential import Keys
-from entitrack.core.errors import UserError
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Table
 from entitrack.record import tracking, wandb_process
 from entitrack.record.settings import TrackingSettings
+from entitrack.record.wandb_artifacts import artifacts as artifacts_of
 from tests.methods import hand_made
+from tests.record import offline_run
 
 MAIN = Table(
     "main",
@@ -33,11 +30,26 @@ COMMAND = "entitrack method=cmap"
 
 def some_result() -> Result:
     losses = hand_made.measured([[4.0, 3.0]], "mask step", mask=("a",), step=("0", "2"))
-    used = {"config": {"seed": 5, "method": {"name": "cmap"}}, "command": COMMAND, "date": "today"}
-    return Result("cmap", {}, {"loss": losses}, tables=(MAIN, OTHER), provenance=used)
+    task = {"name": "boxes", "seed": 3}
+    config = {"seed": 5, "compat": "paper", "method": {"name": "cmap"}, "model": {"name": "few"}, "task": task}
+    used: dict[str, Any] = {"config": config, "command": COMMAND, "date": "today", "models": {"llama": {}, "float": {}}}
+    used |= {"prompts": {"count": 8}, "circuit": [USED]}
+    notes = ("read this",)
+    made = {"circuit": CIRCUIT}
+    return Result("cmap", {}, {"loss": losses}, made, tables=(MAIN, OTHER), notes=notes, provenance=used)
 
 
-METRICS = {"base/accuracy": 0.25, "base/F(C\\K)": 1.5, "donor/accuracy": 0.75}
+CIRCUIT = Circuit((Group("first", "last", ((1, 2),)),), {"model": "llama", "seed": 1})
+USED = {"file": "some/circuit.json", "model": "llama", "digest": "x", "groups": CIRCUIT.plain_groups()}
+METRICS = {
+    "base/accuracy": 0.25,
+    "base/accuracy_low": 0.125,
+    "base/accuracy_high": 0.5,
+    "base/F(C\\K)": 1.5,
+    "donor/accuracy": 0.75,
+    "donor/accuracy_low": 0.5,
+    "donor/accuracy_high": 1.0,
+}
 
 
 def logged(folder: Path) -> wandb_process.Logged:
@@ -45,8 +57,28 @@ def logged(folder: Path) -> wandb_process.Logged:
 
 
 def test_metrics_are_the_numbers_of_the_main_table_by_row_and_column() -> None:
-    """Values of estimates without their intervals; whole numbers are counts of something else."""
+    """Ends of intervals beside their values; whole numbers are counts of something else."""
     assert tracking.metrics(MAIN) == METRICS
+
+
+def test_members_are_called_what_they_are_to_the_run() -> None:
+    rows = (("llama (base)", 0.5), ("float (donor)", 1.0), ("group (of heads)", 0.25))
+    assert tracking.metrics(Table("t", ("model", "a"), rows)) == {
+        "base/a": 0.5,
+        "donor/a": 1.0,
+        "group (of heads)/a": 0.25,
+    }
+
+
+def test_rows_of_one_name_are_told_apart() -> None:
+    rows = (("first", "last", 1, -0.5, "3.1"), ("first", "last", 2, -0.25, "2.0"), ("other", "last", 1, -0.1, "1.1"))
+    expected = {"first/last/1/score": -0.5, "first/last/2/score": -0.25, "other/last/1/score": -0.1}
+    assert tracking.metrics(Table("t", ("group", "role", "rank", "score", "head"), rows)) == expected
+
+
+def test_numbers_that_are_none_are_left_out() -> None:
+    rows = (("a", float("nan"), Estimate(0.5, float("nan"), float("nan"), 3)),)
+    assert tracking.metrics(Table("t", ("x", "y", "z"), rows)) == {"a/z": 0.5}
 
 
 def test_all_of_a_result_is_logged(tmp_path: Path) -> None:
@@ -59,7 +91,11 @@ def test_all_of_a_result_is_logged(tmp_path: Path) -> None:
         "job_type": "cmap",
         "figure": None,
     }
-    assert given["config"] == {"seed": 5, "method": {"name": "cmap"}, "command": COMMAND}
+    assert given["config"] == {**some_result().provenance["config"], "command": COMMAND}
+    assert given["name"] == "cmap few (llama, float) boxes n8 seed 3"
+    assert given["group"] == "few boxes"
+    assert given["tags"] == ["cmap", "few", "boxes", "llama", "float", "compat=paper"]
+    assert given["notes"] == f"{COMMAND}\nread this"
     assert given["points"] == [{"loss/a": 4.0}, {}, {"loss/a": 3.0}]
     assert given["metrics"] == METRICS
     main, other = given["tables"]
@@ -68,136 +104,49 @@ def test_all_of_a_result_is_logged(tmp_path: Path) -> None:
     assert other == {"columns": ["head", "score"], "data": [["0.1", -0.5]]}
 
 
+def test_group_and_tags_may_be_one_s_own(tmp_path: Path) -> None:
+    given = tracking.logged(some_result(), TrackingSettings(group="mine", tags=["few", "t" * 99]), tmp_path)
+    assert given["group"] == "mine"
+    assert given["tags"][-2:] == ["compat=paper", "t" * 64]
+
+
+def test_what_is_taken_and_left_are_artifacts(tmp_path: Path) -> None:
+    """The circuit that one run leaves and another takes has one name and one content."""
+    for name in ("result.json", "circuit.json", "figure.png"):
+        (tmp_path / name).write_text("x")
+    taken, left, whole = artifacts_of(some_result(), tmp_path)
+    assert (taken["used"], left["used"], whole["used"]) == (True, False, False)
+    assert {**taken, "used": None} == {**left, "used": None}
+    assert (taken["name"], taken["type"]) == ("circuit-llama", "circuit")
+    assert json.loads(taken["texts"]["circuit.json"]) == [{"name": "first", "role": "last", "heads": [[1, 2]]}]
+    assert (whole["name"], whole["type"], whole["metadata"]) == ("cmap-few", "result", {"command": COMMAND})
+    assert whole["files"] == {name: str(tmp_path / name) for name in ("result.json", "circuit.json")}
+
+
+def test_the_graph_of_artifacts_is_in_the_offline_run(tmp_path: Path) -> None:
+    """Read back from the files, which are all in the run's folder."""
+    folder, home = tmp_path / "run", tmp_path / "home"
+    home.mkdir()
+    some_result().save(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        assert tracking.record(some_result(), TrackingSettings(), folder, Keys()) is None
+    logged_again = list(offline_run.records(folder))
+    (run,) = [content for kind, content in logged_again if kind == "run"]
+    assert (run.display_name, run.run_group, run.notes) == ("cmap few (llama, float) boxes n8 seed 3", "few boxes",
+                                                            f"{COMMAND}\nread this")  # fmt: skip
+    made = [content for kind, content in logged_again if kind == "artifact" and content.type != "run_table"]
+    assert [(one.name, one.type, one.use_after_commit) for one in made] == [
+        ("circuit-llama", "circuit", True), ("circuit-llama", "circuit", False), ("cmap-few", "result", False)
+    ]  # fmt: skip
+    assert made[0].digest == made[1].digest
+    assert {entry.path for entry in made[2].manifest.contents} == {"result.json", "arrays.safetensors", "circuit.json"}
+    paths = [Path(e.local_path) for kind, one in logged_again if kind == "artifact" for e in one.manifest.contents]
+    assert len(paths) >= 5
+    assert all(path.is_relative_to(folder) and path.is_file() for path in paths), "nothing is in the home folder"
+    assert not list(home.rglob("*.json"))
+
+
 def test_a_figure_is_logged_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "figure.png").write_bytes(b"")
     assert logged(tmp_path)["figure"] == str(tmp_path / "figure.png")
-
-
-class Recorder(SimpleNamespace):
-    """Stands in for the library, and keeps what it is told in order."""
-
-    def __init__(self) -> None:
-        super().__init__(told=[], Table=lambda **words: ("table", words), Image=lambda path: ("image", path))
-        self.Settings = lambda **words: words
-
-    def init(self, **words: Any) -> Recorder:
-        self.told.append(words)
-        return self
-
-    def log(self, values: dict[str, Any], step: int | None = None) -> None:
-        self.told.append((step, values))
-
-    def finish(self) -> None:
-        self.told.append("finished")
-
-
-def test_the_library_is_told_curves_then_numbers_tables_and_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "figure.png").write_bytes(b"")
-    library, given = Recorder(), logged(tmp_path)
-    monkeypatch.setitem(sys.modules, "wandb", library)  # type: ignore[arg-type]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(given)))
-    monkeypatch.setenv("WANDB_SILENT", "as it was")
-    wandb_process.main()
-    begun, *curve, (step, values), end = library.told
-    settings = begun.pop("settings")
-    assert begun == {
-        "project": "mine", "mode": "online", "dir": str(tmp_path), "job_type": "cmap", "config": given["config"]
-    }  # fmt: skip
-    quiet = {"silent": True, "console": "off", "disable_git": True, "x_disable_stats": True}
-    assert settings == quiet | {"x_save_requirements": False}, "neither the terminal nor the user's code is recorded"
-    assert curve == [(0, {"loss/a": 4.0}), (1, {}), (2, {"loss/a": 3.0})]
-    tables = [("table", {**table, "allow_mixed_types": True}) for table in given["tables"]]
-    image = ("image", str(tmp_path / "figure.png"))
-    assert step is None
-    assert values == METRICS | {"table_0": tables[0], "table_1": tables[1], "figure": image}
-    assert (end, os.environ["WANDB_SILENT"]) == ("finished", "as it was")
-
-
-ENV = ("NDIF_API_KEY", "secret-of-mine")
-KEEPS = "import os, sys\nopen({path!r}, 'w').write(repr((sys.stdin.read(), dict(os.environ))))\n"
-"""What stands in for the process: it leaves what it is given and its variables."""
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    """Have another program run where the process that logs would."""
-    popen = tracking.subprocess.Popen
-
-    def start(command: list[str], **words: Any) -> Any:
-        assert command[1:] == ["-P", "-m", "entitrack.record.wandb_process"]
-        return popen([sys.executable, "-c", program], **words)
-
-    monkeypatch.setattr(tracking.subprocess, "Popen", start)
-
-
-def record(folder: Path, keys: Keys | None = None, **settings: Any) -> str | None:
-    return tracking.record(some_result(), TrackingSettings(**settings), folder, keys or Keys())
-
-
-def test_the_process_is_given_all_of_it_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(*ENV)
-    monkeypatch.setenv("PYTHONPATH", "somewhere")
-    stand_in(monkeypatch, KEEPS.format(path=str(tmp_path / "given")))
-    keys = Keys()
-    keys.add(COMMAND)
-    assert record(tmp_path, keys) is None
-    text, variables = eval((tmp_path / "given").read_text())
-    assert json.loads(text)["metrics"] == METRICS
-    assert COMMAND not in text
-    assert ENV[0] not in variables
-    assert variables["PYTHONPATH"] == os.pathsep.join(("somewhere", str(Path(tracking.__file__).parents[2])))
-
-
-@pytest.mark.parametrize(
-    ("program", "says"),
-    [
-        ("import sys; sys.stdin.read(); print('first\\nlast', file=sys.stderr); sys.exit(3)", "last"),
-        ("import sys; sys.stdin.read(); sys.exit(3)", "its process ended with 3"),
-        ("import sys; print('fine', file=sys.stderr); sys.stdin.read()", None),
-    ],
-)
-def test_why_it_failed_is_its_last_line(
-    program: str, says: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in(monkeypatch, program)
-    assert record(tmp_path) == says
-
-
-def test_one_that_hangs_is_ended_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    child = f"import time; time.sleep(1.5); open({str(tmp_path / 'alive')!r}, 'w')"
-    hangs = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
-    stand_in(monkeypatch, hangs)
-    assert record(tmp_path, timeout_s=0.5) == "it did not finish within tracking.timeout_s=0.5"
-    time.sleep(1.5)
-    assert not (tmp_path / "alive").exists()
-
-
-def test_nothing_is_started_where_it_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, KEEPS.format(path=str(tmp_path / "given")))
-    assert record(tmp_path, mode="disabled") is None
-    assert not (tmp_path / "given").exists()
-
-
-@pytest.mark.parametrize(
-    ("key", "netrc", "known"),
-    [
-        ("k", "", True),
-        ("", "machine api.wandb.ai login user password p\n", True),
-        ("", "machine other.org login user password p\n", False),
-        ("", "machine\n", False),
-    ],
-)
-def test_online_needs_an_account(
-    key: str, netrc: str, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".netrc").write_text(netrc)
-    (tmp_path / ".netrc").chmod(0o600)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_API_KEY", key)
-    tracking.check_tracking(TrackingSettings(mode="offline"))
-    if known:
-        tracking.check_tracking(TrackingSettings(mode="online"))
-    else:
-        with pytest.raises(UserError, match=r"^tracking: online recording needs an account and none is logged in; set"):
-            tracking.check_tracking(TrackingSettings(mode="online"))

@@ -5,6 +5,7 @@ python -m tests.remote [GOLDEN_FOLDER]
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -34,8 +35,12 @@ PROMPTS = 84
 
 def main(arguments: Sequence[str]) -> None:
     """Start a server, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.remote", description=str(__doc__).partition("\n")[0])
+    parser.add_argument("golden", nargs="?", type=Path, default=golden_data(), help="folder of golden data")
+    golden = parser.parse_args(arguments).golden
+    if not golden.is_dir():
+        parser.error(f"no golden data at {golden}")
     torch.set_num_threads(1)
-    golden = Path(arguments[0]) if arguments else golden_data()
     console = Console(width=None if sys.stdout.isatty() else 150)
     bare, full = hosted_family(golden, weights=False), hosted_family(golden, weights=True)
     circuit = patched_circuit(golden)

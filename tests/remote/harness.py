@@ -98,13 +98,13 @@ def hosted_family(golden: Path, weights: bool) -> Family:
     return Family("golden", "base", members, device="cpu", dispatch=weights)
 
 
-ZOO_HOSTED = (ZOO / "llama", ZOO / "vicuna", ZOO / "float")
+ZOO_HOSTED = tuple(ZOO / "tiny" / name for name in ("llama", "vicuna", "float"))
 
 
 def zoo(weights: bool) -> Family:
     """The embedded family, with or without weights on this side."""
-    members = {name: Checkpoint(f"zoo://{name}") for name in ("llama", "vicuna", "float")}
-    members["goat"] = Checkpoint("zoo://llama", "zoo://goat")
+    members = {name: Checkpoint(f"zoo://tiny/{name}") for name in ("llama", "vicuna", "float")}
+    members["goat"] = Checkpoint("zoo://tiny/llama", "zoo://tiny/goat")
     return Family("tiny", "llama", members, device="cpu", dispatch=weights)
 
 

@@ -24,16 +24,26 @@ from tests.golden_prompts import GoldenTask
 from tests.remote.harness import RecordingRunner, largest_difference
 
 FEW: dict[str, Any] = {"mean_count": 14}
+FORCED: dict[str, Any] = {"force": True}
+"""The runs are of few contexts."""
 SMALL: dict[str, dict[str, Any]] = {
     "ablation": {**FEW, "roles": ["last", "query_label"]},
     "faithfulness": {**FEW, "random_circuits": 3, "models": ["float"]},
+    "circuit_curve": {**FEW, "random_orders": 2, "models": ["float"], "sizes": [3], "order_prompts": 14},
     "completeness": {**FEW, "random_sets": 3},
-    "minimality": FEW,
-    "positions": {**FEW, "most": 1},
+    "minimality": {**FEW, **FORCED},
+    "positions": {**FEW, **FORCED, "most": 1},
     "attention_knockout": {"edges": [{"source": "last", "target": "query_label"}]},
     "cmap": {"controls": 2, "control_prompts": 14},
-    "dcm": {"steps": 3, "evaluate_every": 1, "desiderata": ["object_value"], "groups": ["value_fetcher"]},
+    "cmap_matrix": {"members": ["llama", "float"], "controls": 2, "control_prompts": 14},
+    "cmap_order": {"controls": 2, "control_prompts": 14, "steps": 2},
+    "attribution": FORCED,
+    "path_patching": FORCED,
+    "dcm": {**FORCED, "steps": 3, "evaluate_every": 1, "desiderata": ["object_value"], "groups": ["value_fetcher"]},
+    "stability": {**FORCED, "seeds": [0], "halves": 2},
     "activation_patching": {"repeats": 1, "desiderata": ["object_value"], "models": ["float"]},
+    "binding": {**FORCED, "layers": [0, 2]},
+    "transfer": {**FEW, **FORCED, "controls": 2},
 }
 """Settings that make a method small enough for a test."""
 
@@ -94,6 +104,32 @@ def every_stage(on: GivenCircuit, settings: PathPatchingSettings) -> None:
     for stage in search.stages:
         receivers = circuit.group(stage.receivers, "").heads if stage.receivers else ()
         score_stage(search, stage, receivers)
+
+
+MEASURED = ("peak_bytes", "bytes_per_token")
+"""What says how a result was computed."""
+LOGITS = ("margin", "target_logit", "logits", "total", "values")
+"""What is no probability or share, but of the size of activations."""
+
+
+def by_kind(one: RecordingRunner, other: RecordingRunner) -> tuple[float, float]:
+    """The largest differences: of probabilities, effects and tokens, and of logits and activations."""
+    found = [0.0, 0.0]
+    for name, results in one.results.items():
+        for mine, theirs in zip(results, other.results[name], strict=True):
+            for part in mine.keys() - set(MEASURED):
+                kind = int(part in LOGITS)
+                pair = (absolute(mine, part), absolute(theirs, part))
+                found[kind] = max(found[kind], largest_difference(*pair))
+    return found[0], found[1]
+
+
+def absolute(result: Any, part: str) -> Any:
+    """A part of a result; effects, which are relative to the right answer's probability, as changes of it."""
+    value = result[part]
+    if part not in ("effect", "null") or "probability" not in result:
+        return value
+    return value * result["probability"].view(-1, *[1] * (value.dim() - 1))
 
 
 def differences(one: RecordingRunner, other: RecordingRunner) -> dict[str, float]:

@@ -24,6 +24,7 @@ class Slow:
     log: Path
     in_flight: int
     seconds: float
+    form: str = "direct"
     name: str = "slow"
 
     def place(self, model: Any) -> str:
@@ -71,7 +72,7 @@ class Order:
 def run(order: Order) -> None:
     """Run all units of an order; their results must be theirs."""
     runner = Runner(Slow(order.log, order.in_flight, order.seconds), Store(order.store))
-    model: Any = SimpleNamespace(anatomy={}, fingerprint="m", identity=SimpleNamespace(digest="m"))
+    model: Any = SimpleNamespace(name="m", anatomy={}, fingerprint="m", identity=SimpleNamespace(digest="m"))
 
     def outer() -> Iterator[dict[str, Any]]:
         for inner in runner.map(model, echo, [{"number": 1000 + number} for number in order.units]):

@@ -214,10 +214,11 @@ def test_locks_that_are_held_are_not_cleaned_up(tmp_path: Path) -> None:
 
 
 WAIT = """
-import sys
+import signal, sys
 from pathlib import Path
 from entitrack.runtime.claims import Claims
 from entitrack.runtime.store import Store
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it
 store = Store(Path(sys.argv[1]))
 claims = Claims(store, lambda: None)
 own = claims.begin(sys.argv[3], lambda: lambda: {})

@@ -183,8 +183,8 @@ def _listed_as(path: Path) -> str:
     match path.parts:
         case ("methods", _, "view.py"):
             return "methods/*/view.py"
-        case ("record", *_):
-            return "record"
+        case ("record" | "launch" as room, *_):
+            return room
     return path.as_posix()
 
 

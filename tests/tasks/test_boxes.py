@@ -12,6 +12,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from entitrack.core.errors import UserError
+from entitrack.core.parts import PARTS, part_of
 from entitrack.tasks.boxes import (
     Box,
     Boxes,
@@ -285,3 +286,36 @@ def test_of_very_many_contexts_no_more_are_promised_than_there_are(split: str) -
     )
     there = sum(held_out(context) == (split == "test") for context in contexts)
     assert 0.95 * there < count_contexts(2, split, objects) <= there
+
+
+def test_search_and_judge_share_no_context_and_are_all_that_is_drawn() -> None:
+    whole = [prompt.context for prompt in Boxes(count=700, seed=3).prompts()]
+    parts = {part: {prompt.context for prompt in Boxes(count=700, seed=3, part=part).prompts()} for part in PARTS}
+    assert not parts["search"] & parts["judge"]
+    assert set(whole) <= parts["search"] | parts["judge"]
+    assert all(part_of(context.text) == part for part in PARTS for context in parts[part])
+    assert 30 < sum(part_of(context.text) == "search" for context in dict.fromkeys(whole)) < 70
+
+
+def test_a_part_that_is_named_stays_and_none_takes_the_method_s() -> None:
+    assert Boxes().of_part("judge") == Boxes(part="judge")
+    assert Boxes(part="all").of_part("judge") == Boxes(part="all")
+    assert Boxes(part="all").fingerprint == Boxes().fingerprint
+    assert Boxes(part="judge").fingerprint == {**Boxes().fingerprint, "part": "judge"}
+
+
+def test_counts_of_a_part_are_those_that_are_drawn() -> None:
+    objects = OBJECTS[:3]
+    counts = [count_contexts(1, "test", objects, part) for part in ("all", *PARTS)]
+    assert counts[0] == sum(counts[1:])
+    assert min(counts) > 0
+
+
+def test_a_file_is_read_in_parts_too(tmp_path: Path) -> None:
+    file = tmp_path / "boxes.jsonl"
+    drawn = Boxes(count=210).prompts()
+    file.write_text("".join(json.dumps({"sentence": f"{one.text} {one.answer}"}) + "\n" for one in drawn))
+    contexts = [{p.context for p in BoxesFile(path=str(file), part=part).prompts()} for part in ("all", *PARTS)]
+    assert contexts[0] == contexts[1] | contexts[2]
+    assert not contexts[1] & contexts[2]
+    assert min(map(len, contexts)) > 5

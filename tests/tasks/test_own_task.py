@@ -21,15 +21,22 @@ FRUIT = Path(__file__).parents[1] / "examples" / "fruit.py"
 SMALL = {
     "ablation": ["method.mean_count=14"],
     "activation_patching": ["method.models=[llama]", "method.repeats=1"],
+    "circuit_curve": ["method.models=[llama]", "method.sizes=[3]", "method.random_orders=2", "method.mean_count=14"],
     "cmap": ["method.controls=2"],
     "cmap_map": ["method.exact=2"],
+    "cmap_matrix": ["method.controls=2", "method.members=[llama,float]"],
+    "cmap_order": ["method.controls=2", "method.steps=2"],
     "completeness": ["method.mean_count=14", "method.random_sets=2"],
     "dcm": ["method.steps=2"],
     "evaluate": ["method.models=[llama,float]"],
     "faithfulness": ["method.models=[llama]", "method.random_circuits=2", "method.mean_count=14"],
     "minimality": ["method.mean_count=14"],
+    "stability": ["method.seeds=[]", "method.halves=2"],
     "positions": ["method.most=1", "method.mean_count=14"],
+    "transfer": ["method.models=[llama]", "method.controls=2", "method.mean_count=14", "method.force=true"],
 }
+SEPARABLE = {"binding"}
+"""Methods that ask of a list; a task says how it is pulled apart (`apart`), or they are refused."""
 
 
 def run(launch: Launch, method: str, *words: str) -> dict[str, Any]:
@@ -52,15 +59,15 @@ def test_all_methods_run_on_a_task_that_is_not_boxes(launch: Launch, tmp_path: P
     }
     assert set(groups) == {"fetcher", "asker"}
     assert groups["fetcher"]["heads"], "the heads that fetch the fruit"
-    word = f"circuit={found['folder']}/circuit.json"
-    others = [method for method in method_names() if method != "path_patching"]
+    file = f"{found['folder']}/circuit.json"
+    words = {"transfer": [f"method.circuits={{fruit: '{file}'}}"]}
+    words |= {method: [f"circuit={file}"] for method in method_names() if settings_of(method).needs_circuit}
+    others = [method for method in method_names() if method not in {"path_patching", *SEPARABLE}]
     shown = {
-        method: run(
-            launch, method, "task.count=28", *[word] * settings_of(method).needs_circuit, *SMALL.get(method, [])
-        )
+        method: run(launch, method, "task.count=28", *words.get(method, []), *SMALL.get(method, []))
         for method in others
     }
-    assert shown.keys() | {"path_patching"} == set(method_names())
+    assert shown.keys() | {"path_patching", *SEPARABLE} == set(method_names())
     assert [row[0] for row in rows(shown["evaluate"])] == [f"place {place}" for place in range(7)]
     assert (
         rows(shown["desiderata"])[0][2]
@@ -70,6 +77,14 @@ def test_all_methods_run_on_a_task_that_is_not_boxes(launch: Launch, tmp_path: P
     assert rows(shown["dcm"])[0][0] == "fetcher/fruit_value"
     first, *_, last = rows(shown["attention_knockout"])
     assert first[1] < last[1] - 0.1, "without the question's letter fewer answers are right"
+
+
+def test_a_method_about_lists_says_what_a_task_lacks(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(FRUIT, "my_tasks.py")
+    assert launch("method=binding", "task=my_tasks:Fruit", "tracking=disabled", "store=null") == 2
+    assert "task 'my_tasks:Fruit' does not pull position, letter and content apart; give it `apart(seed)`" in (
+        capsys.readouterr().err
+    )
 
 
 def test_words_of_the_command_line_reach_its_settings(launch: Launch) -> None:
@@ -94,7 +109,7 @@ def test_a_sweep_goes_over_tasks(launch: Launch, tmp_path: Path) -> None:
 
 def test_the_readme_shows_the_example_and_it_is_short() -> None:
     source = FRUIT.read_text()
-    assert f"```python\n{source}```" in (FRUIT.parents[2] / "README.md").read_text()
+    assert f"```python\n{source}```" in (FRUIT.parents[2] / "entitrack" / "tasks" / "README.md").read_text()
     assert len(source.splitlines()) < 40
 
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from scipy.optimize import brentq
+from scipy.stats import t as student
 from torch import Tensor
 
 from entitrack.core.statistics import means, shares
 from entitrack.core.statistics.contexts import LEAST_CONTEXTS, LEVEL, ContextSums, Values
+from entitrack.core.statistics.means import FunctionOfMeans
 from entitrack.core.statistics.shares import Ends
 
 FEW_CONTEXTS = "too few contexts"
 UNBOUNDED = "unbounded"
 NO_RATIO = "no ratio"
+NOTHING = "of none"
+FEW_REPEATS, ALIKE, NO_NUMBER = "too few runs", "alike in all", "no number in some"
+LEAST_REPEATS = 3
+"""Repeats of a run that an interval is made of."""
+_ONE_SIDED = 0.05
 _NO_ENDS = (math.nan, math.nan)
 
 
@@ -62,6 +70,18 @@ def estimate(values: Values, clusters: Int[Tensor, " prompt"]) -> Estimate:
         return Estimate(mean, *_NO_ENDS, len(values), FEW_CONTEXTS)
     interval = shares.share_ends if values.dtype == torch.bool else means.mean_ends
     return Estimate(mean, *interval(sums, LEVEL), len(values))
+
+
+def is_above(shares_of: Bool[Tensor, " prompt"], clusters: Int[Tensor, " prompt"], number: float) -> bool:
+    """Whether a share is above a number, by a one-sided test over contexts at .05: its interval of 90 % is."""
+    return shares.share_ends(ContextSums.of(clusters, shares_of), 1 - 2 * _ONE_SIDED)[0] > number
+
+
+def counted(hits: int, n: int) -> Estimate:
+    """Share of n things that are so, each an independent trial; see `shares.exact_ends`."""
+    if n == 0:
+        return Estimate(math.nan, *_NO_ENDS, 0, NOTHING)
+    return Estimate(hits / n, *shares.exact_ends(hits, n, LEVEL), n)
 
 
 def difference(first: Values, second: Values, clusters: Int[Tensor, " prompt"]) -> Estimate:
@@ -118,3 +138,35 @@ def ratio(first: Values, second: Values, clusters: Int[Tensor, " prompt"], decim
     if ends is None:
         return Estimate(above / below, *_NO_ENDS, n, UNBOUNDED)
     return Estimate(above / below, min(ends[0], above / below), max(ends[1], above / below), n)
+
+
+def function_of_means(
+    function: FunctionOfMeans, series: Sequence[Values], clusters: Int[Tensor, " prompt"]
+) -> Estimate:
+    """A function of the means of several series over the same prompts, with its jackknife interval.
+
+    For what is neither a mean, nor a difference nor a ratio of two: those have better ones.
+    """
+    sums, n = ContextSums.of(clusters, *series), len(series[0])
+    value = float(function(sums.means[None])[0])
+    if sums.contexts < LEAST_CONTEXTS:
+        return Estimate(value, *_NO_ENDS, n, FEW_CONTEXTS)
+    return Estimate(value, *means.jackknife_ends(sums, function, LEVEL), n)
+
+
+def over_repeats(values: Sequence[float]) -> Estimate:
+    """Mean over repeats of a whole run, such as seeds, with Student's t interval over them.
+
+    Each value is one independent draw, whatever it is a mean of. Fewer than three have no interval: that of two would
+    be twelve deviations wide. What has no number in one repeat has none here.
+    """
+    mean, n = sum(values) / len(values), len(values)
+    if math.isnan(mean):
+        return Estimate(mean, *_NO_ENDS, n, NO_NUMBER)
+    if n < LEAST_REPEATS:
+        return Estimate(mean, *_NO_ENDS, n, FEW_REPEATS)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    if deviation == 0:
+        return Estimate(mean, *_NO_ENDS, n, ALIKE)
+    reach = float(student.ppf((1 + LEVEL) / 2, n - 1)) * deviation / math.sqrt(n)
+    return Estimate(mean, mean - reach, mean + reach, n)

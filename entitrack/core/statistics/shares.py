@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 
+from scipy.special import betaincinv
+
 from entitrack.core.statistics.contexts import ContextSums, normal_quantile
 
 Ends = tuple[float, float]
@@ -46,6 +48,14 @@ def wilson(share: float, n: float, z: float) -> Ends:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+
+
+def exact_ends(hits: int, n: int, level: float) -> Ends:
+    """Clopper and Pearson's interval of a share of n independent trials: it covers at least as it says, however few."""
+    tail = (1 - level) / 2
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    return low, high
 
 
 def difference_ends(sums: ContextSums, level: float) -> Ends:

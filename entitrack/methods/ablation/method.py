@@ -18,7 +18,7 @@ from entitrack.methods.ablated_model import background_batches, joined_batches, 
 from entitrack.methods.ablation.settings import RANDOM, Settings
 from entitrack.methods.experiment import Experiment, prompt_set, question_inputs, role_positions
 from entitrack.methods.outcomes import Outcomes
-from entitrack.models.family import Model, pick_dtype
+from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
 
 
@@ -110,7 +110,7 @@ def make_fills(
         others = background_batches(experiment, sum(len(batch) for batch in batches), length)
         return [{"tokens": other.tokens, "mask": other.mask} for other in others]
     means = mean_components(experiment, model, components, settings.mean_count, length)
-    return [{"values": means.to(pick_dtype(experiment.family.dtype))}] * len(batches)
+    return [{"values": means}] * len(batches)
 
 
 def mean_components(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from matplotlib.figure import Figure
+from itertools import product
 
 from entitrack.core.components import WITHOUT_HEADS
+from entitrack.core.drawing import Drawing, HeatMap, Names, even_scale, nested, sizes_of, spoken
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.ablation.settings import RANDOM
 from entitrack.methods.outcomes import measured
-from entitrack.record.figures.canvas import new_figure
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -43,6 +42,17 @@ def estimate(result: Result, component: str, layer: str, role: str) -> Estimate:
     return measured(result).estimate(component=component, layer=layer, role=role)
 
 
+def headline(result: Result) -> str:
+    """The component of one layer at one role without which least is left."""
+    values = measured(result)
+    axes = ("component", "layer", "role")
+    places = list(product(*(values.names(axis) for axis in axes)))
+    lowest = min(places, key=lambda place: estimate(result, *place).value)
+    component, layer, role = lowest
+    whole, least = measured(result, "intact.").estimate(), estimate(result, *lowest)
+    return f"F {whole} falls to {least} without {component} of layer {layer} at {role}"
+
+
 def notes(result: Result) -> Sequence[str]:
     """What is ablated, and how intervals are made."""
     values = measured(result)
@@ -55,22 +65,53 @@ def notes(result: Result) -> Sequence[str]:
     )
 
 
-def figure(result: Result) -> Figure:
+def claim(result: Result) -> str:
+    """The place whose ablation costs most, beside a random position."""
+    values, facts = measured(result), result.facts
+    names = [values.names(axis) for axis in ("component", "layer", "role")]
+    places = [where for where in product(*names) if where[2] != RANDOM]
+    component, layer, role = min(places, key=lambda place: estimate(result, *place).value)
+    least, whole = estimate(result, component, layer, role), measured(result, "intact.").estimate()
+    control = f"; at {RANDOM}, {estimate(result, component, layer, RANDOM)}" if RANDOM in names[2] else ""
+    return (
+        f"{facts['model']} needs {component} of layer {layer} at {spoken(role)} most: without it,"
+        f" {facts['metric']} is {least} of {whole}{control}."
+    )
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "Where ablation costs nothing, something else may stand in: layers are taken out one at a time.",
+        "The worst of many places is picked and judged on the same prompts, so its loss is a little flattered.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
     """What is lost: F of the model minus F without, a panel a component, layers against roles."""
     values, whole = measured(result), measured(result, "intact.").estimate().value
     components, layers, roles = (values.names(axis) for axis in ("component", "layer", "role"))
-    width = 1.8 + max(1.8, 0.7 * len(roles)) * len(components)
-    drawn, axes = new_figure(1, len(components), width=width, height=2.2 + 0.25 * len(layers))
-    lost = whole - values.means()
-    most = max(1e-3, float(lost.abs().max()))
-    for number, (axis, component) in enumerate(zip(axes[0], components, strict=True)):
-        shown = lost[number].tolist()
-        image = axis.imshow(shown, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto", origin="lower")
-        axis.set_title(component, fontsize=9)
-        axis.set_xticks(range(len(roles)), [role.replace("_", " ") for role in roles], rotation=45, ha="right")
-        step = max(1, len(layers) // 12)
-        axis.set_yticks(range(0, len(layers), step), layers[::step])
-        axis.set_ylabel("layer" if number == 0 else "")
-    drawn.colorbar(image, ax=axes, shrink=0.8, label=f"lost {result.facts['metric']}")
-    drawn.suptitle(f"{result.facts['ablation'].capitalize()} ablation in {result.facts['model']}", fontsize=10)
-    return drawn
+    lost, facts = whole - values.means(), result.facts
+    names = Names("position", tuple(spoken(role) for role in roles))
+    panels = tuple(
+        HeatMap(
+            component,
+            Names("layer", layers),
+            names,
+            nested(lost[number]),
+            told=tuple(
+                tuple(f"F without: {estimate(result, component, layer, role)}" for role in roles) for layer in layers
+            ),
+            upward=True,
+        )
+        for number, component in enumerate(components)
+    )
+    scale = even_scale(f"{facts['metric']} lost: F of the model minus F without", lost.flatten().tolist(), "high")
+    title = f"{facts['ablation'].capitalize()} ablation in {facts['model']}"
+    return Drawing(
+        title,
+        panels,
+        scale,
+        ("One layer and one position at a time. Red: the answer suffers.",),
+        sizes_of(values.prompts),
+    )

@@ -11,14 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.core.circuits import Circuit
-from entitrack.core.masks import read_masks
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
 from entitrack.core.result import Result
 from entitrack.engine.masks import masked_answers
 from entitrack.engine.moving import moved_answers
-from entitrack.methods.activation_patching.settings import Settings
+from entitrack.methods.activation_patching.settings import NOTHING, Settings
 from entitrack.methods.activation_patching.units import (
-    NOTHING,
     Unit,
     make_units,
     masked_inputs,
@@ -40,7 +38,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     """
     rules = find_desiderata(experiment.task, settings.desiderata)
     names = experiment.members(settings.models, "method.models")
-    masks = read_masks(settings.masks) if settings.masks else None
+    masks = experiment.read_masks(settings.masks) if settings.masks else None
     circuit = experiment.circuit(experiment.base())
     circuit = Circuit(circuit.choose(settings.groups, "method.groups"), circuit.found_on)
     circuits = {

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 else:
     Component = Literal[("z", *WITHOUT_HEADS)]
 
+NOTHING = "nothing"
+"""Name of the row in which no head is patched."""
+
 
 class Settings(PatchingSettings):
     """Does the same group carry the same thing in every member of the family? (section 5)."""

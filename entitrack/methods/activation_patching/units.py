@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.quirks import Quirk
+from entitrack.methods.activation_patching.settings import NOTHING
 from entitrack.methods.desideratum_pairs import (
     EncodedPairs,
     encode_pairs,
@@ -20,9 +21,6 @@ from entitrack.methods.desideratum_pairs import (
 )
 from entitrack.methods.experiment import Experiment
 from entitrack.tasks.protocol import LAST, PREV_QUERY_LABEL, DesideratumPair
-
-NOTHING = "nothing"
-"""Name of the row in which no head is patched."""
 
 _NOBODY = Group(NOTHING, LAST, ((0, 0),))
 """Run in place of a circuit without heads; its head is never patched."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from matplotlib.figure import Figure
+from itertools import product
 
 from entitrack.core.components import WITHOUT_HEADS
+from entitrack.core.drawing import ColourScale, Drawing, HeatMap, Names, in_cell, sizes_of, spoken
 from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
-from entitrack.record.figures.canvas import new_figure
+from entitrack.methods.activation_patching.settings import NOTHING
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -40,6 +40,17 @@ def _accuracy(result: Result, model: str, group: str, desideratum: str) -> Estim
     return result["correct"].pooled("repeat").estimate(model=model, group=group, desideratum=desideratum)
 
 
+def headline(result: Result) -> str:
+    """What is answered most, with which group patched, in the first model."""
+    correct = result["correct"]
+    model, *_ = correct.names("model")
+    pairs = list(product(correct.names("group"), correct.names("desideratum")))
+    if not pairs:
+        return "no group has heads"
+    most = max(pairs, key=lambda pair: _accuracy(result, model, *pair).value)
+    return f"{model}: {most[0]}/{most[1]} most, {_accuracy(result, model, *most)}"
+
+
 def notes(result: Result) -> Sequence[str]:
     """What moves, and how to read the rows."""
     masks = result.facts["masks"]
@@ -54,22 +65,36 @@ def notes(result: Result) -> Sequence[str]:
     )
 
 
-def figure(result: Result) -> Figure:
-    """Accuracy, a panel a model: groups against desiderata, with half the interval's width in every cell."""
+def claim(result: Result) -> str:
+    """What each model's groups carry best, beside the unpatched model."""
     models, groups, rules = (result["correct"].names(axis) for axis in ("model", "group", "desideratum"))
-    width = 1.6 + max(1.2, 0.75 * len(rules)) * len(models)
-    drawn, axes = new_figure(1, len(models), width=width, height=1.4 + 0.45 * len(groups))
-    for number, (axis, model) in enumerate(zip(axes[0], models, strict=True)):
-        accuracies = [[_accuracy(result, model, group, rule) for rule in rules] for group in groups]
-        values = [[cell.value for cell in row] for row in accuracies]
-        image = axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for row, cells in enumerate(accuracies):
-            for column, cell in enumerate(cells):
-                text = f"{cell.value:.2f}\n{cell.margin}".rstrip()
-                color = "white" if cell.value > 0.6 else "black"
-                axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
-        axis.set_title(model, fontsize=9)
-        axis.set_xticks(range(len(rules)), [rule.replace("_", " ") for rule in rules], rotation=45, ha="right")
-        axis.set_yticks(range(len(groups)), groups if number == 0 else [""] * len(groups))
-    drawn.colorbar(image, ax=axes, shrink=0.8, label="targets answered")
-    return drawn
+    told = []
+    for model in models:
+        places = [(group, rule) for group in groups if group != NOTHING for rule in rules]
+        group, rule = max(places, key=lambda place: _accuracy(result, model, *place).value)
+        best, nothing = _accuracy(result, model, group, rule), _accuracy(result, model, NOTHING, rule)
+        told.append(f"in {model} the {spoken(group)}s carry {spoken(rule)} best, {best} (unpatched {nothing})")
+    return f"I{'; '.join(told)[1:]}."
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "A group that moves an answer carries something; that it carries nothing else is not said.",
+        "The best of several groups and desiderata is named; the table has all of them.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
+    """Accuracy, a panel a model: groups against desiderata, with the interval in every cell."""
+    models, groups, rules = (result["correct"].names(axis) for axis in ("model", "group", "desideratum"))
+    names = Names("", tuple(spoken(group) for group in groups)), Names("", tuple(spoken(rule) for rule in rules))
+    panels = []
+    for model in models:
+        cells = [[_accuracy(result, model, group, rule) for rule in rules] for group in groups]
+        values = tuple(tuple(cell.value for cell in row) for row in cells)
+        panels.append(HeatMap(model, *names, values, tuple(tuple(in_cell(cell) for cell in row) for row in cells)))
+    title = f"Activation patching of {result.facts['component']}: how often the target is answered"
+    notes = ("Row 'nothing': the model as it is. In cells, the share and its 95 % interval.",)
+    scale = ColourScale("share of targets answered", 0, 1)
+    return Drawing(title, tuple(panels), scale, notes, sizes_of(result["correct"].prompts))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
+from entitrack.core.drawing import TESTED, Curve, Drawing, Line, Plot, point, sizes_of, spoken
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
-from entitrack.record.figures.canvas import ACCENT, BASE, new_figure
 
 _LISTED = 5
 
@@ -39,6 +38,13 @@ def _stages(result: Result) -> Sequence[str]:
     return result["score"].names("stage")
 
 
+def headline(result: Result) -> str:
+    """How far the ranks agree with the exact ones, stage by stage, where there are ranks."""
+    ranks = {stage: result["rank_correlation"].number(stage=stage) for stage in _stages(result)}
+    told = (f"{stage} {rank:.2f}" for stage, rank in ranks.items() if not math.isnan(rank))
+    return f"rank correlation with exact scores {', '.join(told) or 'is not defined'}"
+
+
 def notes(result: Result) -> Sequence[str]:
     """What was computed."""
     return (
@@ -48,17 +54,44 @@ def notes(result: Result) -> Sequence[str]:
     )
 
 
-def figure(result: Result) -> Figure:
+def claim(result: Result) -> str:
+    """How far ranks to first order agree with the exact ones."""
+    agreed = {stage: result["rank_correlation"].number(stage=stage) for stage in _stages(result)}
+    told = [f"{spoken(stage)} {ranks:.2f}" for stage, ranks in agreed.items() if not math.isnan(ranks)]
+    return (
+        f"Scores to first order rank the heads of {result.facts['model']} as the exact ones do"
+        f" (rank correlation: {', '.join(told) or 'no stage is scored'})."
+    )
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "A high rank correlation over all heads does not say that the first few are the same.",
+        "No interval is given: heads are not draws from anything.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
     """A panel a stage, a point a head, and the line on which both scores are equal."""
-    stages = _stages(result)
-    drawn, axes = new_figure(1, len(stages), width=3.2 * len(stages))
-    for axis, stage in zip(axes[0], stages, strict=True):
+    panels, unscored = [], []
+    for stage in _stages(result):
         scores = result["score"].at(stage=stage)
-        exact, first_order = (scores.at(kind=kind).values.flatten().numpy() for kind in ("exact", "first order"))
-        low, high = (float(end) for end in (scores.values.min(), scores.values.max()))
-        axis.plot([low, high], [low, high], color=BASE, linewidth=1)
-        axis.scatter(exact, first_order, s=14, color=ACCENT)
-        axis.set_title(f"{stage}\nrank correlation {result['rank_correlation'].number(stage=stage):.2f}", fontsize=9)
-        axis.set_xlabel("exact score")
-        axis.set_ylabel("first order")
-    return drawn
+        exact, first_order = (scores.at(kind=kind).values for kind in ("exact", "first order"))
+        ranks = result["rank_correlation"].number(stage=stage)
+        heads = ((exact != 0) | (first_order != 0)).nonzero().tolist()
+        if not heads:
+            unscored.append(f"{spoken(stage)}: no path leads from any head, so none is scored.")
+            continue
+        dots = (
+            point(float(exact[layer, head]), float(first_order[layer, head]), told=f"head {layer}.{head}")
+            for layer, head in heads
+        )
+        curves = (Curve("head", TESTED, tuple(dots), "none"),)
+        title = spoken(stage) + ("" if math.isnan(ranks) else f"\nrank correlation {ranks:.2f}")
+        panels.append(
+            Plot(title, "exact score", "first-order score", curves, lines=(Line(0, "diagonal", label="equal"),))
+        )
+    title = f"First-order against exact path patching in {result.facts['model']}"
+    notes = ("Scores: mean relative change of p(answer). Heads that have 0 in both are left out.", *unscored)
+    return Drawing(title, tuple(panels), None, notes, sizes_of(result["effect"].prompts))

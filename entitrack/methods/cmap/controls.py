@@ -8,33 +8,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations, product
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from entitrack.core.circuits import Group
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet
-from entitrack.engine.patching import read_sites
-from entitrack.engine.transplants import transplanted_answers
+from entitrack.methods.cmap.settings import ALL_LAST, ALL_ROLES
 from entitrack.methods.cmap.transplants import Transplant
-from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set, role_positions
+from entitrack.methods.experiment import Experiment, prompt_set
+from entitrack.methods.transplanted import Heads, answers_with, heads_of, read_heads, roles_of, shape_of
 from entitrack.models.family import Model
 from entitrack.tasks.protocol import LAST, Prompt
 
 SAME_ROLE, SAME_LAYERS = KINDS = ("same role", "same role and layers")
 """Where the heads of random sets come from, besides being outside of the group."""
-
-ALL_LAST, ALL_ROLES = "all heads at last", "all heads at the roles"
-"""The most that heads at the last token, and at the circuit's roles, can do."""
-
-CHUNK_TOKENS = 8192
-"""At most this many tokens go through the model at once."""
-
-Heads = Bool[Tensor, "role layer head"]
 
 
 @dataclass(frozen=True)
@@ -73,10 +65,8 @@ def controls(
     Returns:
         See `_measurements`; nothing where no transplant has heads.
     """
-    groups = [group for one in transplants for group in one.groups if group.heads]
-    roles = list(dict.fromkeys(group.role for group in groups))
-    shape = (base.anatomy["n_layers"], base.anatomy["n_heads"])
-    drawn = draw(transplants, roles, shape, draws, experiment.seed)
+    roles = roles_of(group for one in transplants for group in one.groups)
+    drawn = draw(transplants, roles, shape_of(base), draws, experiment.seed)
     return _run(experiment, base, donor, drawn, roles, experiment.task.prompts()[:count]) if drawn else {}
 
 
@@ -94,7 +84,7 @@ def draw(
     """
     controlled = []
     for one in transplants:
-        own = torch.stack([heads_at(role, one.groups, shape) for role in roles]) if roles else torch.zeros(0)
+        own = heads_of(one.groups, roles, shape) if roles else torch.zeros(0)
         if own.any():
             controlled.append(Controlled(one.name, own, tuple(_random_sets(own, kind, draws, seed) for kind in KINDS)))
     if not controlled:
@@ -105,27 +95,50 @@ def draw(
     return [*controlled, *(Controlled(name, heads, none) for name, heads in brackets.items() if heads.any())]
 
 
-def heads_at(role: str, groups: Sequence[Group], shape: tuple[int, int]) -> Bool[Tensor, "layer head"]:
-    """The heads that groups have at a role."""
-    heads = torch.zeros(shape, dtype=torch.bool)
-    for group in groups:
-        for layer, head in group.heads if group.role == role else ():
-            heads[layer, head] = True
-    return heads
+def all_heads(measurements: Mapping[str, Measurement]) -> dict[str, Bool[Tensor, " prompt"]]:
+    """Whether answers are right with all heads, by name, where that was measured."""
+    if "control.own" not in measurements:
+        return {}
+    own = measurements["control.own"]
+    return {name: own.at(transplant=name).values for name in own.names("transplant") if name in (ALL_LAST, ALL_ROLES)}
 
 
 def _random_sets(own: Heads, kind: str, draws: int, seed: int) -> Bool[Tensor, "draw role layer head"] | None:
-    """Sets of as many other heads at every role; None if there are not so many."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.zeros(draws, *own.shape, dtype=torch.bool)
-    for role, heads in enumerate(own):
+    """Different sets of as many other heads at every role; all there are, if these are fewer; None if there are none.
+
+    A set that is drawn twice is no second witness: where few other heads are left, there are few sets.
+    """
+    pools, wanted = [], [int(heads.sum()) for heads in own]
+    for heads in own:
         pool = ~heads & heads.any(1, keepdim=True) if kind == SAME_LAYERS else ~heads
-        others, wanted = pool.flatten().nonzero().flatten(), int(heads.sum())
-        if len(others) < wanted:
-            return None
-        for one in drawn:
-            one[role].view(-1)[others[torch.randperm(len(others), generator=generator)[:wanted]]] = True
+        pools.append(pool.flatten().nonzero().flatten())
+    there_are = math.prod(math.comb(len(pool), count) for pool, count in zip(pools, wanted, strict=True))
+    if not there_are or not draws:
+        return None
+    if there_are <= draws:
+        by_role = [combinations(pool.tolist(), count) for pool, count in zip(pools, wanted, strict=True)]
+        sets = list(product(*by_role))
+    else:
+        sets = _different_sets(pools, wanted, draws, torch.Generator().manual_seed(seed))
+    drawn = torch.zeros(len(sets), *own.shape, dtype=torch.bool)
+    for one, by_role_heads in zip(drawn, sets, strict=True):
+        for role, heads_drawn in enumerate(by_role_heads):
+            one[role].view(-1)[list(heads_drawn)] = True
     return drawn
+
+
+def _different_sets(
+    pools: Sequence[Int[Tensor, " head"]], wanted: Sequence[int], draws: int, generator: torch.Generator
+) -> list[tuple[tuple[int, ...], ...]]:
+    """Random sets, none twice; there must be as many."""
+    found: dict[tuple[tuple[int, ...], ...], None] = {}
+    while len(found) < draws:
+        by_role = []
+        for pool, count in zip(pools, wanted, strict=True):
+            chosen = pool[torch.randperm(len(pool), generator=generator)[:count]]
+            by_role.append(tuple(sorted(chosen.tolist())))
+        found[tuple(by_role)] = None
+    return list(found)
 
 
 def _run(
@@ -139,46 +152,12 @@ def _run(
     """Transplant every set, a session in each model for each batch of prompts."""
     batches = experiment.encoded(prompts)
     every = [torch.cat([one.own[None], *(drawn for drawn in one.drawn if drawn is not None)]) for one in controlled]
-    once = [sets.unique(dim=0, return_inverse=True) for sets in every]  # few heads are soon drawn twice
-    sets = [unique for unique, _ in once]
-    used = torch.cat(sets).any(0)
-    moved = [each[:, used] for each in sets]
-    places = [{role: role_positions(batch, role, "circuit") for role in roles} for batch in batches]
-    asked = [
-        {"prompts": prompt_inputs(batch), "sites": _sites(used, list(where.values()))}
-        for batch, where in zip(batches, places, strict=True)
-    ]
-
-    def filled() -> Iterator[dict[str, Any]]:
-        """What the base is given for each batch, as soon as the donor has answered it."""
-        read = experiment.runner.map(donor, read_sites, asked)
-        for given, where, answered in zip(asked, places, read, strict=True):
-            role, layer, head = used.nonzero(as_tuple=True)
-            yield {
-                "prompts": given["prompts"],
-                "heads": torch.stack([layer, head], 1).tolist(),
-                "positions": torch.stack(list(where.values()))[role],
-                "values": torch.cat(answered["values"], 1),
-                "moved": moved,
-            }
-
+    sets = torch.cat(every)
+    used = sets.any(0)
+    read = read_heads(experiment, donor, batches, roles, used)
     description = f"random heads {donor.name} -> {base.name}"
-    chunk = {"chunk_tokens": CHUNK_TOKENS}
-    taken = experiment.sessions(base, transplanted_answers, filled(), description, len(batches), chunk)
-    right = [answers["prediction"] == batch.answers for answers, batch in zip(taken, batches, strict=True)]
-    parts = torch.cat(right, 1).split([len(each) for each in sets])
-    by_transplant = [part[place] for part, (_, place) in zip(parts, once, strict=True)]
-    return _measurements(controlled, by_transplant, roles, prompt_set(prompts))
-
-
-def _sites(used: Heads, positions: Sequence[Int[Tensor, " batch"]]) -> list[dict[str, Any]]:
-    """The donor's z of the heads that occur, by role and layer, as `read_sites` takes them."""
-    return [
-        {"component": "z", "layer": layer, "heads": heads.nonzero().flatten().tolist(), "position": position}
-        for by_layer, position in zip(used, positions, strict=True)
-        for layer, heads in enumerate(by_layer)
-        if heads.any()
-    ]
+    right = answers_with(experiment, base, read, used, sets, description, len(batches)).correct
+    return _measurements(controlled, right.split([len(part) for part in every]), roles, prompt_set(prompts))
 
 
 def _measurements(
@@ -191,29 +170,29 @@ def _measurements(
 
     Returns:
         `control.own` `[transplant, prompt]`: whether the answers with the transplants are right; `control.correct`
-        `[transplant, kind, draw, prompt]`: with the random sets, false where there are none; `control.gain`
+        `[transplant, kind, draw, prompt]`: with the random sets, false where there are no more; `control.gain`
         `[transplant, kind, prompt]`: the one minus the mean of the others; `control.drawn` `[transplant, kind]`:
-        whether there are random sets; `control.heads` `[transplant, kind, draw, role, layer, head]`: which they have.
+        how many random sets there are; `control.heads` `[transplant, kind, draw, role, layer, head]`: their heads.
     """
     names = tuple(one.name for one in controlled)
     draws = max([len(drawn) for one in controlled for drawn in one.drawn if drawn is not None], default=0)
     shape = controlled[0].own.shape
     correct = torch.zeros(len(names), len(KINDS), draws, len(prompts.texts), dtype=torch.bool)
     heads = torch.zeros(len(names), len(KINDS), draws, *shape, dtype=torch.bool)
-    is_drawn = torch.tensor([[drawn is not None for drawn in one.drawn] for one in controlled])
+    counts = torch.tensor([[0 if drawn is None else len(drawn) for drawn in one.drawn] for one in controlled])
     for number, (one, answers) in enumerate(zip(controlled, right, strict=True)):
-        parts = iter(answers[1:].split(draws))
-        for kind, drawn in enumerate(one.drawn):
+        parts = answers[1:].split(counts[number].tolist())
+        for kind, (drawn, part) in enumerate(zip(one.drawn, parts, strict=True)):
             if drawn is not None:
-                correct[number, kind], heads[number, kind] = next(parts), drawn
+                correct[number, kind, : len(drawn)], heads[number, kind, : len(drawn)] = part, drawn
     labels = {"transplant": names, "kind": KINDS}
     own = torch.stack([answers[0] for answers in right])
-    gain = own[:, None].double() - correct.double().mean(2)
+    gain = own[:, None].double() - correct.double().sum(2) / counts.clamp(min=1)[..., None]
     return {
         "control.own": Measurement(own, ("transplant", PROMPT), {"transplant": names}, prompts),
         "control.correct": Measurement(correct, ("transplant", "kind", "draw", PROMPT), labels, prompts),
         "control.gain": Measurement(gain, ("transplant", "kind", PROMPT), labels, prompts),
-        "control.drawn": Measurement(is_drawn, ("transplant", "kind"), labels),
+        "control.drawn": Measurement(counts, ("transplant", "kind"), labels),
         "control.heads": Measurement(
             heads, ("transplant", "kind", "draw", "role", "layer", "head"), {**labels, "role": tuple(roles)}
         ),

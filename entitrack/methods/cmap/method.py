@@ -10,18 +10,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from entitrack.core.circuits import Circuit, Group, count_heads
+from entitrack.core.circuits import Circuit, count_heads
 from entitrack.core.errors import UserError
-from entitrack.core.masks import read_masks
 from entitrack.core.measurement import stacked
 from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
 from entitrack.engine.patching import answer_patched, read_sites
-from entitrack.methods.cmap.controls import controls
+from entitrack.methods.cmap.brackets import brackets
+from entitrack.methods.cmap.controls import all_heads, controls
 from entitrack.methods.cmap.settings import Settings
 from entitrack.methods.cmap.transplants import Plan, Transplant, plan_inputs, plan_outputs
 from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
-from entitrack.models.anatomy import Head
+from entitrack.methods.transplanted import units_of
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
 
@@ -33,7 +33,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
 
     Returns:
         `correct` and `prediction` `[model, prompt]`: `base`, the recipient; the donor; and the recipient with each
-        transplant. See `controls` for what stands beside them.
+        transplant. `bracket` `[model, prompt]`: see `brackets`; and see `controls` for what stands beside them.
     """
     base = experiment.member(settings.recipient, "method.recipient")
     donor = experiment.donor_of(base, settings.parts)
@@ -42,18 +42,22 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     transplants = _transplants(circuit, settings)
     prompts = experiment.task.prompts()
     batches = experiment.encoded(prompts)
-    if settings.form == "output":
-        plans = [plan_outputs(batch, transplants) for batch in batches]
-    else:
-        plans = [plan_inputs(base, batch, transplants, experiment.quirks) for batch in batches]
-    predictions = transplant(experiment, base, donor, batches, plans)
+
+    def plan(batch: EncodedBatch) -> Plan:
+        if settings.form == "output":
+            return plan_outputs(batch, transplants)
+        return plan_inputs(base, batch, transplants, experiment.quirks)
+
+    predictions = transplant(experiment, base, donor, batches, [plan(batch) for batch in batches])
     rows = dict(zip(("donor", "base", *(one.name for one in transplants)), predictions, strict=True))
     prediction = stacked({"base": rows["base"], **rows}, "model", prompt_set(prompts))
     answers = torch.cat([batch.answers for batch in batches])
     measurements = {"correct": replace(prediction, values=prediction.values == answers), "prediction": prediction}
-    if settings.controls and "z" in settings.moved:
+    if settings.controls:
         of_heads = [one for one in transplants if one.component == "z"]
         measurements |= controls(experiment, base, donor, of_heads, settings.controls, settings.control_prompts)
+        heads = all_heads(measurements)
+        measurements |= brackets(experiment, base, donor, plan, heads, settings.control_prompts)
     return Result(
         method="cmap",
         facts={
@@ -84,7 +88,7 @@ def _circuit(experiment: Experiment, settings: Settings, base: Model, donor: Mod
     circuit = experiment.circuit(base, found_on=donor.name if published else None)
     if settings.masks is None:
         return circuit
-    masks = read_masks(settings.masks)
+    masks = experiment.read_masks(settings.masks)
     for group in settings.narrow:
         circuit.group(group, f"method.narrow.{group}")
     groups = [
@@ -97,7 +101,7 @@ def _circuit(experiment: Experiment, settings: Settings, base: Model, donor: Mod
 def _transplants(circuit: Circuit, settings: Settings) -> list[Transplant]:
     """The whole circuit and each group, with each of the components that move; z and qkv need not be named."""
     chosen = circuit.choose(settings.groups, "method.groups")
-    parts = {group: _parts(group, settings.units) for group in circuit.groups}
+    parts = {group: units_of(group, settings.units) for group in circuit.groups}
     together = {FULL: tuple(part for by_name in parts.values() for part in by_name.values())}
     together |= {name: (part,) for group in chosen for name, part in parts[group].items()}
     return [
@@ -105,19 +109,6 @@ def _transplants(circuit: Circuit, settings: Settings) -> list[Transplant]:
         for name, groups in together.items()
         for component in settings.moved
     ]
-
-
-def _parts(group: Group, units: str) -> dict[str, Group]:
-    """What of a group moves by itself: all of it, each head, or what it has in each layer."""
-    if units == "heads":
-        return {f"{group.name} {la}.{he}": replace(group, heads=((la, he),)) for la, he in group.heads}
-    if units == "layers":
-        by_layer: dict[int, list[Head]] = {}
-        for layer, head in group.heads:
-            by_layer.setdefault(layer, []).append((layer, head))
-        layers = sorted(by_layer)
-        return {f"{group.name} layer {layer}": replace(group, heads=tuple(by_layer[layer])) for layer in layers}
-    return {group.name: group}
 
 
 def transplant(

@@ -10,10 +10,16 @@ from pydantic import Field, field_validator, model_validator
 from entitrack.core.components import WITHOUT_HEADS
 from entitrack.core.errors import UserError, quoted
 from entitrack.core.quirks import Quirk
-from entitrack.core.settings import MethodSettings
+from entitrack.methods.transplant_settings import UnitSettings
 
 OUTPUTS = ("z", *WITHOUT_HEADS)
 INPUTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
+
+ALL_LAST, ALL_ROLES = "all heads at last", "all heads at the roles"
+"""The most that heads at the last token, and at the circuit's roles, can do."""
+
+NULL, EVERYTHING = "recipient into itself", "everything"
+"""What must change nothing, and all that there is; see `cmap.brackets`."""
 
 if TYPE_CHECKING:
     Component = str
@@ -21,14 +27,11 @@ else:
     Component = Literal[(*OUTPUTS, *INPUTS)]
 
 
-class Settings(MethodSettings):
+class Settings(UnitSettings):
     """Which group, taken from the donor, makes the base as good? (section 6)."""
 
-    needs_donor: ClassVar[bool] = True
-    needs_circuit: ClassVar[bool] = True
     quirks: ClassVar[Collection[Quirk]] = (Quirk.DONOR_CIRCUIT, Quirk.HELD_GROUP, Quirk.ONE_POSITION)
 
-    groups: list[str] = Field([], description="groups to transplant one by one; empty: all of the circuit's")
     masks: str | None = Field(
         None, description="masks.json of method=dcm: only the heads that carry what `narrow` says move; null: all"
     )
@@ -43,19 +46,6 @@ class Settings(MethodSettings):
         [],
         description=f"what moves, one by one. output: z, or of the heads' layers {', '.join(WITHOUT_HEADS)};"
         " input: q at the role, k and v before it, or combinations; empty: z, or qkv",
-    )
-    recipient: str | None = Field(None, description="member that the donor's activations are put into; null: the base")
-    units: Literal["groups", "heads", "layers"] = Field(
-        "groups", description="what moves by itself: a group, each of its heads, or what it has in each layer"
-    )
-    controls: int = Field(
-        100,
-        ge=0,
-        le=100_000,
-        description="random sets of heads, of each kind, that groups are held against; 0: none",
-    )
-    control_prompts: int | None = Field(
-        168, ge=1, description="prompts that these are transplanted on, the task's first; null: all"
     )
 
     @field_validator("components")

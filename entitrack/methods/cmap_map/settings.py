@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from entitrack.core.components import WITHOUT_HEADS
+from entitrack.core.parts import Part
 from entitrack.core.settings import MethodSettings
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ else:
 class Settings(MethodSettings):
     """Where could the donor's activations gain anything? CMAP to first order (section 6)."""
 
+    part: ClassVar[Part | None] = "search"
     needs_donor: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
 
     recipient: str | None = Field(None, description="member that the donor's activations would go into; null: the base")
     components: list[Component] = Field(

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entitrack.core.components import WITH_HEADS
-from entitrack.engine.anatomy import Anatomy, at
+from entitrack.engine.anatomy import Anatomy, last_logits
 from entitrack.engine.answers import Prompts, answer_probability, forward_inputs
+from entitrack.engine.elsewhere import takes_gradients
 from entitrack.engine.patching import by_place
 from entitrack.engine.sites import Patch, Visit, columns_of, read, visit_layer
 
@@ -25,6 +26,7 @@ class Gains(TypedDict):
     """Of the right answer, with nothing changed."""
 
 
+@takes_gradients
 def first_order_gains(model: Any, anatomy: Anatomy, prompts: Prompts, patches: Sequence[Patch]) -> Gains:
     """Gains of many patches, each by itself, in one pass forwards and one backwards.
 
@@ -42,6 +44,7 @@ def first_order_gains(model: Any, anatomy: Anatomy, prompts: Prompts, patches: S
     for layer, component, numbers in by_place(patches):
 
         def add_zeros(whole: Tensor, numbers: list[int] = numbers) -> Tensor:
+            """The component with zeros added at the sites, along which slopes are taken."""
             changed = whole.clone()
             rows = torch.arange(len(whole), device=whole.device)[:, None]
             for number in numbers:
@@ -59,7 +62,7 @@ def first_order_gains(model: Any, anatomy: Anatomy, prompts: Prompts, patches: S
         with model.trace(forward_inputs(prompts), use_cache=False):
             for layer in sorted(visits):
                 visit_layer(model, anatomy, layer, visits[layer])
-            probability = answer_probability(at(model.output.logits, prompts["last"]), prompts["answers"])
+            probability = answer_probability(last_logits(model, anatomy, prompts["last"]), prompts["answers"])
             order = sorted(added)
             slopes = torch.autograd.grad(probability.log().sum(), [added[number] for number in order])
     gains = []

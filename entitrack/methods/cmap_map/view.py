@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from entitrack.core.drawing import Drawing, HeatMap, Names, even_scale, nested, sizes_of, spoken
 from entitrack.core.ranks import overlap_of_top, rank_correlation
 from entitrack.core.result import Result
 from entitrack.core.table import Cell, Table
-from entitrack.record.figures.canvas import new_figure
 
 _LISTED = 12
 
@@ -64,6 +63,13 @@ def compared(result: Result, role: str) -> tuple[Tensor, Tensor]:
     return first_order[moved], exact[moved]
 
 
+def headline(result: Result) -> str:
+    """The place that promises most."""
+    component, role, layer, head, first_order, exact = _best(result)[0]
+    place = f"{component} {layer}{'' if head is None else f'.{head}'} at {role}"
+    return f"{place} gains most log p, {first_order}" + ("" if exact is None else f"; exactly {exact}")
+
+
 def notes(result: Result) -> Sequence[str]:
     """What was computed."""
     return (
@@ -74,22 +80,41 @@ def notes(result: Result) -> Sequence[str]:
     )
 
 
-def figure(result: Result) -> Figure:
-    """A panel a role and component: layer against head, or layer alone; one scale for all."""
-    components, roles = result.facts["components"], result[result.facts["components"][0]].names("role")
-    means = {name: result[name].means() for name in components}
-    bound = max(float(values.abs().max()) for values in means.values()) or 1.0
-    drawn, axes = new_figure(
-        len(components), len(roles), width=2.6 * len(roles) + 1, height=0.6 + 2.2 * len(components)
+def claim(result: Result) -> str:
+    """The most promising place, and how far single heads keep what first order promises."""
+    best = _best(result)[0]
+    component, role, layer, head, first_order, exact = best
+    place = f"{component} {layer}.{head}" if head is not None else f"{component} of layer {layer}"
+    moved = f"; moved exactly, {exact}" if exact is not None else ""
+    return (
+        f"The most is to be gained, to first order, by {place} at {spoken(str(role))}: {first_order} nats of log p"
+        f" from {result.facts['donor']} into {result.facts['base']}{moved}."
     )
-    for row, component in zip(axes, components, strict=True):
-        for column, (axis, role) in enumerate(zip(row, roles, strict=True)):
-            values = means[component][column].reshape(means[component].shape[1], -1)
-            image = axis.imshow(values.numpy(), cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto", origin="lower")
-            axis.set_title(f"{component} at {role}", fontsize=8)
-            axis.set_xlabel("head" if component == "z" else "", fontsize=8)
-            axis.set_ylabel("layer" if column == 0 else "", fontsize=8)
-            axis.set_xticks(range(values.shape[1]) if component == "z" else [])
-            axis.set_yticks(range(values.shape[0]))
-    drawn.colorbar(image, ax=axes, shrink=0.8, label="gain of log p, first order (nats)")
-    return drawn
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "First order is a slope, not an effect: read it beside the exact gains where there are some.",
+        "Gains of places that act through each other do not add up.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
+    """A panel a role and component: layer against head, or layer alone; one scale for all."""
+    facts, panels, shown = result.facts, [], []
+    for component in facts["components"]:
+        gain = result[component]
+        for number, role in enumerate(gain.names("role")):
+            values = gain.means()[number].reshape(gain.size("layer"), -1)
+            heads = gain.names("head") if "head" in gain.axes else ("",)
+            names = Names("layer", gain.names("layer")), Names("head" if "head" in gain.axes else "", heads)
+            ringed = tuple((row, column) for row, column in torch.ones_like(values).nonzero().tolist()
+                           if component == "z" and is_moved(result, (number, row, column)))  # fmt: skip
+            title = f"{component} at {spoken(role)}"
+            panels.append(HeatMap(title, *names, nested(values), ringed=ringed, upward=True))
+            shown += values.flatten().tolist()
+    scale = even_scale("gain of log p(answer), first order (nats)", shown, "low", root=True)
+    title = f"What could be gained by moving {facts['donor']} into {facts['base']}, place by place"
+    notes = ("Ringed: heads that were moved exactly, too." if "exact" in result.measurements else "",)
+    return Drawing(title, tuple(panels), scale, tuple(filter(None, notes)), sizes_of(gain.prompts))

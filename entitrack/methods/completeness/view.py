@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from entitrack.core.drawing import LEFT_OUT, Curve, Drawing, Line, Plot, other_hue, point, sizes_of, spoken
 from entitrack.core.quirks import published_notes
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
-from entitrack.record.figures.canvas import ACCENT, BASE, error_bars, new_figure
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -59,6 +57,19 @@ def _spread(result: Result, random: list[int]) -> Table:
     return Table(f"{len(random)} random sets K", ("", "mean", "deviation", "least", "most"), tuple(rows))
 
 
+def headline(result: Result) -> str:
+    """The group without which model and circuit differ most."""
+    values, groups = measured(result), numbers(result, "group")
+    gaps = {
+        number: values.difference({"rest_of": "model", "set": number}, {"rest_of": "circuit", "set": number})
+        for number in groups
+    }
+    if not gaps:
+        return "no groups to remove"
+    most = max(gaps, key=lambda number: abs(gaps[number].value))
+    return f"F(M\\K) - F(C\\K) at most {gaps[most]}, K = {result.facts['sets'][most]['name']}"
+
+
 def notes(result: Result) -> Sequence[str]:
     """What is ablated in each, and how intervals are made."""
     return (
@@ -68,22 +79,45 @@ def notes(result: Result) -> Sequence[str]:
     )
 
 
-def figure(result: Result) -> Figure:
+def claim(result: Result) -> str:
+    """The group after whose removal circuit and model differ most."""
+    values, groups = measured(result), numbers(result, "group")
+    if not groups:
+        return f"No group of the circuit in {result.facts['model']} has heads to remove."
+    apart = {
+        number: values.difference({"rest_of": "model", "set": number}, {"rest_of": "circuit", "set": number})
+        for number in groups
+    }
+    most = max(groups, key=lambda number: abs(apart[number].value))
+    (of_model, of_circuit), without = rests(result, most), spoken(result.facts["sets"][most]["name"])
+    return (
+        f"Circuit and model of {result.facts['model']} are most unlike without the {without}s:"
+        f" {result.facts['metric']} {of_circuit} and {of_model}, apart by {apart[most]}."
+    )
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "Equal remains do not prove that the circuit is whole: other sets than these may tell it from the model.",
+        "Random sets are of the circuit's own heads, and have no intervals.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
     """F(C\\K) against F(M\\K), a point a set: groups with intervals, random sets as dots; and y = x."""
-    drawn, axes = new_figure(width=6.4, height=4.2)
-    axis, facts, values = axes[0, 0], result.facts, measured(result)
-    means = values.means()
-    ends = [min(0.0, float(means.min())), max(1e-3, float(means.max()))]
-    axis.plot(ends, ends, "--", color=BASE, linewidth=1, label="y = x: complete")
-    axis.plot(*mean_rests(result, numbers(result, "random")), "o", color=BASE, markersize=4, label="random sets")
-    for number, marker in zip(numbers(result, "nothing", "group"), cycle("os^Dv<>P*X"), strict=False):
-        across, up = rests(result, number)
-        bars = {"xerr": error_bars([across]), "yerr": error_bars([up])}
-        removed = facts["sets"][number]
-        label = "whole" if removed["kind"] == "nothing" else f"without {removed['name']}"
-        axis.errorbar(across.value, up.value, fmt=marker, color=ACCENT, capsize=2, linewidth=1, label=label, **bars)
-    axis.set_xlabel(f"F(M\\K): {facts['metric']}")
-    axis.set_ylabel(f"F(C\\K): {facts['metric']}")
-    axis.set_title(f"Completeness in {facts['model']}", fontsize=10)
-    drawn.legend(loc="outside right upper", fontsize=8)
-    return drawn
+    facts, curves = result.facts, []
+    dots = zip(*(values.tolist() for values in mean_rests(result, numbers(result, "random"))), strict=True)
+    points = tuple(point(x, y, "a random set") for x, y in dots)
+    curves += [Curve("random sets of the circuit's heads", LEFT_OUT, points, "none")] if points else []
+    for place, number in enumerate(numbers(result, "nothing", "group")):
+        removed, (across, up) = facts["sets"][number], rests(result, number)
+        label = "nothing removed" if removed["kind"] == "nothing" else f"without {spoken(removed['name'])}"
+        told = f"{label}: F(M\\K) {across}, F(C\\K) {up}"
+        curves.append(Curve(label, other_hue(place), (point(across, up, told),), "none"))
+    x, y = (
+        f"F({whose}\\K): {facts['metric']} of {words}" for whose, words in (("M", "the model"), ("C", "the circuit"))
+    )
+    plot = Plot("", x, y, tuple(curves), lines=(Line(0, "diagonal", label="equal: complete"),))
+    title = f"Completeness in {facts['model']}: what is left without K"
+    return Drawing(title, (plot,), None, ("Bars: 95 % intervals over contexts.",), sizes_of(measured(result).prompts))

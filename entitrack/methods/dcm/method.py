@@ -9,8 +9,10 @@ from typing import Any
 from entitrack.core.circuits import Group
 from entitrack.core.errors import UserError
 from entitrack.core.masks import Masks
+from entitrack.core.parts import CONTEXTS
 from entitrack.core.quirks import Quirk
 from entitrack.core.result import Result
+from entitrack.methods.ability import ask_and_require
 from entitrack.methods.dcm.measurements import measurements
 from entitrack.methods.dcm.settings import Settings
 from entitrack.methods.dcm.splits import Splits, split
@@ -41,6 +43,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     groups = circuit.choose(settings.groups, "method.groups")
     prompts = experiment.task.prompts()
     splits = {rule.name: _draw(experiment, settings, rule, prompts) for rule in rules}
+    ask_and_require(experiment, settings, model, prompts)
     with_heads = [group for group in groups if group.heads]
     units = [Unit(group, rule, splits[rule]) for group in with_heads for rule in splits]
     trained = train_and_test(experiment, settings, model, units)
@@ -86,6 +89,7 @@ def _found_on(experiment: Experiment, settings: Settings, model: Model) -> dict[
         "model": model.name,
         "identity": model.identity.digest,
         "task": dict(experiment.task.fingerprint),
+        CONTEXTS: experiment.contexts(),
         "quirks": sorted(experiment.quirks),
         "sparsity": list(settings.sparsity),
         "draws": settings.draws,

@@ -8,14 +8,19 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from entitrack.core.errors import UserError
+from entitrack.core.parts import Part
 from entitrack.core.quirks import Quirk
 from entitrack.methods.desideratum_settings import PatchingSettings
+from entitrack.methods.mechanism_settings import MechanismSettings
 
 
-class Settings(PatchingSettings):
+class Settings(MechanismSettings, PatchingSettings):
     """What does each group carry? Desiderata-based component masking (section 5)."""
 
+    part: ClassVar[Part | None] = "search"
+    leaves: ClassVar[Collection[str]] = ("masks",)
     needs_circuit: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
     quirks: ClassVar[Collection[Quirk]] = (
         Quirk.OWN_POSITION,
         Quirk.SHARED_HEADS,

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from entitrack.core.drawing import (
+    ColourScale,
+    Curve,
+    Drawing,
+    HeatMap,
+    Names,
+    Panel,
+    Plot,
+    in_cell,
+    other_hue,
+    point,
+    sizes_of,
+    spoken,
+)
 from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
 from entitrack.core.statistics.discoveries import q_values
 from entitrack.core.statistics.estimates import FEW_CONTEXTS, Estimate
 from entitrack.core.table import Cell, Table
-from entitrack.record.figures.canvas import COLORS, blank
 
 Mask = Mapping[str, str | int]
 """Group and desideratum by name, weight and draw by number: where a mask stands in the measurements."""
@@ -92,6 +103,15 @@ def _heads_of_heads(result: Result, mask: Mask) -> str:
     return f"{len(_patched_heads(result, mask))} of {len(result.facts['groups'][mask['group']])}"
 
 
+def headline(result: Result) -> str:
+    """The mask that adds most."""
+    gains = {_unit(mask): _gain(result, mask) for mask in result.facts["chosen"]}
+    if not gains:
+        return "no group has heads"
+    most = max(gains, key=lambda unit: gains[unit].value)
+    return f"{most} most: {gains[most]} more answers as the mask says"
+
+
 def notes(result: Result) -> Sequence[str]:
     """How to read the table, and in words what each group carries."""
     q_by_unit = _q_by_unit(result)
@@ -131,49 +151,72 @@ def _q_by_unit(result: Result) -> dict[str, float]:
     return dict(zip(map(_unit, chosen), q_values(np.array(p_values)).tolist(), strict=True))
 
 
-def figure(result: Result) -> Figure:
+def claim(result: Result) -> str:
+    """What each group carries, as the notes have it."""
+    carried = _q_by_unit(result)
+    groups = result.facts["groups"].items()
+    if any(math.isnan(carried[_unit(mask)]) for mask in result.facts["chosen"]):
+        return f"What the groups of {result.facts['model']} carry is not said: {FEW_CONTEXTS}."
+    told = [_in_words(result, group, heads, carried) for group, heads in groups if heads]
+    counts = [
+        mask for mask in result.facts["chosen"] if (carried[_unit(mask)] <= _RATE) and _gain(result, mask).value > 0
+    ]
+    if not counts:
+        return f"On {result.facts['model']}: {'; '.join(told) or 'no group has heads'}."
+    best = max(counts, key=lambda mask: _gain(result, mask).value)
+    return (
+        f"On {result.facts['model']}: {'; '.join(told)}. Clearest: {_unit(best)}, {_accuracy(result, best)} with the"
+        f" mask's {_heads_of_heads(result, best)} heads patched, {_accuracy(result, best, 'nothing')} with nothing."
+    )
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "A mask is one that training found: heads outside it may carry the same.",
+        "That a group carries none of these desiderata does not say that it carries nothing.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
     """Test accuracy of the chosen masks, with heads taken of heads there; and, a panel a group, how they came."""
     groups, rules = list(result.facts["groups"]), result.facts["desiderata"]
     trained = [group for group in groups if result.facts["groups"][group]]
-    widths = (1.8 + 0.9 * len(rules), 2.2 * max(1, len(trained)))
-    drawn = blank(width=widths[0] + 2.2 * len(trained), height=1.8 + 0.5 * max(3, len(groups)))
-    heat_map, curves = drawn.subfigures(1, 2, squeeze=False, width_ratios=widths)[0]
-    _draw_heat_map(heat_map.subplots(), result, groups, rules)
-    if trained:
-        panels = curves.subplots(1, len(trained), sharey=True, squeeze=False)[0]
-        _draw_learning_curves(curves, dict(zip(trained, panels, strict=True)), result)
-    return drawn
+    panels: tuple[Panel, ...] = (_map(result, groups, rules), *(_learning(result, group) for group in trained))
+    empty = [spoken(group) for group in groups if group not in trained]
+    notes = [
+        "In cells: share of test targets answered, its 95 % interval, and heads of the mask of those of the group.",
+        "Curves: the masks on validation prompts; faint: other weights and draws.",
+        *([f"Hatched: groups without heads ({', '.join(empty)})."] if empty else []),
+    ]
+    sizes = sizes_of(result["correct"].prompts) if result.measurements else None
+    title = f"Desiderata-based component masking on {result.facts['model']}: what each group carries"
+    return Drawing(title, panels, ColourScale("share of test targets answered", 0, 1), tuple(notes), sizes)
 
 
-def _draw_learning_curves(curves: Any, panels: dict[str, Any], result: Result) -> None:
-    """Validation accuracy by step, a colour a desideratum; other weights and draws than the chosen ones are faint."""
-    validation, chosen = result["validation"], result.facts["chosen"]
-    colors = {rule: COLORS[number % len(COLORS)] for number, rule in enumerate(result.facts["desiderata"])}
-    steps = [int(step) for step in validation.names("step")]
-    for mask in _every_mask(result):
-        style = {"color": colors[str(mask["desideratum"])], "alpha": 1 if mask in chosen else 0.3}
-        panels[str(mask["group"])].plot(steps, validation.at(**mask).values.numpy(), marker=".", linewidth=1, **style)
-    for name, axis in panels.items():
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("step", fontsize=8)
-    first = next(iter(panels.values()))
-    first.set_ylim(-0.02, 1.02)
-    first.set_ylabel("validation targets answered", fontsize=8)
-    handles = [first.plot([], [], color=color)[0] for color in colors.values()]
-    curves.legend(handles, colors, loc="outside lower center", ncols=max(1, len(panels)), fontsize=7)
-
-
-def _draw_heat_map(axis: Any, result: Result, groups: Sequence[str], rules: Sequence[str]) -> None:
+def _map(result: Result, groups: Sequence[str], rules: Sequence[str]) -> HeatMap:
     """Groups against desiderata; cells of groups without heads stay empty."""
-    values = [[float("nan") for _ in rules] for _ in groups]
+    values = [[math.nan] * len(rules) for _ in groups]
+    texts = [[""] * len(rules) for _ in groups]
     for mask in result.facts["chosen"]:
         row, column = groups.index(mask["group"]), rules.index(mask["desideratum"])
         cell = _accuracy(result, mask)
-        values[row][column] = cell.value
-        text = f"{cell.value:.2f} {cell.margin}".rstrip() + f"\n{_heads_of_heads(result, mask)}"
-        color = "white" if cell.value > 0.6 else "black"
-        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
-    axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axis.set_title(f"DCM on {result.facts['model']}: test targets answered", fontsize=9)
-    axis.set_xticks(range(len(rules)), [rule.replace("_", " ") for rule in rules], rotation=30, ha="right")
-    axis.set_yticks(range(len(groups)), groups)
+        values[row][column], texts[row][column] = cell.value, f"{in_cell(cell)}\n{_heads_of_heads(result, mask)}"
+    names = Names("", tuple(map(spoken, groups))), Names("", tuple(map(spoken, rules)))
+    return HeatMap(
+        "test targets answered", *names, tuple(tuple(row) for row in values), tuple(tuple(row) for row in texts)
+    )
+
+
+def _learning(result: Result, group: str) -> Plot:
+    """Validation accuracy by step, a hue a desideratum; other weights and draws than the chosen ones are faint."""
+    validation, chosen, rules = result["validation"], result.facts["chosen"], result.facts["desiderata"]
+    steps, curves = [int(step) for step in validation.names("step")], []
+    for mask in _every_mask(result):
+        if mask["group"] == group:
+            rule, heights = str(mask["desideratum"]), validation.at(**mask).values.tolist()
+            points = tuple(
+                point(x, y, f"{spoken(rule)}, step {x}: {y:.3f}") for x, y in zip(steps, heights, strict=True)
+            )
+            curves.append(Curve(spoken(rule), other_hue(rules.index(rule)), points, faint=mask not in chosen))
+    return Plot(spoken(group), "step", "validation targets answered", tuple(curves), y_limits=(-0.02, 1.02))

@@ -19,10 +19,25 @@ def tables(result: Result) -> Sequence[Table]:
     return (Table("Desiderata", ("desideratum", "", "text"), tuple(rows)),)
 
 
+def headline(result: Result) -> str:
+    """How many there are."""
+    return f"pairs of {len(result.facts['examples'])} desiderata"
+
+
 def notes(result: Result) -> Sequence[str]:
     """What target means."""
     return ("target: the answer to the clean prompt once the counterfactual's activations are in it",)
 
 
-def figure(result: Result) -> None:
+def claim(result: Result) -> str:
+    """How many pairs are shown; nothing is measured."""
+    return f"{len(result.facts['examples'])} desiderata, one pair of each: nothing is measured here."
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return ("Pairs are examples of what the other methods ask.",)
+
+
+def drawing(result: Result) -> None:
     """There is none: nothing is measured."""

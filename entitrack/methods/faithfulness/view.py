@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from entitrack.core.drawing import TESTED, Drawing, Mark, Row, Rows, member_hues, sizes_of
 from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
+from entitrack.core.statistics.controls import rank_p
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
-from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
 
 _QUANTILES = (0.05, 0.5, 0.95, 1.0)
 
@@ -48,8 +47,7 @@ def _random_table(result: Result) -> Table:
         means = random_means(result, model, ablation)
         circuit = float(values.means(model=model, ablation=ablation, circuit="circuit"))
         quantiles = [float(means.quantile(at)) for at in _QUANTILES]
-        share = (1 + int((means >= circuit).sum())) / (1 + len(means))
-        rows.append((model, ablation, *quantiles, circuit, share, len(means)))
+        rows.append((model, ablation, *quantiles, circuit, rank_p(circuit, means.numpy()), len(means)))
     columns = ("model", "ablation", "5 %", "median", "95 %", "best", "the circuit", "p", "circuits")
     return Table("F of random circuits of the same shape", columns, tuple(rows))
 
@@ -65,6 +63,13 @@ def faithfulness(result: Result, model: str, ablation: str) -> Estimate:
     of_circuits = ({"model": model, "ablation": ablation, "circuit": name} for name in ("circuit", "model"))
     circuit, whole_model = of_circuits
     return measured(result).ratio(circuit, whole_model, decimals=decimals)
+
+
+def headline(result: Result) -> str:
+    """F(C)/F(M) of the first model, under every ablation."""
+    first = cases(result)[0][0]
+    shares = (f"{kind} {faithfulness(result, model, kind)}" for model, kind in cases(result) if model == first)
+    return f"F(C)/F(M) of {first}: {', '.join(shares)}"
 
 
 def notes(result: Result) -> Sequence[str]:
@@ -84,39 +89,57 @@ def notes(result: Result) -> Sequence[str]:
     )
 
 
-def figure(result: Result) -> Figure:
-    """A panel an ablation: F of the model and of the circuit with intervals, and every random circuit as a mark."""
-    values, has_random = measured(result), "random" in result.measurements
-    ablations = values.names("ablation")
-    drawn, axes = new_figure(1, len(ablations), width=1.8 + 3.2 * len(ablations), height=3.4)
-    for number, (axis, ablation) in enumerate(zip(axes[0], ablations, strict=True)):
-        _panel(axis, result, ablation)
-        axis.set_title(f"{ablation} ablation", fontsize=9)
-        axis.set_ylabel(f"F: {result.facts['metric']}, 95 % interval" if number == 0 else "")
-    axis = axes[0, 0]
-    handles = [axis.plot([], [], "s", color=BASE)[0], axis.plot([], [], "s", color=ACCENT)[0]]
-    labels = ["model", f"circuit ({result.facts['heads']} heads), with F(C)/F(M)"]
-    if has_random:
-        handles.append(axis.plot([], [], "_", color=DONOR)[0])
-        labels.append(f"{result['random'].size('circuit')} random circuits")
-    drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
-    return drawn
-
-
-def _panel(axis: Axes, result: Result, ablation: str) -> None:
-    """F in every model under one ablation; all panels have the scale of all of it."""
+def claim(result: Result) -> str:
+    """F(C)/F(M) in the first model under every ablation, beside random circuits."""
     values = measured(result)
-    models = values.names("model")
-    for index, model in enumerate(models):
-        at = {"model": model, "ablation": ablation}
-        for shift, circuit, color in ((-0.2, "model", BASE), (0.2, "circuit", ACCENT)):
-            bar = values.estimate(circuit=circuit, **at)
-            axis.bar(index + shift, bar.value, 0.38, yerr=error_bars([bar]), color=color, capsize=3)
+    model, told = values.names("model")[0], []
+    for ablation in values.names("ablation"):
+        beside = ""
         if "random" in result.measurements:
-            means = random_means(result, **at).tolist()
-            axis.plot([index + 0.2] * len(means), means, "_", color=DONOR, markersize=14, alpha=0.3)
-        top = (index + 0.2, values.estimate(circuit="circuit", **at).value)
-        axis.annotate(f"{faithfulness(result, **at).value:.2f}", top, (0, 12), textcoords="offset points")
-    ends = values.means()
-    axis.set_ylim(min(0.0, 1.2 * float(ends.min())), 1.2 * max(1e-3, float(ends.max())))
-    axis.set_xticks(range(len(models)), models)
+            means = random_means(result, model, ablation)
+            own = float(values.means(model=model, ablation=ablation, circuit="circuit"))
+            beside = f" (random circuits have F {float(means.quantile(0.5)):.3f}, p {rank_p(own, means.numpy()):.3f})"
+        told.append(f"{ablation} {faithfulness(result, model, ablation)}{beside}")
+    return (
+        f"Alone, the circuit of {result.facts['heads']} heads does of what {model} does, by what stands for the other"
+        f" heads: {'; '.join(told)}."
+    )
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "Faithfulness depends on what stands for ablated heads: read all ablations together.",
+        "A circuit that suffices need not be the only one, nor the smallest.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
+    """A panel an ablation: F of the model and of the circuit with intervals, and every random circuit as a mark."""
+    values, facts = measured(result), result.facts
+    panels = tuple(
+        Rows(
+            f"{ablation} ablation",
+            f"{facts['metric']} (F)",
+            "",
+            tuple(row for model in values.names("model") for row in _rows(result, model, ablation)),
+            draws="random circuits of its shape",
+        )
+        for ablation in values.names("ablation")
+    )
+    title = f"Faithfulness of a circuit of {facts['heads']} heads"
+    notes = ("At the right, F(circuit)/F(model). Bars: 95 % intervals over contexts.",)
+    return Drawing(title, panels, None, notes, sizes_of(values.prompts))
+
+
+def _rows(result: Result, model: str, ablation: str) -> Iterator[Row]:
+    """The model and the circuit in it; under them, random circuits."""
+    values, at = measured(result), {"model": model, "ablation": ablation}
+    hue = member_hues(result, values.names("model"))[model]
+    whole, circuit = (values.estimate(circuit=name, **at) for name in ("model", "circuit"))
+    ratio = faithfulness(result, **at).value
+    label = f"circuit of {result.facts['heads']} heads, the others ablated"
+    yield Row(model, (Mark(whole, hue, f"{model}, whole"),))
+    yield Row("circuit", (Mark(circuit, TESTED, label),), text="no ratio" if math.isnan(ratio) else f"{ratio:.2f}")
+    if "random" in result.measurements:
+        yield Row("random", (), tuple(random_means(result, **at).tolist()))

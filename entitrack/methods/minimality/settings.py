@@ -9,12 +9,14 @@ from pydantic import Field
 
 from entitrack.core.quirks import Quirk
 from entitrack.methods.ablation_settings import AblationSettings
+from entitrack.methods.mechanism_settings import MechanismSettings
 
 
-class Settings(AblationSettings):
+class Settings(MechanismSettings, AblationSettings):
     """Does every head of the circuit earn its place? (section 4.2)."""
 
     needs_circuit: ClassVar[bool] = True
+    leaves: ClassVar[Collection[str]] = ("circuit",)
     quirks: ClassVar[Collection[Quirk]] = (
         Quirk.SHARED_HEADS,
         Quirk.ROUNDED_F,

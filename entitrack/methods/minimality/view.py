@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
+from entitrack.core.drawing import LEFT_OUT, TESTED, Drawing, Line, Mark, Row, Rows, sizes_of, spoken
 from entitrack.core.quirks import Quirk, published_notes
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
-from entitrack.record.figures.canvas import ACCENT, BASE, error_bars, new_figure
 
+_BARS = "Bars: 95 % intervals over contexts."
 LEAST_DENOMINATOR = 0.05
 """A ratio to something that may be this small says little."""
 
@@ -59,38 +57,67 @@ def ratio(result: Result, number: int) -> Estimate | None:
     return found if values.estimate(stage=1, head=number).low > LEAST_DENOMINATOR else None
 
 
+def headline(result: Result) -> str:
+    """How many heads stay, and F before and after."""
+    facts, values = result.facts, measured(result)
+    before, after = (float(values.means(circuit=name)) for name in ("circuit", "pruned"))
+    return f"{facts['pruned_heads']} of {facts['circuit_heads']} heads stay, F {before:.3f} -> {after:.3f}"
+
+
 def notes(result: Result) -> Sequence[str]:
     """What is lost with a head, and which procedure was followed."""
     published = Quirk.RATIO_SCORE in result.facts["quirks"]
+    chosen = "K and score are of the contexts that circuits are searched on; F and lost are not"
     return (
         "K: the heads of v's group whose removal most raises v's importance; lost: F(C\\K) - F(C\\(K+v))",
         f"ratio: F(C\\K) / F(C\\(K+v)), empty where the second may be {LEAST_DENOMINATOR} or less",
         f"score, which decides: {'ratio - 1' if published else 'lost, as a share of the larger of both F'}",
+        *([chosen] if result.facts["chosen_apart"] else []),
         "95 % intervals over contexts, paired; a head that two groups have at one role goes from both",
         *published_notes(result.facts["quirks"]),
     )
 
 
-def figure(result: Result) -> Figure:
-    """Drop of F when the head goes after K, with intervals, a panel a group; grey heads are pruned."""
+def claim(result: Result) -> str:
+    """How many heads stay, and what the pruned circuit does."""
+    facts, values = result.facts, measured(result)
+    before, after = (values.estimate(circuit=name) for name in ("circuit", "pruned"))
+    change = values.difference({"circuit": "pruned"}, {"circuit": "circuit"})
+    return (
+        f"Of the circuit's {facts['circuit_heads']} heads in {facts['model']} {facts['pruned_heads']} stay:"
+        f" {facts['metric']} {after} without the others, {before} with them, a change of {change}."
+    )
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "A head is judged after a set K is removed: by itself it may do nothing.",
+        "A head that is pruned may do something that the threshold or these prompts do not show.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
+    """Drop of F when the head goes after K, with intervals, a panel a group; heads that are pruned in grey."""
     groups: dict[str, list[int]] = {}
     for number, head in enumerate(result.facts["heads"]):
         groups.setdefault(head["group"], []).append(number)
-    most = max([len(numbers) for numbers in groups.values()], default=1)
-    shape = {"width": 2.6 * max(1, len(groups)), "height": 1.2 + 0.22 * most}
-    drawn, axes = new_figure(1, max(1, len(groups)), **shape)
-    drops = [drop(result, number) for number in range(len(result.facts["heads"]))]
-    ends = [0.0, *(end for one in drops for end in (one.value, one.low, one.high) if math.isfinite(end))]
-    margin = 0.05 * max(max(ends) - min(ends), 1e-3)
-    for axis, (name, numbers) in zip(axes[0], groups.items(), strict=False):
-        bars = [drops[number] for number in numbers]
-        colors = [ACCENT if score(result, number) >= result.facts["threshold"] else BASE for number in numbers]
-        places = range(len(numbers))
-        axis.barh(places, [bar.value for bar in bars], xerr=error_bars(bars), color=colors, capsize=2)
-        axis.set_yticks(places, [result.facts["heads"][number]["label"] for number in numbers], fontsize=7)
-        axis.invert_yaxis()
-        axis.axvline(0, color="black", linewidth=0.5)
-        axis.set_xlim(min(ends) - margin, max(ends) + margin)
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel(f"drop of {result.facts['metric']}", fontsize=8)
-    return drawn
+    panels = tuple(
+        Rows(
+            spoken(name),
+            f"{result.facts['metric']} lost without the head",
+            "head (layer.head)",
+            tuple(_head_row(result, number) for number in numbers),
+            (Line(0, "up"),),
+        )
+        for name, numbers in groups.items()
+    )
+    notes = ("Pruned: what the head does, found on other prompts, is below the threshold.", _BARS)
+    title = f"Minimality in {result.facts['model']}: what is lost with each head"
+    return Drawing(title, panels, None, notes, sizes_of(measured(result).prompts))
+
+
+def _head_row(result: Result, number: int) -> Row:
+    stays = score(result, number) >= result.facts["threshold"]
+    hue, label = (TESTED, "stays") if stays else (LEFT_OUT, "pruned")
+    return Row(result.facts["heads"][number]["label"], (Mark(drop(result, number), hue, label),))

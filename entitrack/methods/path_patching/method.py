@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from entitrack.core.circuits import Circuit, Group
 from entitrack.core.errors import UserError
 from entitrack.core.measurement import PROMPT, Measurement, PromptSet, numbers, stacked
+from entitrack.core.parts import CONTEXTS
 from entitrack.core.result import Result
 from entitrack.core.stages import Stage
-from entitrack.engine.patching import answer
-from entitrack.methods.experiment import Experiment, prompt_inputs, prompt_set
+from entitrack.methods.ability import ask_and_require
+from entitrack.methods.experiment import Experiment, prompt_set
 from entitrack.methods.path_patching.scoring import Search, StageScores, score_stage
 from entitrack.methods.path_patching.selection import Selection, find_again, select
 from entitrack.methods.path_patching.settings import Settings
@@ -92,7 +93,7 @@ def begin_search(experiment: Experiment, settings: Settings) -> Search:
     stages = stages_of(experiment, settings.stages)
     counterfactuals = (pair.counterfactual for pair in experiment.pairs())
     model = experiment.member(settings.model, "method.model", counterfactuals)
-    return Search(experiment, settings, stages, model, usable_pairs(experiment, model, settings.prompts == "right"))
+    return Search(experiment, settings, stages, model, usable_pairs(experiment, settings, model))
 
 
 def search_prompts(search: Search) -> PromptSet:
@@ -100,21 +101,18 @@ def search_prompts(search: Search) -> PromptSet:
     return prompt_set([pair.clean for pair in search.pairs])
 
 
-def usable_pairs(experiment: Experiment, model: Model, only_right: bool) -> list[Pair]:
+def usable_pairs(experiment: Experiment, settings: Settings, model: Model) -> list[Pair]:
     """The task's pairs: all, or those whose clean prompt the model answers rightly.
 
     A prompt whose right answer has next to no probability to lose has effects without bound, which drown the others.
 
     Raises:
-        UserError: The model answers none rightly.
+        UserError: The model does not do the task (see `ability`), or answers none rightly.
     """
     pairs = list(experiment.pairs())
-    batches = experiment.encoded([pair.clean for pair in pairs])
-    if not only_right:
+    right = ask_and_require(experiment, settings, model, [pair.clean for pair in pairs]).correct
+    if settings.prompts == "all":
         return pairs
-    inputs = [{"prompts": prompt_inputs(batch)} for batch in batches]
-    outputs = experiment.sessions(model, answer, inputs, f"answers of {model.name}")
-    right = torch.cat([output["prediction"] == batch.answers for output, batch in zip(outputs, batches, strict=True)])
     if not right.any():
         raise UserError("method.prompts", f"{model.name} answers no prompt rightly", fix="use method.prompts=all")
     return [pair for pair, is_right in zip(pairs, right.tolist(), strict=True) if is_right]
@@ -157,12 +155,13 @@ def measurements(groups: StageGroups, prompts: PromptSet) -> dict[str, Measureme
 
 def _stage_facts(group: StageGroup) -> dict[str, Any]:
     """What a stage found beside its scores, as plain values."""
-    verified = group.scores.verified
+    verified, exact = group.scores.verified, group.scores.exact
     return {
         "role": group.stage.role,
         "heads": [list(head) for head in group.selection.heads],
         "peak_bytes": group.scores.peak_bytes,
-        "verified": {"difference": verified.difference, "heads": verified.heads} if verified else None,
+        "rerun": None if exact is None else int(exact.sum()),
+        "verified": asdict(verified) if verified else None,
     }
 
 
@@ -174,6 +173,7 @@ def _circuit(search: Search, groups: StageGroups) -> Circuit:
         "method": "path_patching",
         "identity": search.model.identity.digest,
         "task": dict(search.experiment.task.fingerprint),
+        CONTEXTS: search.experiment.contexts(),
         "quirks": sorted(search.experiment.quirks),
         "settings": search.settings.model_copy(update={"stages": list(search.stages)}).model_dump(mode="json"),
     }

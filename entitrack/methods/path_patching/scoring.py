@@ -1,4 +1,4 @@
-"""Scoring the heads of a stage: exactly, exactly after screening, or the naive way, batch by batch."""
+"""Scoring the heads of a stage: exactly, or some of them to first order, or the naive way, batch by batch."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from entitrack.core.errors import UserError
 from entitrack.core.stages import Stage
 from entitrack.engine.attribution import attribution_effects
+from entitrack.engine.first_order import first_order_suffix
 from entitrack.engine.memory import budget_bytes
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.passes import passes_bytes
 from entitrack.engine.path_patching import path_effects
-from entitrack.methods.experiment import Experiment
+from entitrack.methods.experiment import Experiment, clusters
+from entitrack.methods.path_patching.selection import select
 from entitrack.methods.path_patching.settings import Settings
 from entitrack.methods.path_patching.stages import stage_batches
+from entitrack.methods.path_patching.suffixes import LONG, Screened, screened
 from entitrack.methods.path_patching.verification import Verified, verify
 from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
@@ -58,6 +61,7 @@ class StageScores:
         probability: Of the right answer in the clean run; None where the heads were scored the naive way.
         peak_bytes: Memory of the largest piece that went through the model.
         verified: How far some senders are from the naive way; None if none was compared.
+        exact: The heads that were rerun, where others have their effects to first order; None where all were.
     """
 
     effects: Float[Tensor, "prompt layer head"] = field(repr=False)
@@ -65,6 +69,7 @@ class StageScores:
     probability: Float[Tensor, " prompt"] | None = field(repr=False)
     peak_bytes: int
     verified: Verified | None
+    exact: Bool[Tensor, "layer head"] | None = field(default=None, repr=False)
 
     @property
     def noise(self) -> float:
@@ -80,11 +85,18 @@ def score_stage(search: Search, stage: Stage, receivers: Sequence[Head]) -> Stag
     """
     experiment, settings, model = search.experiment, search.settings, search.model
     batches = stage_batches(experiment, model, search.pairs, stage, receivers)
-    senders = _senders(search, stage, batches)
+    if settings.suffix == "screened" and not model.anatomy["factorised"]:
+        raise UserError("method.suffix", "first order needs layers that are described in full", fix="use exact")
+    senders, exact = _senders(search, stage, batches), None
     if model.anatomy["factorised"]:
-        outputs = _exact_outputs(search, stage, [{**batch, "senders": senders} for batch in batches])
+        told = [{**batch, "senders": senders} for batch in batches]
+        if settings.suffix == "screened" and _is_long(batches):
+            rough = _screened_outputs(search, stage, told)
+            outputs, exact = _as_outputs(rough, batches), rough.rerun
+        else:
+            outputs = _exact_outputs(search, stage, told)
         scored = [(layer, head) for layer, row in enumerate(senders) for head in row]
-        verified = verify(experiment, settings.verify, model, stage.name, batches[0], outputs[0], scored)
+        verified = verify(experiment, settings.verify, model, stage.name, batches[0], outputs[0], scored, exact)
         probability = torch.cat([output["probability"] for output in outputs])
     else:
         outputs, verified, probability = _naive_outputs(search, stage, batches, senders), None, None
@@ -93,7 +105,40 @@ def score_stage(search: Search, stage: Stage, receivers: Sequence[Head]) -> Stag
         effects[:, layer, [head for head in range(effects.shape[2]) if head not in heads]] = torch.nan
     null_effects = torch.cat([output["null"] for output in outputs])
     peak = max(int(output["peak_bytes"]) for output in outputs)
-    return StageScores(effects, null_effects, probability, peak, verified)
+    return StageScores(effects, null_effects, probability, peak, verified, exact)
+
+
+def _is_long(batches: Sequence[dict[str, Any]]) -> bool:
+    """Whether a stage has receivers, and its prompts go on for long after them."""
+    ends = torch.cat([batch["clean"]["last"] - batch["clean"]["position"] + 1 for batch in batches])
+    return batches[0]["receivers"]["component"] != "logits" and float(ends.float().mean()) >= LONG
+
+
+def _screened_outputs(search: Search, stage: Stage, inputs: Sequence[dict[str, Any]]) -> Screened:
+    """Effects of all senders, most of them to first order."""
+    contexts, choice = clusters([pair.clean for pair in search.pairs]), search.settings.choose
+    budget, passes = {"gib": search.settings.memory_gib}, search.passes
+    passes.extend({} for _ in inputs[len(passes) :])
+    description = f"first order: {stage.name}"
+    first = search.experiment.sessions(
+        search.model, first_order_suffix, inputs, description, settings=budget, kept=passes
+    )
+
+    def rerun(senders: list[list[int]]) -> list[dict[str, Tensor]]:
+        return _exact_outputs(search, stage, [{**batch, "senders": senders} for batch in inputs])
+
+    return screened(
+        list(first), rerun, lambda effects, noise: select(effects, contexts, noise, stage.size, choice).heads
+    )
+
+
+def _as_outputs(rough: Screened, batches: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
+    """What was screened, batch by batch as `path_effects` gives it; of the last round all but the effects."""
+    sizes = [len(batch["clean"]["last"]) for batch in batches]
+    last = rough.outputs[-len(sizes) :]
+    peak = torch.stack([output["peak_bytes"] for output in rough.outputs]).amax(0)
+    by_batch = rough.effects.split(sizes)
+    return [{**output, "effect": part, "peak_bytes": peak} for output, part in zip(last, by_batch, strict=True)]
 
 
 def _senders(search: Search, stage: Stage, batches: Sequence[dict[str, Any]]) -> list[list[int]]:
@@ -131,7 +176,7 @@ def _exact_outputs(search: Search, stage: Stage, inputs: Sequence[dict[str, Any]
         for output in found:
             outputs.append(output)
             if sum(passes_bytes(kept) for kept in passes if kept) > budget_bytes(
-                budget["gib"], search.model.envoy.device
+                budget["gib"], search.model.outline.device
             ):
                 passes[len(outputs) - 1] = None
         sweep, suffix = outputs[0]["bytes_per_token"].tolist()

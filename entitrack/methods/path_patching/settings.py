@@ -8,12 +8,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from entitrack.core import settings
+from entitrack.core.parts import Part
 from entitrack.core.quirks import Quirk
 from entitrack.core.stages import Stage
+from entitrack.methods.mechanism_settings import MechanismSettings
 
 Memory = Literal["auto"] | Annotated[float, Field(gt=0)]
 """GiB, or `auto`."""
 
+
+NEGLIGIBLE = 0.1
+"""Scores smaller than this share of a stage's largest may be left to first order."""
 
 HALVES = 200
 """Random halves of the contexts in which heads are looked for again."""
@@ -34,7 +39,7 @@ class Choice(settings.Settings):
     )
 
 
-class StageSettings(settings.MethodSettings):
+class StageSettings(MechanismSettings):
     """What every method that goes through stages may be told."""
 
     quirks: ClassVar[Collection[Quirk]] = (Quirk.QUESTION_LETTER, Quirk.REDRAWN_POSITION)
@@ -57,12 +62,20 @@ class StageSettings(settings.MethodSettings):
 class Settings(StageSettings):
     """Which heads track entities, and in which order? (section 4.1)."""
 
+    part: ClassVar[Part | None] = "search"
+    leaves: ClassVar[Collection[str]] = ("circuit",)
+
     choose: Choice = Field(Choice(), description="how the heads of a group are chosen")
     verify: int = Field(
         0,
         ge=0,
         le=1_000_000,
         description="random senders to compare with the naive way on the first batch of each stage",
+    )
+    suffix: Literal["exact", "screened"] = Field(
+        "exact",
+        description="where receivers are far from the end: exact reruns all that comes after them for every sender,"
+        " screened only for those of which first order does not say enough",
     )
     screen: str | None = Field(
         None, description="attribution:0.2 scores only the fifth of the heads that is best to first order; null: all"
@@ -74,6 +87,13 @@ class Settings(StageSettings):
         if screen is not None and not 0 < _share(screen) <= 1:
             raise ValueError(f"{screen!r} does not read attribution:SHARE; say attribution:0.2")
         return screen
+
+    @property
+    def gradients(self) -> str | None:
+        """See `MethodSettings.gradients`."""
+        if self.screen is not None:
+            return "method.screen"
+        return "method.suffix" if self.suffix == "screened" else None
 
     @property
     def screened_share(self) -> float | None:

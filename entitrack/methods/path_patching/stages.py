@@ -23,7 +23,7 @@ LOGITS = "logits"
 
 
 def stages_of(experiment: Experiment, stages: Sequence[Stage] | None) -> list[Stage]:
-    """The stages that a run goes through: those that it is told, or the task's own.
+    """The stages that a run goes through: those that it is told, or the task's own; roles have the task's names.
 
     Raises:
         UserError: The task says none, or they cannot run.
@@ -33,8 +33,10 @@ def stages_of(experiment: Experiment, stages: Sequence[Stage] | None) -> list[St
     if not found:
         fix = "give it `stages`, or say method.stages=[{name: ..., role: last}]"
         raise UserError("method.stages", f"task {task.name!r} has no stages of its own", fix=fix)
-    check_stages(found, experiment.roles)
-    return found
+    aliases = experiment.role_aliases
+    named = [stage.model_copy(update={"role": aliases.get(stage.role, stage.role)}) for stage in found]
+    check_stages(named, experiment.roles)
+    return named
 
 
 def check_stages(stages: Sequence[Stage], roles: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from entitrack.core.errors import UserError
@@ -26,11 +27,13 @@ class Verified:
 
     Attributes:
         difference: The largest difference of scores.
-        heads: How many senders were compared.
+        heads: How many senders were compared that were rerun.
+        rough: The largest difference of those that have their effects to first order; None if there were none.
     """
 
     difference: float
     heads: int
+    rough: float | None = None
 
 
 def verify(
@@ -41,10 +44,11 @@ def verify(
     batch: dict[str, Any],
     output: Mapping[str, Tensor],
     scored: Sequence[Head],
+    exact: Bool[Tensor, "layer head"] | None = None,
 ) -> Verified | None:
     """Compare some senders with the naive way on one batch; the sender that is left alone is always among them.
 
-    The allowance is what arithmetic may do: the naive way's own noise, and a few roundings of the model's dtype.
+    The allowance is what arithmetic may do: the naive way's own noise, and a few roundings.
 
     Args:
         experiment: Where the naive way runs.
@@ -54,6 +58,8 @@ def verify(
         batch: What the interventions were given: `clean`, `source`, `receivers`.
         output: What `path_effects` returned.
         scored: The heads it scored.
+        exact: Those that were rerun; others have their effects to first order, and how far these are off is told, but
+            not held against the model. None: all were.
 
     Returns:
         The largest difference; None if none was compared.
@@ -67,8 +73,10 @@ def verify(
     naive = experiment.runner.run(model, naive_effects, {**batch, "heads": [list(head) for head in heads]})
     fast = torch.stack([output["effect"][:, layer, head] for layer, head in heads] + [output["null"]], 1)
     slow = torch.cat([naive["effect"], naive["null"][:, None]], 1)
-    worst = float((fast.mean(0) - slow.mean(0)).abs().max())
-    epsilon = torch.finfo(pick_dtype(experiment.family.dtype)).eps
+    off = (fast.mean(0) - slow.mean(0)).abs()
+    rerun = torch.tensor([exact is None or bool(exact[head]) for head in heads] + [True])
+    worst, rough = float(off[rerun].max()), off[~rerun]
+    epsilon = torch.finfo(pick_dtype(model.identity.arithmetic)).eps
     allowed = 3 * float(naive["null"].abs().mean()) + max(_FLOAT32_FLOOR, _ROUNDINGS * epsilon)
     if not worst <= allowed:
         problem = f"stage {name!r} is {worst:.1e} off the naive way, more than arithmetic allows, {allowed:.1e}"
@@ -76,4 +84,4 @@ def verify(
             "the model is not built as its architecture is described; score it with model.architecture.factorised=false"
         )
         raise UserError("method.verify", problem, fix=fix)
-    return Verified(worst, len(heads))
+    return Verified(worst, int(rerun.sum()) - 1, float(rough.max()) if len(rough) else None)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
+from entitrack.core.drawing import BASE, LEFT_OUT, TESTED, Curve, Drawing, Line, Plot, point, sizes_of, spoken
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
 from entitrack.methods.outcomes import measured
-from entitrack.record.figures.canvas import ACCENT, BASE, DONOR, error_bars, new_figure
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -47,33 +45,65 @@ def _all(result: Result) -> int:
     return measured(result).size("live") - 1
 
 
+def headline(result: Result) -> str:
+    """Which places suffice, and for how much."""
+    steps = result.facts["steps"]
+    _, share = _estimates(result, len(steps))
+    return f"F/F(M) {share} with {', '.join(step['name'] for step in steps) or 'nothing'} live"
+
+
 def notes(result: Result) -> Sequence[str]:
     """What is live, and what the order means."""
     return (
         "all heads work at the live places and are ablated at the others; a place of several tokens is one choice",
         "the last token is live first; where no place helps by itself, the best two are added",
+        *_roles_note(result),
         "among equals the larger logit difference decides; intervals do not cover the choice",
         "95 % intervals over contexts, paired for ratios",
     )
 
 
-def figure(result: Result) -> Figure:
+def _roles_note(result: Result) -> list[str]:
+    """Which of the live places stand once, and can so be roles."""
+    roles = result.facts.get("roles")
+    return [f"live places that stages and circuits may have as roles: {', '.join(roles)}"] if roles else []
+
+
+def claim(result: Result) -> str:
+    """The places that were made live, and what the model does with them alone."""
+    steps = result.facts["steps"]
+    grown, whole = (measured(result).estimate(live=live) for live in (len(steps), _all(result)))
+    second = max(others(result, len(steps) - 1).values(), default=math.nan) if steps else math.nan
+    instead = "" if math.isnan(second) else f" (the second best in place of the last one: {second:.3f})"
+    return (
+        f"With heads live at {', '.join(spoken(step['name']) for step in steps) or 'no place'} alone,"
+        f" {result.facts['model']} has {result.facts['metric']} {grown} of {whole}{instead}."
+    )
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return (
+        "Growth is greedy: another set of places may do as well.",
+        "Intervals do not cover the choice of places.",
+    )
+
+
+def drawing(result: Result) -> Drawing:
     """F as places are added, with intervals; what the other places would have given, as dots; the model's own F."""
     facts, values = result.facts, measured(result)
     steps = facts["steps"]
-    drawn, axes = new_figure(width=1.6 + 1.1 * (len(steps) + 1))
-    axis = axes[0, 0]
-    for number in range(len(steps)):
-        means = list(others(result, number).values())
-        axis.plot([number + 1] * len(means), means, "_", color=BASE, markersize=10)
-    grown = [values.estimate(live=number) for number in range(len(steps) + 1)]
-    heights = [entry.value for entry in grown]
-    axis.errorbar(range(len(grown)), heights, error_bars(grown), marker="o", color=ACCENT, capsize=3)
-    full = values.estimate(live=_all(result)).value
-    axis.axhline(full, color=DONOR, linestyle="--", linewidth=1, label="whole model")
-    names = ["none", *("\n".join(f"+ {place}" for place in step["places"]) for step in steps)]
-    axis.set_xticks(range(len(grown)), names, fontsize=8)
-    axis.set_ylabel(f"F: {facts['metric']}, 95 % interval")
-    axis.set_title(f"Live positions in {facts['model']}", fontsize=10)
-    axis.legend(fontsize=8)
-    return drawn
+    tried = [
+        point(number + 1, mean, f"{name} instead: {mean:.3f}")
+        for number in range(len(steps))
+        for name, mean in others(result, number).items()
+    ]
+    grown = (values.estimate(live=number) for number in range(len(steps) + 1))
+    points = (point(number, entry, str(entry)) for number, entry in enumerate(grown))
+    instead = [Curve("another place instead", LEFT_OUT, tuple(tried), "none", faint=True)] if tried else []
+    curves = (*instead, Curve("places live so far", TESTED, tuple(points)))
+    whole = Line(values.estimate(live=_all(result)).value, "across", BASE, f"whole {facts['model']}")
+    names = ("none", *("\n".join(f"+ {spoken(place)}" for place in step["places"]) for step in steps))
+    plot = Plot("", "place that is added", f"{facts['metric']} (F)", curves, lines=(whole,), x_names=names)
+    title = f"Which positions suffice in {facts['model']}?"
+    return Drawing(title, (plot,), None, ("Bars: 95 % intervals over contexts.",), sizes_of(values.prompts))

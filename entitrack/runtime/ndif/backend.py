@@ -13,6 +13,7 @@ from nnsight.schema.response import Status
 from entitrack.core.errors import UserError
 from entitrack.models.family import Model
 from entitrack.runtime.backends import Cost, Pending, Unit
+from entitrack.runtime.forms import DIRECT, chosen
 from entitrack.runtime.ndif.budget import check_budget
 from entitrack.runtime.ndif.failure import JobFailed
 from entitrack.runtime.ndif.hosted import Hosted
@@ -55,6 +56,15 @@ class Ndif:
         """Most jobs that are started before the first is waited for."""
         return self.settings.in_flight
 
+    @property
+    def form(self) -> str:
+        """See `Backend.form`; the server is asked whether it trusts the key."""
+        return chosen(self.settings.form, self.settings.form == "sandbox" or self._trusted)
+
+    @cached_property
+    def _trusted(self) -> bool:
+        return check_key(self.settings, self._wire, self._asked)
+
     @cached_property
     def _wire(self) -> Wire:
         return Wire(self.settings, self.transport)
@@ -65,7 +75,8 @@ class Ndif:
         Raises:
             UserError: The server cannot be asked: what was kept earlier might then be of another model.
         """
-        return f"ndif/{self.settings.address}/{self.hosted(model).digest}"
+        where = f"ndif/{self.settings.address}/{self.hosted(model).digest}"
+        return where if self.form == DIRECT else f"{where}/{self.form}"
 
     def hosted(self, model: Model) -> Hosted:
         """What the server says it runs under a model's name; asked once, after its key and versions were checked.
@@ -75,7 +86,7 @@ class Ndif:
         """
         key = model_key(model)
         if self._environment is None:
-            check_key(self.settings, self._wire, self._asked)
+            _ = self._trusted  # the key first: without it nothing else need be asked
             self._environment = check_versions(self.settings, self._wire, self._asked)
         if key not in self._hosted:
             self._hosted[key] = check_hosted(self.settings, self._wire, self._asked, model, self._environment)
@@ -107,7 +118,7 @@ class Ndif:
         check_budget(self.settings, cost, self._finished, len(blob), unit.after)
         self._make_room(cost)
         begun = time.monotonic()
-        job = Job(self._wire.submit(envelope(unit.model), blob, cost), time.time())
+        job = Job(self._wire.submit(envelope(unit.model, self.form), blob, cost), time.time())
         cost.transfer_s += time.monotonic() - begun
         if store:
             store.note_job(unit.key, job.record(self.settings.address))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from entitrack.models.family import Model
 from entitrack.runtime.backends import Unit, open_session
+from entitrack.runtime.forms import DIRECT
 from entitrack.runtime.ndif.archive import TooLarge, decompress, read_archive
 from entitrack.runtime.ndif.pickled import CorruptResult, Maker
 from entitrack.runtime.ndif.saying import one_line
@@ -48,7 +49,7 @@ def pack(unit: Unit) -> bytes:
     """
     nnsight.register("entitrack")
     packer = _Packer()
-    open_session(unit.model.envoy, unit.function, unit.inputs, backend=packer)
+    open_session(unit.model.envoy, unit.code or unit.function, unit.inputs, backend=packer)
     return packer.blob
 
 
@@ -134,12 +135,23 @@ class _Plain:
         raise CorruptResult("it holds something else than tensors, numbers and texts")
 
 
-def envelope(model: Model) -> RequestModel:
+class Sandboxed(RequestModel):
+    """A request that asks for the sandbox even where the server would do without: one that asks for no keys."""
+
+    trusted: bool = False
+
+
+def envelope(model: Model, form: str = DIRECT) -> RequestModel:
     """How a request names the model: its key, and the adapter and attention that the server applies to it.
 
     The session id is empty: nobody listens, the job's state is asked for.
+
+    Args:
+        model: The model.
+        form: The form of the session's code.
     """
-    return RequestModel(model_key=model_key(model), compress=True, env=model.envoy._remoteable_get_env())
+    kind = RequestModel if form == DIRECT else Sandboxed
+    return kind(model_key=model_key(model), compress=True, env=model.envoy._remoteable_get_env())
 
 
 def model_key(model: Model) -> str:

@@ -22,8 +22,12 @@ _SHOWN = 40
 _NAME = 80
 
 
-def check_key(settings: Settings, wire: Wire, cost: Cost) -> None:
+def check_key(settings: Settings, wire: Wire, cost: Cost) -> bool:
     """Refuse to go on without a key where one is needed.
+
+    Returns:
+        Whether the server runs our code beside its models: it does if the key is tagged as trusted, or if it asks for
+        none. A key that it does not know is refused with the first job.
 
     Raises:
         UserError: There is none, or the server does not know it.
@@ -31,7 +35,9 @@ def check_key(settings: Settings, wire: Wire, cost: Cost) -> None:
     host = parse(settings.address).host
     if not settings.api_key and (host == _PUBLIC or host.endswith("." + _PUBLIC)):
         raise denied(settings, "the public service takes no job without one")
-    wire.page("/whoami", cost)
+    page = wire.page("/whoami", cost) or {}
+    tags = page.get("tags")
+    return page.get("email") is None or (isinstance(tags, list) and "trusted" in tags)
 
 
 def check_versions(settings: Settings, wire: Wire, cost: Cost) -> dict[str, str]:

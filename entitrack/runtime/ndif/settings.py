@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
-from entitrack.core import settings
 from entitrack.core.errors import UserError
 from entitrack.runtime.ndif.saying import one_line
+from entitrack.runtime.settings import FormSettings
 
 _KEY = re.compile(r"[!-~]+")
 _LONGEST_KEY = 4096
 
 
-class Settings(settings.Settings):
+class Settings(FormSettings):
     """On a server: NDIF, or one that speaks its protocol. No weights here; models are named as the server hosts them.
 
     What is shown or logged of an object has neither the address nor the key in it.
     """
 
-    place: ClassVar[str] = "backend"
     host: str | None = Field(
         None, repr=False, description="https://...; null: NDIF_HOST, or what nnsight is configured with"
     )

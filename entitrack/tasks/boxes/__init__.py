@@ -6,7 +6,8 @@
 from entitrack.tasks.boxes.contexts import count_contexts, draw_context, held_out
 from entitrack.tasks.boxes.counterfactuals import background, counterfactual_pairs
 from entitrack.tasks.boxes.file import BoxesFile
-from entitrack.tasks.boxes.paper import STAGES, PaperTask
+from entitrack.tasks.boxes.paper import PaperTask
+from entitrack.tasks.boxes.phrasings import PHRASINGS, Phrasing
 from entitrack.tasks.boxes.prompts import ROLES, Box, BoxesContext, BoxesPrompt
 from entitrack.tasks.boxes.sentences import parse_sentence
 from entitrack.tasks.boxes.task import Boxes
@@ -15,14 +16,15 @@ from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
 __all__ = [
     "LABELS",
     "OBJECTS",
+    "PHRASINGS",
     "ROLES",
-    "STAGES",
     "Box",
     "Boxes",
     "BoxesContext",
     "BoxesFile",
     "BoxesPrompt",
     "PaperTask",
+    "Phrasing",
     "background",
     "count_contexts",
     "counterfactual_pairs",

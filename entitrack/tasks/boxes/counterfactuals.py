@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from entitrack.tasks.boxes.contexts import draw_context
+from entitrack.tasks.boxes.phrasings import OBJECT_FIRST, Phrasing
 from entitrack.tasks.boxes.prompts import BoxesContext, BoxesPrompt
-from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes.vocabulary import OBJECTS
 from entitrack.tasks.protocol import Pair
 
 
-def background(random: Random, context: BoxesContext, cluster: int) -> BoxesPrompt:
+def background(
+    random: Random, context: BoxesContext, cluster: int, phrasing: Phrasing = OBJECT_FIRST, examples: str = ""
+) -> BoxesPrompt:
     """A context with a random letter in its question, which may or may not be in it."""
     origin = f"prompt {cluster} with random content"
-    return BoxesPrompt(context, random.randrange(len(context.boxes)), random.choice(LABELS), cluster, origin)
+    query, label = random.randrange(len(context.boxes)), random.choice(phrasing.labels)
+    return BoxesPrompt(context, query, label, cluster, origin, phrasing, examples)
 
 
 def counterfactual_origin(clean: BoxesPrompt) -> str:
@@ -27,8 +32,8 @@ def counterfactual_pairs(
 ) -> list[Pair]:
     """Give every prompt a counterfactual whose question nothing in it answers (paper, appendix B).
 
-    The counterfactual has other objects and letters than the clean prompt, as many boxes, and asks for
-    a letter that is in neither context. Its `prev_query_label` and `correct_object` belong to a box
+    The counterfactual has other objects and letters than the clean prompt, as many boxes in the same words, and
+    asks for a letter that is in neither context. Its `prev_query_label` and `correct_object` belong to a box
     drawn at random once per prompt: there is no right one.
 
     Args:
@@ -42,10 +47,12 @@ def counterfactual_pairs(
     for prompt in prompts:
         boxes = len(prompt.context.boxes)
         avoid = None if published else prompt.context
-        context = draw_context(random, boxes, avoid=avoid, objects=objects)
+        labels = prompt.phrasing.labels
+        context = draw_context(random, boxes, avoid=avoid, objects=objects, labels=labels)
         taken = () if published else (*context.labels, *prompt.context.labels)
-        label = random.choice([letter for letter in LABELS if letter not in taken])
+        label = random.choice([letter for letter in labels if letter not in taken])
         origin = counterfactual_origin(prompt)
-        other = BoxesPrompt(context, random.randrange(boxes), label, prompt.cluster, origin)
+        query = random.randrange(boxes)
+        other = replace(prompt, context=context, query=query, label=label, origin=origin)
         pairs.append(Pair(prompt, other))
     return pairs

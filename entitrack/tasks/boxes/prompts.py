@@ -1,6 +1,8 @@
 """Box prompts: a context that says what is where, and a question about it.
 
 The document is in Box Q, the bread is in Box X, ... Box Q contains the   ->   document
+
+In which words it says so is its phrasing (`phrasings`).
 """
 
 from __future__ import annotations
@@ -9,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from entitrack.tasks.boxes.phrasings import OBJECT_FIRST, Phrasing, capitalised
+from entitrack.tasks.boxes.wording import OTHER, QUERIED, Segment, Wording, put_into_words
 from entitrack.tasks.protocol import CORRECT_OBJECT, LAST, PREV_QUERY_LABEL, QUERY_LABEL, Span
 
 ROLES = (LAST, QUERY_LABEL, PREV_QUERY_LABEL, CORRECT_OBJECT)
-SEGMENT = ("the", "object", "is", "in", "Box", "label")
-QUESTION = ("Box", "label", "contains", "the")
-"""Names of the words of a segment of the context, and of the question."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,19 @@ class Box:
 
 @dataclass(frozen=True)
 class BoxesContext:
-    """The sentence that says what is where."""
+    """What is where, whatever the words that say so."""
 
     boxes: tuple[Box, ...]
 
     @property
     def text(self) -> str:
-        """The context without its final dot: `The document is in Box Q, the bread is in Box X`."""
-        segments = (f"the {box.object} is in Box {box.label}" for box in self.boxes)
-        joined = ", ".join(segments)
-        return joined[:1].upper() + joined[1:]
+        """The context as the paper words it: `The document is in Box Q, the bread is in Box X`.
+
+        It names a context in every phrasing: which half of all it is in does not depend on how it is put.
+        """
+        form = OBJECT_FIRST.form
+        facts = (form.format(object=box.object, label=box.label) for box in self.boxes)
+        return capitalised(OBJECT_FIRST.separator.join(facts))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -55,6 +59,8 @@ class BoxesPrompt:
             counterfactual it is a letter that no box of the context has, so nothing answers it.
         cluster: Number of the context; its questions are not independent.
         origin: Where it comes from, as errors name it.
+        phrasing: In which words the context is put.
+        examples: Solved examples, in front of it.
     """
 
     context: BoxesContext
@@ -62,54 +68,52 @@ class BoxesPrompt:
     label: str
     cluster: int = 0
     origin: str = field(default="", compare=False)
+    phrasing: Phrasing = field(default=OBJECT_FIRST, repr=False)
+    examples: str = field(default="", repr=False)
 
     @property
     def text(self) -> str:
         """The whole prompt, up to the word before the answer."""
-        return f"{self.context.text}. Box {self.label} contains the"
+        return self._wording.text
 
     @property
     def answer(self) -> str:
         """The object in box `query`."""
         return self.context.boxes[self.query].object
 
-    @cached_property
+    @property
     def spans(self) -> Mapping[str, Span]:
         """Character spans of the object and letter of box `query`, and of the question's letter."""
-        start = 0
-        for box in self.context.boxes[: self.query]:
-            start += len(f"the {box.object} is in Box {box.label}, ")
-        box = self.context.boxes[self.query]
-        object_start = start + len("the ")
-        label_start = object_start + len(f"{box.object} is in Box ")
-        question_start = len(self.context.text) + len(". Box ")
-        return {
-            CORRECT_OBJECT: (object_start, object_start + len(box.object)),
-            PREV_QUERY_LABEL: (label_start, label_start + len(box.label)),
-            QUERY_LABEL: (question_start, question_start + len(self.label)),
-        }
+        return self._wording.spans
 
     @property
     def alternatives(self) -> tuple[str, ...]:
         """The objects in the other boxes."""
         return tuple(box.object for index, box in enumerate(self.context.boxes) if index != self.query)
 
-    @cached_property
+    @property
     def template(self) -> Mapping[str, Sequence[Span]]:
         """The words of the queried segment, those of the other segments together, and those of the question."""
-        places: dict[str, list[Span]] = {}
-        start = 0
-        for index, box in enumerate(self.context.boxes):
-            whose = "queried" if index == self.query else "other"
-            for name, word in zip(SEGMENT, ("the", box.object, "is", "in", "Box", box.label), strict=True):
-                places.setdefault(f"{whose} {name}", []).append((start, start + len(word)))
-                start += len(word) + 1
-            places.setdefault(f"{whose} end", []).append((start - 1, start))
-            start += 1
-        for name, word in zip(QUESTION, ("Box", self.label, "contains", "the"), strict=True):
-            places[f"question {name}"] = [(start, start + len(word))]
-            start += len(word) + 1
-        return places
+        return self._wording.template
+
+    def segments(self, form: str | None = None, asked_form: str | None = None) -> list[Segment]:
+        """Its facts.
+
+        Args:
+            form: How a fact is written; None: as the phrasing has it.
+            asked_form: How the one that is asked for is; None: as the others.
+        """
+        usual = form or self.phrasing.form
+        return [
+            Segment(asked_form or usual, QUERIED, box.object, box.label)
+            if number == self.query
+            else Segment(usual, OTHER, box.object, box.label)
+            for number, box in enumerate(self.context.boxes)
+        ]
+
+    @cached_property
+    def _wording(self) -> Wording:
+        return put_into_words(self.segments(), self.label, self.phrasing, self.examples)
 
     @property
     def facets(self) -> Mapping[str, int]:

@@ -11,16 +11,22 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from entitrack.core.errors import UserError, quoted
+from entitrack.core.parts import WHOLE, Part
 from entitrack.tasks.base import TaskSettings
-from entitrack.tasks.boxes.contexts import MOST_BOXES, check_boxes, count_contexts, draw_context
+from entitrack.tasks.boxes.contexts import MOST_BOXES, check_boxes, count_contexts, draw_context, half_named
 from entitrack.tasks.boxes.counterfactuals import background, counterfactual_pairs
 from entitrack.tasks.boxes.paper import PaperTask
+from entitrack.tasks.boxes.phrasings import OBJECT_FIRST, PHRASINGS, Phrasing, PhrasingName
 from entitrack.tasks.boxes.prompts import BoxesContext, BoxesPrompt
 from entitrack.tasks.boxes.vocabulary import OBJECTS
 from entitrack.tasks.protocol import Pair
 
 MOST_PROMPTS = 1_000_000
 """More are refused: they take longer than a day through any model, and gigabytes before the first is answered."""
+
+
+MOST_EXAMPLES = 16
+"""More make prompts that are examples for the most part; so many other contexts there are in any case."""
 
 
 class Boxes(PaperTask, TaskSettings):
@@ -35,6 +41,18 @@ class Boxes(PaperTask, TaskSettings):
     seed: int = Field(0, description="of everything drawn")
     split: Literal["test", "train"] = Field(
         "test", description="test: contexts that the embedded family never saw in training"
+    )
+    part: Literal["search", "judge", "all"] | None = Field(
+        None,
+        description="contexts that circuits are searched on, or that all else is judged on; null: as the method does",
+    )
+    phrasing: PhrasingName = Field(
+        "object_first",
+        description='object_first: "The book is in Box Q, ..." (the paper\'s); label_first: "Box Q contains the book,'
+        ' ..."; sentences: "The book is in Box Q. ..."; question: "... Question: What does Box Q contain? Answer: The"',
+    )
+    examples: int = Field(
+        0, ge=0, le=MOST_EXAMPLES, description="solved examples in front of each prompt, of contexts of the train split"
     )
     without: list[str] = Field([], description="objects that are not drawn: those that a tokenizer begins like others")
 
@@ -57,9 +75,12 @@ class Boxes(PaperTask, TaskSettings):
 
     def _check_count(self) -> None:
         """Refuse more prompts than there are."""
-        contexts = count_contexts(self.boxes, self.split, self.objects)
+        contexts = count_contexts(self.boxes, self.split, self.objects, self._part)
+        if self.split == "train":
+            contexts -= self.examples
         if self.count > contexts * self.boxes:
-            problem = f"{self.count} prompts cannot be drawn: the {self.split} half has {contexts} contexts"
+            there = f"the {half_named(self.split, self._part)} has {contexts} contexts"
+            problem = f"{self.count} prompts cannot be drawn: {there}"
             most = f"1 to {contexts * self.boxes}"
             raise UserError("task.count", f"{problem} of {self.boxes} boxes, each asked once for every box", [most])
         if self.count > MOST_PROMPTS:
@@ -79,6 +100,10 @@ class Boxes(PaperTask, TaskSettings):
             "boxes": self.boxes,
             "seed": self.seed,
             "split": self.split,
+            **({"part": self._part} if self._part != WHOLE else {}),
+            # Named where they are not the usual: what was found before there was a choice goes on being found.
+            **({"phrasing": self.phrasing} if self.phrasing != OBJECT_FIRST.name else {}),
+            **({"examples": self.examples} if self.examples else {}),
             **({"without": sorted(self.without)} if self.without else {}),
         }
 
@@ -87,14 +112,30 @@ class Boxes(PaperTask, TaskSettings):
         check_boxes(size, place)
         return self.with_settings(boxes=size)
 
+    @property
+    def _part(self) -> str:
+        return self.part or WHOLE
+
+    def of_part(self, part: Part) -> Boxes:
+        """The same on a part of its contexts; see `entitrack.tasks.protocol.Parted`."""
+        return self if self.part else self.with_settings(part=part)
+
+    @property
+    def worded(self) -> Phrasing:
+        """How its facts are put into words."""
+        return PHRASINGS[self.phrasing]
+
     def prompts(self) -> list[BoxesPrompt]:
         """`count` prompts, context by context."""
         random = Random(f"boxes/{self.seed}/{self.boxes}/{self.split}")
         contexts: dict[BoxesContext, None] = {}
         while len(contexts) * self.boxes < self.count:
-            contexts[draw_context(random, self.boxes, self.split, objects=self.objects)] = None
+            context = draw_context(random, self.boxes, self.split, objects=self.objects, part=self._part)
+            if context not in self._solved:
+                contexts[context] = None
+        phrasing, examples = self.worded, self._examples_text
         asked = [
-            BoxesPrompt(context, query, box.label, cluster)
+            BoxesPrompt(context, query, box.label, cluster, phrasing=phrasing, examples=examples)
             for cluster, context in enumerate(contexts)
             for query, box in enumerate(context.boxes)
         ][: self.count]
@@ -112,4 +153,23 @@ class Boxes(PaperTask, TaskSettings):
         """Prompts with random objects, letters and a random letter in the question, one for each context."""
         random = Random(f"background/{self.seed}/{self.boxes}/{self.split}")
         contexts = (draw_context(random, self.boxes, self.split, objects=self.objects) for _ in range(count))
-        return [background(random, context, number) for number, context in enumerate(contexts)]
+        words = self.worded, self._examples_text
+        return [background(random, context, number, *words) for number, context in enumerate(contexts)]
+
+    @cached_property
+    def _solved(self) -> Mapping[BoxesContext, int]:
+        """The contexts of the examples, and which box of each is asked for."""
+        random = Random(f"examples/{self.seed}/{self.boxes}")
+        solved: dict[BoxesContext, int] = {}
+        while len(solved) < self.examples:
+            solved[draw_context(random, self.boxes, "train", objects=self.objects)] = random.randrange(self.boxes)
+        return solved
+
+    @cached_property
+    def _examples_text(self) -> str:
+        """The examples as they stand before every prompt, clean or not: all have one length so."""
+        asked = (
+            BoxesPrompt(context, query, context.labels[query], phrasing=self.worded)
+            for context, query in self._solved.items()
+        )
+        return "".join(f"{prompt.text} {prompt.answer}.\n" for prompt in asked)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
+from entitrack.core.drawing import Curve, Drawing, Plot, member_hues, point, sizes_of
 from entitrack.core.result import Result
 from entitrack.core.statistics.estimates import Estimate
 from entitrack.core.table import Cell, Table
-from entitrack.record.figures.canvas import error_bars, new_figure
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -32,14 +30,24 @@ def notes(result: Result) -> Sequence[str]:
     return ("the stream at the last token, through the final norm and the unembedding",)
 
 
-def figure(result: Result) -> Figure:
+def claim(result: Result) -> str:
+    """What the last layer's stream says of the first model."""
+    model = result["correct"].names("model")[0]
+    return f"In front of the last layer the stream of {model} is right in {curve(result, model)[-1]}."
+
+
+def limits(result: Result) -> Sequence[str]:
+    """What is not to be concluded."""
+    return ("A stream that the unembedding cannot read may know the answer all the same.",)
+
+
+def drawing(result: Result) -> Drawing:
     """Accuracy against the layer, a curve a model."""
-    drawn, axes = new_figure()
-    for model in result["correct"].names("model"):
-        estimates = curve(result, model)
-        heights = [entry.value for entry in estimates]
-        axes[0, 0].errorbar(range(len(heights)), heights, error_bars(estimates), marker="o", label=model)
-    axes[0, 0].set_xlabel("stream in front of layer")
-    axes[0, 0].set_ylabel("answers right")
-    axes[0, 0].legend()
-    return drawn
+    correct = result["correct"]
+    hues = member_hues(result, correct.names("model"))
+    curves = tuple(
+        Curve(model, hue, tuple(point(layer, entry) for layer, entry in enumerate(curve(result, model))))
+        for model, hue in hues.items()
+    )
+    plot = Plot("", "stream in front of layer", "answers right", curves, y_limits=(0, 1.02))
+    return Drawing("Logit lens", (plot,), None, ("Bars: 95 % intervals.",), sizes_of(correct.prompts))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
 from entitrack.core.errors import UserError
 from entitrack.tasks.boxes.contexts import MOST_BOXES, draw_context
 from entitrack.tasks.boxes.counterfactuals import counterfactual_origin
-from entitrack.tasks.boxes.prompts import Box, BoxesPrompt
-from entitrack.tasks.boxes.vocabulary import LABELS, OBJECTS
+from entitrack.tasks.boxes.prompts import Box, BoxesContext, BoxesPrompt
 from entitrack.tasks.protocol import DesideratumPair, Prompt
 
 PUBLISHED_SPARE = Box("apple", "O")
@@ -68,9 +67,16 @@ class Drawn(ABC):
 
     def drawn(self, random: Random, clean: BoxesPrompt, objects: Sequence[str]) -> BoxesPrompt:
         """A counterfactual that differs from the clean prompt in object, letter and position."""
-        context = draw_context(random, len(clean.context.boxes), avoid=clean.context, objects=objects)
+        context = self.other_context(random, clean, objects)
         query = random.choice(self.positions(clean))
-        return BoxesPrompt(context, query, context.boxes[query].label, clean.cluster, counterfactual_origin(clean))
+        label, origin = context.boxes[query].label, counterfactual_origin(clean)
+        return replace(clean, context=context, query=query, label=label, origin=origin)
+
+    @staticmethod
+    def other_context(random: Random, clean: BoxesPrompt, objects: Sequence[str]) -> BoxesContext:
+        """A context that shares no object and no letter with the clean one."""
+        boxes, labels = len(clean.context.boxes), clean.phrasing.labels
+        return draw_context(random, boxes, avoid=clean.context, objects=objects, labels=labels)
 
     def positions(self, clean: BoxesPrompt) -> list[int]:
         """Positions that a drawn counterfactual may ask for."""
@@ -111,7 +117,7 @@ def objects_of(prompts: Sequence[BoxesPrompt]) -> Sequence[str]:
     """What counterfactuals' boxes are filled with: the prompts' own objects where there are enough."""
     most = max(len(prompt.context.boxes) for prompt in prompts)
     own = sorted({box.object for prompt in prompts for box in prompt.context.boxes})
-    return own if len(own) > 2 * most else OBJECTS
+    return own if len(own) > 2 * most else prompts[0].phrasing.objects
 
 
 def draw_spare(random: Random, objects: Sequence[str], clean: BoxesPrompt, other: BoxesPrompt) -> Box:
@@ -119,7 +125,7 @@ def draw_spare(random: Random, objects: Sequence[str], clean: BoxesPrompt, other
     boxes = (*clean.context.boxes, *other.context.boxes)
     taken, named = {box.object for box in boxes}, {box.label for box in boxes}
     word = random.choice([word for word in objects if word not in taken])
-    return Box(word, random.choice([letter for letter in LABELS if letter not in named]))
+    return Box(word, random.choice([letter for letter in clean.phrasing.labels if letter not in named]))
 
 
 def same_position(clean: BoxesPrompt, other: BoxesPrompt) -> str:

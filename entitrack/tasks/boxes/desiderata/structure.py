@@ -1,6 +1,7 @@
 """The paper's further desiderata: is it the position, when the counterfactual is built otherwise? (appendix).
 
-All but one have the positional target; the texts are the published ones.
+All but one have the positional target. How a fact is worded anew is its phrasing's (`phrasings`); where the object
+comes first the texts are the published ones.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from entitrack.tasks.boxes.desiderata.variables import Positional
-from entitrack.tasks.boxes.desiderata.writing import FORM, TextPrompt, write
+from entitrack.tasks.boxes.desiderata.writing import TextPrompt, write
+from entitrack.tasks.boxes.phrasings import fill
 from entitrack.tasks.boxes.prompts import Box, BoxesPrompt
 
 
@@ -32,7 +34,9 @@ class RandomTextEnd(Positional):
 
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
-        return write(other, after="these are a bunch of boxes containing objects")
+        # As a sentence of its own it begins otherwise: the embedded family does not know `These`.
+        these = "there" if other.phrasing.has_sentences else "these"
+        return write(other, after=f"{these} are a bunch of boxes containing objects")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class TokensBetweenBoxAndObject(Positional):
 
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
-        return write(other, asked_form="the {object} is contained in the Box {label}")
+        return write(other, asked_form=other.phrasing.longer)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class SegmentStart(Positional):
 
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
-        return write(other, before=FORM.format(object=spare.object, label=spare.label))
+        return write(other, before=fill(other.phrasing.form, spare.object, spare.label)[0])
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class SegmentEnd(Positional):
 
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
-        return write(other, after=FORM.format(object=spare.object, label=spare.label))
+        return write(other, after=fill(other.phrasing.form, spare.object, spare.label)[0])
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class BoxesBeforeSegment(Positional):
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
         named = "there are three additional boxes, Box PP, Box BB and Box AA"
-        return write(other, asked_form=f"{named}, {FORM}")
+        return write(other, asked_form=f"{named}, {other.phrasing.form}")
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,13 @@ class NeighbouringSegment(Positional):
 
 @dataclass(frozen=True)
 class AlteredOrder(Positional):
-    """Positional, with the box before the object in the segment that the counterfactual asks for."""
+    """Positional, with object and box in the other order in the segment that the counterfactual asks for."""
 
     name: ClassVar[str] = "altered_box_obj_order"
 
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
-        return write(other, asked_form="Box {label} contains the {object}")
+        return write(other, asked_form=other.phrasing.reordered)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class AlteredAssociation(Positional):
 
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
-        return write(other, asked_form="the {object} is not in Box {label}")
+        return write(other, asked_form=other.phrasing.denied)
 
 
 @dataclass(frozen=True)
@@ -136,10 +140,10 @@ class NoComma(Positional):
 
 @dataclass(frozen=True)
 class AddedComma(Positional):
-    """Positional, with a comma after every object of the counterfactual."""
+    """Positional, with a comma within every segment of the counterfactual, after what it names first."""
 
     name: ClassVar[str] = "add_comma"
 
     def alter(self, other: BoxesPrompt, spare: Box) -> TextPrompt:
         """See `Drawn.alter`."""
-        return write(other, form="the {object}, is in Box {label}")
+        return write(other, form=other.phrasing.with_comma)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
-from entitrack.tasks.boxes.contexts import draw_context
 from entitrack.tasks.boxes.counterfactuals import counterfactual_origin
 from entitrack.tasks.boxes.desiderata.drawn import Drawn, same_position
 from entitrack.tasks.boxes.prompts import Box, BoxesContext, BoxesPrompt
@@ -39,10 +38,11 @@ class BoxLabelValue(Drawn):
         named = random.choice([box for box in range(len(labels)) if box != clean.query])
         places = [box for box in range(len(labels)) if box != named]
         query = random.choice([box for box in places if box != clean.query] or places)
-        boxes = list(draw_context(random, len(labels), avoid=clean.context, objects=objects).boxes)
+        boxes = list(self.other_context(random, clean, objects).boxes)
         boxes[query] = Box(boxes[query].object, labels[named])
         origin = counterfactual_origin(clean)
-        return BoxesPrompt(BoxesContext(tuple(boxes)), query, labels[named], clean.cluster, origin)
+        context = BoxesContext(tuple(boxes))
+        return replace(clean, context=context, query=query, label=labels[named], origin=origin)
 
     def published(self, random: Random, clean: BoxesPrompt, prompts: Sequence[BoxesPrompt]) -> BoxesPrompt:
         """Any prompt that asks for another letter of the clean context."""

@@ -1,0 +1,133 @@
+"""Runs that differ from one that was done at some places only: from the first of these tokens and layers on.
+
+Recomputed: in every prompt the tokens from its first place on, in the layers from the first one on. Everything else is
+as it was, since attention is causal: its keys and values are there, and the stream that enters the first layer.
+Branches that start in about one layer go through the model together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from entitrack.engine.anatomy import Anatomy
+from entitrack.engine.answers import Prompts, Verdict, verdict
+from entitrack.engine.caches import Run
+from entitrack.engine.layout import at_slots, lay_out, prefix_cache
+from entitrack.engine.masks import suffix_jobs
+from entitrack.engine.pass_cost import pass_in_tokens
+from entitrack.engine.rerun import run_slots
+from entitrack.engine.sites import Visit, Visits
+
+BRANCH_TOKENS = 8192
+"""At most this many tokens go through the model at once."""
+
+
+class Branch(TypedDict):
+    """A run that differs at some places."""
+
+    first: int
+    """The first layer where it does."""
+    places: Int[Tensor, "place batch"]
+    """The tokens where it does."""
+    visits: Callable[[Int[Tensor, " row"], Int[Tensor, "row place"]], Visits]
+    """What is shown what, and changes it."""
+
+
+def branch_verdicts(
+    model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branches: Sequence[Branch]
+) -> list[Verdict]:
+    """Whether prompts are answered, in every branch.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        prompts: The prompts.
+        run: What they branch off, with the streams that enter the layers where they do.
+        branches: The branches.
+    """
+    answered: dict[int, Verdict] = {}
+    for numbers in go_together(anatomy, prompts, branches):
+        found = run_together(model, anatomy, prompts, run, [branches[number] for number in numbers])
+        for place, number in enumerate(numbers):
+            answered[number] = {"prediction": found["prediction"][place], "probability": found["probability"][place]}
+    return [answered[number] for number in range(len(branches))]
+
+
+def go_together(anatomy: Anatomy, prompts: Prompts, branches: Sequence[Branch]) -> list[list[int]]:
+    """Numbers of branches that go together: where the layers that some run for nothing cost less than a pass."""
+    together: list[list[int]] = []
+    for number in sorted(range(len(branches)), key=lambda number: branches[number]["first"]):
+        first = branches[number]["first"]
+        start = branches[together[-1][0]]["first"] if together else 0
+        tokens = int((prompts["last"] - first_places(branches[number]) + 1).sum())
+        if together and tokens * (first - start) <= pass_in_tokens(anatomy) * (anatomy["n_layers"] - first):
+            together[-1].append(number)
+        else:
+            together.append([number])
+    return together
+
+
+def first_places(branch: Branch) -> Int[Tensor, " batch"]:
+    """The first token of each prompt where a branch differs."""
+    return branch["places"].amin(0)
+
+
+def run_together(model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branches: Sequence[Branch]) -> Verdict:
+    """Verdicts `[branch, batch]` of branches in passes from the first of their layers on."""
+    batch, first = len(prompts["last"]), min(branch["first"] for branch in branches)
+    lanes: Any = {"last": prompts["last"].repeat(len(branches)), "mask": prompts["mask"].repeat(len(branches), 1)}
+    places = torch.cat([first_places(branch) for branch in branches])[None]
+    stream, device = run["streams"][first], run["logits"].device
+    prediction = torch.empty(len(branches) * batch, dtype=torch.long, device=device)
+    probability = torch.empty(len(branches) * batch, device=device)
+    for job in suffix_jobs(anatomy, lanes, places, 1, BRANCH_TOKENS):
+        members, length = job["rows"].sort().values, job["length"]
+        rows = members % batch
+        slots = (prompts["last"][rows] - length + 1)[:, None] + torch.arange(length, device=rows.device)
+        layout = lay_out(anatomy, prompts, rows, slots[:, None], 1, stream.dtype)
+        cache = prefix_cache(run, layout, first)
+        visits = side_by_side(branches, members // batch, rows, slots)
+        ends = torch.full_like(rows, length - 1)
+        logits = run_slots(model, anatomy, layout, cache, visits, ends, first, at_slots(stream, layout))
+        assert logits is not None
+        own = verdict(logits, prompts["answers"][rows])
+        prediction[members.to(device)], probability[members.to(device)] = own["prediction"], own["probability"]
+    return {
+        "prediction": prediction.view(len(branches), batch),
+        "probability": probability.view(len(branches), batch),
+    }
+
+
+def side_by_side(
+    branches: Sequence[Branch],
+    branch_of: Int[Tensor, " lane"],
+    rows: Int[Tensor, " lane"],
+    slots: Int[Tensor, "lane place"],
+) -> Visits:
+    """Visits of lanes that belong to several branches, each branch's lanes next to each other."""
+    counts = [int((branch_of == number).sum()) for number in range(len(branches))]
+    own = [
+        branch["visits"](some, at) if count else {}
+        for branch, count, some, at in zip(branches, counts, rows.split(counts), slots.split(counts), strict=True)
+    ]
+
+    def show(layer: int, component: str) -> Visit:
+        def change(values: Tensor) -> Tensor:
+            """Every branch's lanes as its own visit leaves them."""
+            changed = []
+            for visits, part in zip(own, values.split(counts), strict=True):
+                visit = visits.get(layer, {}).get(component)
+                became = visit(part) if visit is not None and len(part) else None
+                changed.append(part if became is None else became)
+            return torch.cat(changed)
+
+        return change
+
+    layers = sorted({layer for visits in own for layer in visits})
+    names = {layer: {name for visits in own for name in visits.get(layer, {})} for layer in layers}
+    return {layer: {name: show(layer, name) for name in names[layer]} for layer in layers}
