@@ -103,8 +103,9 @@ ZOO_HOSTED = tuple(ZOO / "tiny" / name for name in ("llama", "vicuna", "float"))
 
 def zoo(weights: bool) -> Family:
     """The embedded family, with or without weights on this side."""
-    members = {name: Checkpoint(f"zoo://tiny/{name}") for name in ("llama", "vicuna", "float")}
+    members = {name: Checkpoint(f"zoo://tiny/{name}") for name in ("llama", "vicuna")}
     members["goat"] = Checkpoint("zoo://tiny/llama", "zoo://tiny/goat")
+    members["float"] = Checkpoint("zoo://tiny/float")
     return Family("tiny", "llama", members, device="cpu", dispatch=weights)
 
 
