@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from entitrack.core.result import Result
     from entitrack.launch.work import Work
     from entitrack.methods.experiment import Experiment
+    from entitrack.record.tracking import Recording
     from entitrack.tasks.protocol import Task
 
 _FAILED = 1
@@ -107,6 +108,7 @@ class Command:
         keys: What may not be shown.
         store: Where the run that goes on keeps what is finished.
         resumed_in: The word with which a study or a sweep goes on in its folder; None for other commands.
+        logging: What is being logged in W&B, or why it could not be, and the folder of its run.
     """
 
     words: list[str]
@@ -114,6 +116,7 @@ class Command:
     keys: Keys
     store: str | None = None
     resumed_in: str | None = None
+    logging: tuple[Recording | str | None, Path] | None = None
 
     def start(self) -> int:
         """Do what was asked for; gives the exit code."""
@@ -223,25 +226,34 @@ class Command:
                 self._check_places(step.config, step.folder)
         self._print(lambda: print(plan_line(steps, folder)))
         self.resumed_in = self.resumed_in or f"hydra.run.dir={folder}"
-        outcomes = run_steps(steps, folder, self.shown, self.keys, self._run_step)
+        try:
+            outcomes = run_steps(steps, folder, self.shown, self.keys, self._run_step)
+        finally:
+            self._finish_logging()
         self._print(lambda: terminal.show_study(table(outcomes), cost_line(outcomes), folder))
         return failures(outcomes)
 
     def _run_step(self, step: PlannedStep) -> Result | str:
         """Run and record a step of a study; gives why it could not be."""
         try:
-            return self._record(step.composed, step.config, step.folder, step.words)
+            return self._record(step.composed, step.config, step.folder, step.words, alone=False)
         except Exception as error:
             return self._reason(error)
 
     def _record(
-        self, composed: Composed, config: RunConfig, folder: Path, words: Sequence[str], show: bool = False
+        self,
+        composed: Composed,
+        config: RunConfig,
+        folder: Path,
+        words: Sequence[str],
+        show: bool = False,
+        alone: bool = True,
     ) -> Result:
-        """Run what is configured, write its result, show and log it."""
+        """Run what is configured, write its result, show and log it; unless it is alone, logging goes on after that."""
         from entitrack.record import terminal
         from entitrack.record.folder import write
         from entitrack.record.provenance import Invocation, provenance
-        from entitrack.record.tracking import record as record_in_wandb
+        from entitrack.record.tracking import begin_recording
 
         invocation = Invocation(self.shown, tuple(hide_words(words, self.keys)), datetime.now().astimezone())
         with env_override(composed.environment):
@@ -255,10 +267,20 @@ class Command:
             self._print(lambda: terminal.show_run(result, experiment.runner.cost, seconds, folder))
         if problem:
             self._warn(f"no figure could be drawn ({problem})", folder)
-        problem = record_in_wandb(result, config.tracking, folder, self.keys)
+        self._finish_logging()
+        self.logging = (begin_recording(result, config.tracking, folder, self.keys), folder)
+        if alone:
+            self._finish_logging()
+        return result
+
+    def _finish_logging(self) -> None:
+        """Wait until the run before is logged, and warn if it could not be."""
+        if self.logging is None:
+            return
+        (recording, folder), self.logging = self.logging, None
+        problem = recording if recording is None or isinstance(recording, str) else recording.finish()
         if problem:
             self._warn(f"W&B has no record ({problem})", folder)
-        return result
 
     def _check_places(self, config: RunConfig, folder: Path) -> None:
         """Refuse places that nothing can be recorded in, before anything is computed."""

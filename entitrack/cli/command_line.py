@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from hydra import version
@@ -154,6 +155,7 @@ class Composer:
         self._hydra = loader
         self._config_name = config_name
         self._first: DictConfig | None = None
+        self._is_group = cache(lambda key: bool(self.options(key)))  # hydra looks through all folders for it
 
     def jobs(self, overrides: Sequence[str]) -> list[Job]:
         """Every job of a sweep.
@@ -223,11 +225,11 @@ class Composer:
         key, value = override.key_or_group, override.value()
         if key == "task" and isinstance(value, str) and ":" in value:
             offer_task(value)
-        options = self._hydra.config_loader.get_group_options(key)
+        group = self._is_group(key)
         named = isinstance(value, (str, list)) or override.is_sweep_override()
-        if options and not override.is_delete() and not named:
-            raise UserError(key, f"{word.partition('=')[2]!r} is no {key}", options)
-        closed = options or override.is_delete() or override.package is not None
+        if group and not override.is_delete() and not named:
+            raise UserError(key, f"{word.partition('=')[2]!r} is no {key}", self.options(key))
+        closed = group or override.is_delete() or override.package is not None
         if closed or key.split(".")[0] == "hydra" or key.startswith("hydra/"):
             return word
         return f"++{word.lstrip('+')}"

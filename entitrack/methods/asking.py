@@ -7,7 +7,7 @@ confuses them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from entitrack.engine.patching import answer, answer_logits
 from entitrack.methods.experiment import Experiment, prompt_inputs
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import first_tokens
-from entitrack.tasks.protocol import Prompt, origin_of
+from entitrack.tasks.protocol import Prompt
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,11 @@ def _alternatives(prompt: Prompt) -> Sequence[str]:
 
 
 def _rivals(
-    experiment: Experiment, prompts: Iterable[Prompt], answers: Int[Tensor, " prompt"], width: int
+    experiment: Experiment, prompts: Sequence[Prompt], answers: Int[Tensor, " prompt"], width: int
 ) -> Int[Tensor, "prompt rival"]:
     """Tokens of the alternatives; the right answer's where there are fewer."""
-    tokenizer, rows = experiment.family.tokenizer, answers[:, None].repeat(1, width)
-    for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
-        words = list(_alternatives(prompt))
-        if words:
-            ids = tokenizer(prompt.text)["input_ids"]
-            found = first_tokens(prompt.text, words, ids, tokenizer, origin_of(prompt, number))
-            row[: len(words)] = torch.tensor(found)
+    rows = answers[:, None].repeat(1, width)
+    words = [list(_alternatives(prompt)) for prompt in prompts]
+    for row, found in zip(rows, first_tokens(prompts, words, experiment.family.tokenizer), strict=True):
+        row[: len(found)] = torch.tensor(found)
     return rows

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import product
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any, TypedDict
 
 import torch
@@ -50,27 +51,60 @@ def check_tracking(tracking: TrackingSettings) -> None:
         raise UserError("tracking", "online recording needs an account and none is logged in", fix=fix)
 
 
+class Recording:
+    """A finished run that a process of its own logs.
+
+    Args:
+        process: That process.
+        complaints: What it writes of what went wrong.
+        timeout_s: Seconds that it may take, from now.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], complaints: IO[bytes], timeout_s: float) -> None:
+        self._process, self._complaints, self._timeout_s = process, complaints, timeout_s
+        self._until = monotonic() + timeout_s
+
+    def finish(self) -> str | None:
+        """Wait until it is logged; gives why it could not be. A process that does not end is ended."""
+        with self._complaints:
+            try:
+                self._process.wait(max(0.0, self._until - monotonic()))
+            except subprocess.TimeoutExpired:
+                return f"it did not finish within tracking.timeout_s={self._timeout_s:g}"
+            finally:
+                _end(self._process)
+            self._complaints.seek(0)
+            lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        if self._process.returncode:
+            return lines[-1] if lines else f"its process ended with {self._process.returncode}"
+        return None
+
+
 def record(result: Result, tracking: TrackingSettings, folder: Path, keys: Keys) -> str | None:
     """Log configuration, metrics, tables and figure of a run that is on the disk; gives why it could not be done."""
+    recording = begin_recording(result, tracking, folder, keys)
+    return recording.finish() if isinstance(recording, Recording) else recording
+
+
+def begin_recording(result: Result, tracking: TrackingSettings, folder: Path, keys: Keys) -> Recording | str | None:
+    """Begin to log a run that is on the disk, while something else goes on.
+
+    Returns:
+        What to wait for; or why it could not be done; or None where nothing is logged.
+    """
     if tracking.mode == "disabled":
         return None
     text = json.dumps(keys.hide_within(logged(result, tracking, folder)))
-    with tempfile.TemporaryFile() as complaints:
+    with ExitStack() as opened:
         try:
-            process = _start(complaints)
+            complaints = opened.enter_context(tempfile.TemporaryFile())
+            told = opened.enter_context(tempfile.TemporaryFile())
+            told.write(text.encode())
+            told.seek(0)
+            process = _start(told, complaints)
         except OSError as error:
             return str(error)
-        try:
-            process.communicate(text.encode(), timeout=tracking.timeout_s)
-        except subprocess.TimeoutExpired:
-            return f"it did not finish within tracking.timeout_s={tracking.timeout_s:g}"
-        finally:
-            _end(process)
-        complaints.seek(0)
-        lines = complaints.read().decode(errors="replace").strip().splitlines()
-    if process.returncode:
-        return lines[-1] if lines else f"its process ended with {process.returncode}"
-    return None
+        return Recording(process, os.fdopen(os.dup(complaints.fileno()), "rb"), tracking.timeout_s)
 
 
 def logged(result: Result, tracking: TrackingSettings, folder: Path) -> Logged:
@@ -115,14 +149,14 @@ def labels(result: Result, tracking: TrackingSettings) -> Labels:
     }
 
 
-def _start(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
-    """The process that logs; it finds this package, and is not told the server's key."""
+def _start(told: IO[bytes], complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+    """The process that logs what it is told; it finds this package, and is not told the server's key."""
     environment = {name: value for name, value in os.environ.items() if name != "NDIF_API_KEY"}
     package = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), package)))
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "entitrack.record.wandb_process"],
-        stdin=subprocess.PIPE,
+        stdin=told,
         stdout=subprocess.DEVNULL,
         stderr=complaints,
         env=environment,

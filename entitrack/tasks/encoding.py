@@ -68,7 +68,7 @@ def encode(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, paddin
             where the prompt comes from.
     """
     _check_offsets(tokenizer)
-    encoded = [_encode(origin_of(prompt, number), prompt, tokenizer) for number, prompt in enumerate(prompts)]
+    encoded = _encoded(prompts, tokenizer)
     width = max(len(row.ids) for row in encoded)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     tokens = torch.full((len(encoded), width), pad)
@@ -91,9 +91,25 @@ def _check_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
         raise UserError("model", f"{type(tokenizer).__name__} gives no offsets", fix="use a fast tokenizer")
 
 
-def _encode(place: str, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> _Encoded:
-    encoding = tokenizer(prompt.text, return_offsets_mapping=True)
-    ids, offsets = list(encoding["input_ids"]), encoding["offset_mapping"]
+def _encoded(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> list[_Encoded]:
+    """Every prompt by itself; the tokenizer is called twice for all, since a call costs more than a prompt."""
+    encodings = tokenizer([prompt.text for prompt in prompts], return_offsets_mapping=True)
+    answered = tokenizer([continued(prompt.text, prompt.answer) for prompt in prompts])["input_ids"]
+    rows = zip(prompts, encodings["input_ids"], encodings["offset_mapping"], answered, strict=True)
+    found = []
+    for number, (prompt, ids, offsets, full) in enumerate(rows):
+        place = origin_of(prompt, number)
+        _check_ids(place, prompt, ids, offsets, tokenizer)
+        roles = {role: _token_at(span, offsets, place, role) for role, span in role_spans(prompt).items()}
+        roles[LAST] = len(ids) - 1
+        found.append(_Encoded(ids, roles, _first_token(prompt.answer, ids, full, tokenizer, place)))
+    return found
+
+
+def _check_ids(
+    place: str, prompt: Prompt, ids: Sequence[int], offsets: Sequence[Span], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse a prompt with a word that the tokenizer does not know, or of which it makes nothing."""
     unknown = tokenizer.unk_token_id
     if unknown is not None and unknown in ids:
         start, end = offsets[ids.index(unknown)]
@@ -101,51 +117,51 @@ def _encode(place: str, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> _
         raise UserError(place, f"the tokenizer does not know {quoted(word)}", fix="use words of its vocabulary")
     if not ids:
         raise UserError(place, "the tokenizer makes no token of it")
-    roles = {role: _token_at(span, offsets, place, role) for role, span in role_spans(prompt).items()}
-    roles[LAST] = len(ids) - 1
-    return _Encoded(ids, roles, answer_token(prompt, ids, tokenizer, place))
 
 
 def _token_at(span: Span, offsets: Sequence[Span], place: str, role: str) -> int:
     """The last token that overlaps a span of characters."""
-    inside = [index for index, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
-    if not inside:
-        raise UserError(place, f"no token covers the characters {span} of role {role!r}")
-    return inside[-1]
+    for index in range(len(offsets) - 1, -1, -1):
+        start, end = offsets[index]
+        if start < span[1] and end > span[0]:
+            return index
+    raise UserError(place, f"no token covers the characters {span} of role {role!r}")
 
 
-def answer_token(prompt: Prompt, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, place: str = "prompt") -> int:
-    """The first token of the answer where it follows the prompt.
-
-    Raises:
-        UserError: Adding the answer changes the prompt's own tokens, or adds none.
-    """
-    return first_tokens(prompt.text, [prompt.answer], ids, tokenizer, place)[0]
+def _first_token(
+    word: str, ids: Sequence[int], full: Sequence[int], tokenizer: PreTrainedTokenizerBase, place: str
+) -> int:
+    """The first token of a word where it follows a text, of the tokens of the text and of both."""
+    if list(full[: len(ids)]) != list(ids) or len(full) == len(ids):
+        raise UserError(place, f"the tokenizer glues the answer {quoted(word)} to the prompt's last token")
+    if full[len(ids)] == tokenizer.unk_token_id and tokenizer.unk_token_id is not None:
+        raise UserError(place, f"the tokenizer does not know the answer {quoted(word)}")
+    return full[len(ids)]
 
 
 def first_tokens(
-    text: str, words: Sequence[str], ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, place: str
-) -> list[int]:
-    """The first token of each word where it follows a text.
+    prompts: Sequence[Prompt], words: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
+    """The first token of each of some words where it follows a prompt.
 
     Args:
-        text: The text.
-        words: The words.
-        ids: The text's own tokens.
+        prompts: The prompts.
+        words: Words by prompt.
         tokenizer: The tokenizer.
-        place: Where the text comes from.
 
     Raises:
-        UserError: Adding a word changes the text's own tokens, or adds none or an unknown one.
+        UserError: Adding a word changes the prompt's own tokens, or adds none or an unknown one. It names where the
+            prompt comes from.
     """
-    found = []
-    for word, full in zip(words, tokenizer([continued(text, word) for word in words])["input_ids"], strict=True):
-        if list(full[: len(ids)]) != list(ids) or len(full) == len(ids):
-            raise UserError(place, f"the tokenizer glues the answer {quoted(word)} to the prompt's last token")
-        if full[len(ids)] == tokenizer.unk_token_id and tokenizer.unk_token_id is not None:
-            raise UserError(place, f"the tokenizer does not know the answer {quoted(word)}")
-        found.append(full[len(ids)])
-    return found
+    texts = [continued(prompt.text, word) for prompt, asked in zip(prompts, words, strict=True) for word in asked]
+    if not texts:
+        return [[] for _ in prompts]
+    own = tokenizer([prompt.text for prompt in prompts])["input_ids"]
+    full = iter(tokenizer(texts)["input_ids"])
+    return [
+        [_first_token(word, ids, next(full), tokenizer, origin_of(prompt, number)) for word in asked]
+        for number, (prompt, ids, asked) in enumerate(zip(prompts, own, words, strict=True))
+    ]
 
 
 def check_first_tokens(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -159,15 +175,14 @@ def check_first_tokens(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizer
         UserError: See `first_tokens`; or it names the first prompt in which two answers begin with one token, which
             these are, and which words must go for no prompt to have such.
     """
+    words = [sorted({prompt.answer, *getattr(prompt, "alternatives", ())}) for prompt in prompts]
+    found = first_tokens(prompts, [asked if len(asked) > 1 else () for asked in words], tokenizer)
     complaint, gone = None, set()
-    for number, prompt in enumerate(prompts):
-        words = sorted({prompt.answer, *getattr(prompt, "alternatives", ())})
-        if len(words) < 2:
-            continue
-        place = origin_of(prompt, number)
-        same = _same_first_token(prompt.text, words, tokenizer, place)
+    for number, (prompt, asked, tokens) in enumerate(zip(prompts, words, found, strict=True)):
+        same = _same_first_token(asked, tokens) if tokens else []
         if same and complaint is None:
-            complaint = (place, f"{' and '.join(quoted(word) for word in same[0])} begin with one token")
+            alike = " and ".join(quoted(word) for word in same[0])
+            complaint = (origin_of(prompt, number), f"{alike} begin with one token")
         gone |= {word for group in same for word in group[1:]}
     if complaint:
         place, problem = complaint
@@ -175,14 +190,10 @@ def check_first_tokens(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizer
         raise UserError(place, f"{problem}, the only one that answers are told by", fix=fix)
 
 
-def _same_first_token(
-    text: str, words: Sequence[str], tokenizer: PreTrainedTokenizerBase, place: str
-) -> list[list[str]]:
-    """Which of some words begin with one token where they follow a text."""
+def _same_first_token(words: Sequence[str], tokens: Sequence[int]) -> list[list[str]]:
+    """Which of some words begin with one token."""
     groups: dict[int, list[str]] = {}
-    for word, token in zip(
-        words, first_tokens(text, words, tokenizer(text)["input_ids"], tokenizer, place), strict=True
-    ):
+    for word, token in zip(words, tokens, strict=True):
         groups.setdefault(token, []).append(word)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -195,18 +206,15 @@ def alternative_tokens(
     Raises:
         UserError: See `first_tokens`; or prompts offer different numbers of answers, or none.
     """
-    rows: list[list[int]] = []
-    for number, prompt in enumerate(prompts):
-        place, words = origin_of(prompt, number), list(prompt.alternatives)
-        if not words:
+    counts = [len(prompt.alternatives) for prompt in prompts]
+    for number, (prompt, count) in enumerate(zip(prompts, counts, strict=True)):
+        place = origin_of(prompt, number)
+        if not count:
             raise UserError(place, "its context offers no other answer", fix="use two boxes or more")
-        if rows and len(words) != len(rows[0]):
-            problem = (
-                f"its context offers {len(words)} other answers, that of {origin_of(prompts[0], 0)} {len(rows[0])}"
-            )
+        if count != counts[0]:
+            problem = f"its context offers {count} other answers, that of {origin_of(prompts[0], 0)} {counts[0]}"
             raise UserError(place, problem, fix="use one number of boxes")
-        rows.append(first_tokens(prompt.text, words, tokenizer(prompt.text)["input_ids"], tokenizer, place))
-    return torch.tensor(rows)
+    return torch.tensor(first_tokens(prompts, [prompt.alternatives for prompt in prompts], tokenizer))
 
 
 def template_positions(
