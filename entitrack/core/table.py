@@ -23,11 +23,19 @@ class Table:
         title: What it shows.
         columns: Names of the columns.
         rows: Cells, row by row.
+
+    Raises:
+        ValueError: A row has not one cell for each column.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{self.title!r}: {len(row)} cells for {len(self.columns)} columns: {row}")
 
     def frame(self) -> pandas.DataFrame:
         """As a data frame; an estimate has a column for its value and one for each end of its interval."""
