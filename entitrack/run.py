@@ -78,6 +78,7 @@ def experiment_of(config: RunConfig) -> Experiment:
         donor=config.donor,
         circuit_name=config.circuit,
         batch_size=config.batch_size,
+        gib=config.gib,
         padding=config.padding,
         seed=config.seed,
         quirks=config.quirks,

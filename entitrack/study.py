@@ -65,7 +65,7 @@ class Study:
         overrides: Further words as on the command line, such as `model.dtype=bfloat16` or `experiment=sparse_circuit`.
         config_dir: A folder of configurations of one's own, as `--config-dir`.
         top: `backend`, and what is set outside of sections, for every run that uses it: `donor`, `circuit`,
-            `batch_size`, `padding`, `seed`, `store`, ... (`store=None` keeps nothing).
+            `batch_size`, `memory`, `padding`, `seed`, `store`, ... (`store=None` keeps nothing).
 
     Raises:
         UserError: Something is not known, or not what its key takes; it names what is.

@@ -38,7 +38,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if _is_out_of_memory(error) or "can't allocate memory" in str(error):
-        return "out of memory; lower batch_size, or method.chunk_tokens where there is one"
+        return "out of memory; lower batch_size, or memory"
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
         return f"cannot use {str(error.filename)!r} ({reason})" if error.filename is not None else f"system: {reason}"

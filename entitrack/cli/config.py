@@ -45,6 +45,7 @@ class RunConfig:
     circuit: str | None
     quirks: frozenset[Quirk]
     batch_size: int
+    gib: float | None
     padding: str
     seed: int
     store: str | None
@@ -70,6 +71,7 @@ def check(config: DictConfig) -> RunConfig:
         circuit=general.circuit,
         quirks=followed(checked.settings.quirks, checked.task.quirks) if general.compat == "paper" else NONE,
         batch_size=general.batch_size,
+        gib=None if general.memory == "auto" else general.memory,
         padding=general.padding,
         seed=general.seed,
         store=general.store,

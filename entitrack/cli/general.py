@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -18,6 +18,10 @@ _EMPTY = {
 """Texts that may not be empty, and what to write instead."""
 
 
+Memory = Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""GiB, or `auto`."""
+
+
 class GeneralSettings(Settings):
     """What every run has."""
 
@@ -31,6 +35,9 @@ class GeneralSettings(Settings):
         "default", description="paper: follow the published code where it differs from the paper's text"
     )
     batch_size: int = Field(84, ge=1, le=65536, description="prompts in a session")
+    memory: Memory = Field(
+        "auto", description="for what goes through a model at once: GiB, or auto: half of a free accelerator, else 1"
+    )
     padding: Literal["right", "left"] = Field("right", description="side on which shorter prompts are padded")
     seed: int = Field(0, ge=0, lt=2**63, description="of everything drawn outside the task")
     output_dir: str = Field("outputs", description="runs land in output_dir/METHOD/TIME")

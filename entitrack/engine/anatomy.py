@@ -105,6 +105,20 @@ def unembed(model: Any, anatomy: Anatomy, hidden: Float[Tensor, "*batch d_model"
     return cap * torch.tanh(logits / cap) if cap else logits
 
 
+def unembed_words(
+    model: Any, anatomy: Anatomy, hidden: Float[Tensor, "*batch d_model"], words: Int[Tensor, "*batch word"]
+) -> Float[Tensor, "*batch word"]:
+    """Logits of a few words alone, in float32: rows of the unembedding, where it is a plain matrix."""
+    head = find(model, anatomy["unembed"])
+    matrix = getattr(head, "_module", head)
+    if type(matrix) is not torch.nn.Linear or matrix.bias is not None:
+        return unembed(model, anatomy, hidden).gather(-1, words.to(hidden.device))
+    rows = matrix.weight[words.to(matrix.weight.device)]
+    logits = torch.einsum("...d,...wd->...w", find(model, anatomy["final_norm"])(hidden).to(rows.device), rows).float()
+    cap = anatomy["softcap"]
+    return cap * torch.tanh(logits / cap) if cap else logits
+
+
 def last_logits(model: Any, anatomy: Anatomy, last: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab"]:
     """The model's logits at one token of every row, which alone is unembedded; to be called in a trace."""
     head = find(model, anatomy["unembed"])

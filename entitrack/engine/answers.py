@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NotRequired, TypedDict
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy, unembed
+from entitrack.engine.memory import ends_at_once
 
 
 class Prompts(TypedDict):
@@ -81,12 +83,47 @@ def outcomes(logits: Float[Tensor, "batch variant vocab"], prompts: Prompts) -> 
 
 
 def final_outcomes(
-    model: Any, anatomy: Anatomy, hidden: Float[Tensor, "batch variant d_model"], prompts: Prompts, most: int
+    model: Any, anatomy: Anatomy, hidden: Float[Tensor, "batch variant d_model"], prompts: Prompts, gib: float | None
 ) -> Outcomes:
-    """`outcomes` of streams at the end of the last layer, at most about `most` of them unembedded at once."""
-    width = max(1, most // hidden.shape[0])
-    pieces = [outcomes(unembed(model, anatomy, piece), prompts) for piece in hidden.split(width, 1)]
-    return join(pieces, 1)
+    """`outcomes` of streams at the end of the last layer."""
+
+    def read(logits: Tensor, rows: slice, variants: slice) -> Any:
+        return outcomes(logits, rows_of(prompts, rows))
+
+    found: Any = unembedded_in_pieces(model, anatomy, hidden, gib, read)
+    return found
+
+
+def unembedded_in_pieces(
+    model: Any,
+    anatomy: Anatomy,
+    hidden: Float[Tensor, "batch variant d_model"],
+    gib: float | None,
+    read: Callable[[Tensor, slice, slice], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """What is read off the logits of streams at the end of the last layer, as many at once as the budget allows.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        hidden: The streams.
+        gib: Memory budget, see `memory.budget_bytes`.
+        read: Takes logits `[some, few, vocab]`, which of the batch and which of the variants they are of, and returns
+            `[some, few, ...]`.
+
+    Returns:
+        By name `[batch, variant, ...]`.
+    """
+    most = ends_at_once(model, anatomy, gib, hidden.device)
+    tall = min(len(hidden), most)
+    wide, results = max(1, most // tall), dict[str, Tensor]()
+    for top in range(0, len(hidden), tall):
+        for left in range(0, hidden.shape[1], wide):
+            rows, variants = slice(top, top + tall), slice(left, left + wide)
+            for name, values in read(unembed(model, anatomy, hidden[rows, variants]), rows, variants).items():
+                whole = results.setdefault(name, values.new_empty(*hidden.shape[:2], *values.shape[2:]))
+                whole[rows, variants] = values
+    return results
 
 
 def join(pieces: list[Outcomes], axis: int) -> Outcomes:
@@ -108,7 +145,7 @@ def variants_first(pieces: list[Outcomes]) -> Outcomes:
     }
 
 
-def rows_of(prompts: Prompts, rows: Int[Tensor, " row"]) -> Prompts:
+def rows_of(prompts: Prompts, rows: Int[Tensor, " row"] | slice) -> Prompts:
     """Some of the prompts."""
     some: Any = {name: prompts[name][rows] for name in prompts}  # type: ignore[literal-required]
     return some

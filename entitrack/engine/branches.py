@@ -23,9 +23,6 @@ from entitrack.engine.pass_cost import pass_in_tokens
 from entitrack.engine.rerun import run_slots
 from entitrack.engine.sites import Visit, Visits
 
-BRANCH_TOKENS = 8192
-"""At most this many tokens go through the model at once."""
-
 
 class Branch(TypedDict):
     """A run that differs at some places."""
@@ -39,7 +36,7 @@ class Branch(TypedDict):
 
 
 def branch_verdicts(
-    model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branches: Sequence[Branch]
+    model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branches: Sequence[Branch], gib: float | None
 ) -> list[Verdict]:
     """Whether prompts are answered, in every branch.
 
@@ -49,10 +46,11 @@ def branch_verdicts(
         prompts: The prompts.
         run: What they branch off, with the streams that enter the layers where they do.
         branches: The branches.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
     """
     answered: dict[int, Verdict] = {}
     for numbers in go_together(anatomy, prompts, branches):
-        found = run_together(model, anatomy, prompts, run, [branches[number] for number in numbers])
+        found = run_together(model, anatomy, prompts, run, [branches[number] for number in numbers], gib)
         for place, number in enumerate(numbers):
             answered[number] = {"prediction": found["prediction"][place], "probability": found["probability"][place]}
     return [answered[number] for number in range(len(branches))]
@@ -77,7 +75,9 @@ def first_places(branch: Branch) -> Int[Tensor, " batch"]:
     return branch["places"].amin(0)
 
 
-def run_together(model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branches: Sequence[Branch]) -> Verdict:
+def run_together(
+    model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branches: Sequence[Branch], gib: float | None
+) -> Verdict:
     """Verdicts `[branch, batch]` of branches in passes from the first of their layers on."""
     batch, first = len(prompts["last"]), min(branch["first"] for branch in branches)
     lanes: Any = {"last": prompts["last"].repeat(len(branches)), "mask": prompts["mask"].repeat(len(branches), 1)}
@@ -85,7 +85,7 @@ def run_together(model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branc
     stream, device = run["streams"][first], run["logits"].device
     prediction = torch.empty(len(branches) * batch, dtype=torch.long, device=device)
     probability = torch.empty(len(branches) * batch, device=device)
-    for job in suffix_jobs(anatomy, lanes, places, 1, BRANCH_TOKENS):
+    for job in suffix_jobs(anatomy, lanes, places, 1, gib):
         members, length = job["rows"].sort().values, job["length"]
         rows = members % batch
         slots = (prompts["last"][rows] - length + 1)[:, None] + torch.arange(length, device=rows.device)

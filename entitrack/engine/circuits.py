@@ -22,7 +22,8 @@ from entitrack.engine.ablation import Fill, ablated_visits, fill_at_slots, fill_
 from entitrack.engine.anatomy import Anatomy, after_heads
 from entitrack.engine.answers import Outcomes, Prompts, final_outcomes, put_outcomes, rows_of
 from entitrack.engine.caches import Run
-from entitrack.engine.layout import Layout, fill_lanes, flatten, lay_out, prefix_cache
+from entitrack.engine.layout import Layout, fill_lanes, flatten, lanes_and_pack, lay_out, prefix_cache
+from entitrack.engine.memory import tokens_at_once
 from entitrack.engine.rerun import rerun
 from entitrack.engine.runs import run_prompts
 from entitrack.engine.sites import Visit
@@ -34,7 +35,7 @@ class Ablated(TypedDict):
     prompts: Prompts
     fills: list[Float[Tensor, "#batch token width"]]
     positions: Int[Tensor, "batch role"]
-    chunk_tokens: int
+    gib: float | None
 
 
 class Job(TypedDict):
@@ -57,7 +58,7 @@ def circuit_answers(
     positions: Int[Tensor, "batch role"],
     reference: Bool[Tensor, "role layer head"],
     circuits: Bool[Tensor, "circuit role layer head"],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """What circuits answer.
 
@@ -69,23 +70,32 @@ def circuit_answers(
         positions: Position of each role, in ascending order in every prompt; the last is the prompt's last token.
         reference: The circuit that most of the others differ little from; results do not depend on it.
         circuits: Live heads of each circuit.
-        chunk_tokens: At most this many tokens go through the model at once.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
 
     Returns:
         Outcomes, each `[circuit, batch]`.
     """
     fills, layers = fill_values(model, anatomy, fill), range(anatomy["n_layers"])
     empty = run_prompts(model, anatomy, prompts, streams=layers, z=layers, places=positions, fills=fills)
-    ablated: Ablated = {"prompts": prompts, "fills": fills, "positions": positions, "chunk_tokens": chunk_tokens}
+    ablated: Ablated = {"prompts": prompts, "fills": fills, "positions": positions, "gib": gib}
     parents = [(torch.zeros_like(reference), empty)]
     if bool(reference.any()):
         parents.append((reference, advance(model, anatomy, ablated, empty, reference)))
     shape = (circuits.shape[0], positions.shape[0])
     results: dict[str, Tensor] = {}
-    for job in plan([heads for heads, _ in parents], circuits, shape[1], chunk_tokens):
+    for job in plan(
+        [heads for heads, _ in parents], circuits, shape[1], circuit_tokens(anatomy, ablated, len(circuits))
+    ):
         answered = run_job(model, anatomy, ablated, parents[job["parent"]][1], circuits, job)
         put_outcomes(results, shape, job["circuits"], job["rows"], answered)
     return results
+
+
+def circuit_tokens(anatomy: Anatomy, ablated: Ablated, n_circuits: int) -> int:
+    """How many tokens with a role go through the model at once, where so many circuits are run."""
+    n_roles, positions = ablated["positions"].shape[1], ablated["positions"]
+    lane = n_roles * lanes_and_pack(n_circuits, n_roles)[1]
+    return tokens_at_once(anatomy, ablated["gib"], positions.device, lane, ablated["prompts"]["tokens"].shape[1])
 
 
 def plan(parents: list[Tensor], circuits: Tensor, n_prompts: int, chunk_tokens: int) -> list[Job]:
@@ -160,7 +170,7 @@ def run_job(
         return finish_start(model, anatomy, start, stream, z, ablated["fills"][start], live[:, :, start], layout)
 
     def answered(hidden: Tensor) -> Outcomes:
-        return final_outcomes(model, anatomy, hidden, prompts, ablated["chunk_tokens"])
+        return final_outcomes(model, anatomy, hidden, prompts, ablated["gib"])
 
     with torch.no_grad():
         result = rerun(model, anatomy, layout, cache, start + 1, enter, visits, answered)
@@ -215,7 +225,8 @@ def advance(model: Any, anatomy: Anatomy, ablated: Ablated, empty: Run, referenc
         "cache": empty["cache"],
     }
     n_prompts = ablated["positions"].shape[0]
-    for job in plan([torch.zeros_like(reference)], reference[None], n_prompts, ablated["chunk_tokens"]):
+    tokens = circuit_tokens(anatomy, ablated, 1)
+    for job in plan([torch.zeros_like(reference)], reference[None], n_prompts, tokens):
         run_job(model, anatomy, ablated, empty, reference[None], {**job, "first": 0}, run)
     return run
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entitrack.engine.anatomy import Anatomy
+from entitrack.engine.anatomy import Anatomy, unembed_words
 from entitrack.engine.elsewhere import takes_gradients
-from entitrack.engine.masks import Group, Pairs, Prepared, answers_under, piece_logits, prepare, target_logits
+from entitrack.engine.masks import Group, Pairs, Prepared, answers_under, prepare, run_piece, targets_of
 
 HALF = 0.5
 """Masks below round to 0."""
@@ -30,7 +30,7 @@ def train_masks(
     validate_after: list[int],
     patience: int,
     borrow_positions: bool,
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """Train several masks over the same prompts, in one go; none depends on which others are trained along.
 
@@ -51,7 +51,7 @@ def train_masks(
         patience: Evaluations without a better accuracy after which a mask is done, counted from when it can have moved
             by half: before that it rounds to nothing but ones; 0: never.
         borrow_positions: Validate at the positions of the last training batch, as was published.
-        chunk_tokens: At most this many tokens go through the model at once.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
 
     Returns:
         `masks` `[step, mask, head]` after each step, before the next clamp; `losses` `[step, mask]`;
@@ -69,14 +69,14 @@ def train_masks(
     for step in range(steps):
         number = step % len(batches)
         if number not in ready:
-            ready[number] = prepare_group(model, anatomy, heads, batches[number], draws, chunk_tokens)
+            ready[number] = prepare_group(model, anatomy, heads, batches[number], draws, gib)
         history["losses"].append(take_step(model, anatomy, ready[number], masks, weights, optimizer))
         history["masks"].append(masks.detach().clone())
         if step + 1 not in validate_after:
             continue
         if borrow_positions or not ready_validation:
             lent = [borrow(batch, batches[number]) if borrow_positions else batch for batch in validation]
-            ready_validation = [prepare_group(model, anatomy, heads, batch, draws, chunk_tokens) for batch in lent]
+            ready_validation = [prepare_group(model, anatomy, heads, batch, draws, gib) for batch in lent]
         rounded = masks.detach().clamp(0, 1).round()
         history["validated"].append(validate(model, anatomy, ready_validation, rounded))
         history["validated_at"].append(torch.tensor(step + 1))
@@ -104,12 +104,13 @@ def take_step(
 
 
 def prepare_group(
-    model: Any, anatomy: Anatomy, heads: list[list[int]], batch: Pairs, draws: list[int], chunk_tokens: int
+    model: Any, anatomy: Anatomy, heads: list[list[int]], batch: Pairs, draws: list[int], gib: float | None
 ) -> Prepared:
     """`prepare` for one group, whose positions come with the batch."""
     positions, source_positions = batch["positions"], batch["source_positions"]
     group: Group = {"heads": heads, "positions": positions, "source_positions": source_positions}
-    return prepare(model, anatomy, [group], batch, draws, chunk_tokens)[0]
+    layers = anatomy["n_layers"] - min(layer for layer, _ in heads)
+    return next(prepare(model, anatomy, [group], batch, draws, gib, layers))
 
 
 def accumulate(
@@ -125,8 +126,13 @@ def accumulate(
     gradient = torch.autograd.grad(losses.sum(), masks)[0]
     losses = losses.detach()
     for piece in prepared["pieces"]:
-        logits = piece_logits(model, anatomy, prepared, piece, masks)
-        gained = -target_logits(prepared, piece, logits).sum(0).to(masks.device) / count
+        targets = targets_of(prepared, piece)
+
+        def target_logits(hidden: Tensor, targets: Tensor = targets) -> Tensor:
+            return unembed_words(model, anatomy, hidden, targets[..., None])[..., 0]
+
+        found = run_piece(model, anatomy, prepared["cache"], piece, masks, target_logits)
+        gained = -found.sum(0).to(masks.device) / count
         gradient = gradient + torch.autograd.grad(gained.sum(), masks)[0]
         losses = losses + gained.detach()
     masks.grad = gradient

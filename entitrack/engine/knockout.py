@@ -19,6 +19,7 @@ from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import Outcomes, Prompts, final_outcomes, outcomes, rows_of
 from entitrack.engine.caches import Run
 from entitrack.engine.layout import Layout, at_slots, lay_out, prefix_cache
+from entitrack.engine.memory import tokens_at_once
 from entitrack.engine.rerun import rerun
 from entitrack.engine.runs import run_prompts
 
@@ -29,7 +30,7 @@ def knockout_answers(
     prompts: Prompts,
     source: Int[Tensor, " batch"],
     targets: Int[Tensor, "target batch"],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """Answers when the source cannot see each of the targets, by the first layer where it cannot.
 
@@ -39,7 +40,7 @@ def knockout_answers(
         prompts: The prompts, with `rivals`.
         source: Position that attends.
         targets: Positions before it, one blocked at a time.
-        chunk_tokens: At most this many tokens go through the model at once.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
 
     Returns:
         Outcomes, each `[target, first layer, batch]`; the last of the `n_layers + 1` first layers blocks none.
@@ -54,18 +55,21 @@ def knockout_answers(
     lengths = prompts["last"] - source + 1
     for length in lengths.unique().tolist():
         members = (lengths == length).nonzero().flatten()
-        for rows in members.split(max(1, chunk_tokens // length)):
+        tokens = tokens_at_once(anatomy, gib, members.device, length, prompts["tokens"].shape[1])
+        for rows in members.split(tokens // length):
             slots = source[rows, None] + torch.arange(length, device=source.device)
             for target, blocked in enumerate(targets[:, rows]):
                 layout = lay_out(anatomy, prompts, rows, slots[:, None], 1, run["keys"][0].dtype, blocked)
                 for first in layers:
-                    answered = answer_from(model, anatomy, prompts, run, layout, first)
+                    answered = answer_from(model, anatomy, prompts, run, layout, first, gib)
                     for name, values in results.items():
                         values[target, first, rows.to(values.device)] = answered[name][:, 0]  # type: ignore[literal-required]
     return results
 
 
-def answer_from(model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, layout: Layout, first: int) -> Outcomes:
+def answer_from(
+    model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, layout: Layout, first: int, gib: float | None
+) -> Outcomes:
     """Outcomes `[row, 1]` with the layout's target hidden in layer `first` and those after it."""
     asked = rows_of(prompts, layout["rows"])
 
@@ -73,7 +77,7 @@ def answer_from(model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, layout
         return at_slots(run["streams"][first], layout)
 
     def answered(hidden: Tensor) -> Outcomes:
-        return final_outcomes(model, anatomy, hidden, asked, len(layout["rows"]))
+        return final_outcomes(model, anatomy, hidden, asked, gib)
 
     cache = prefix_cache(run, layout, first)
     with torch.no_grad():

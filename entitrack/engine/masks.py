@@ -11,16 +11,18 @@ patched layer on. What stays the same while masks change is made once: counterfa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.engine.anatomy import Anatomy, after_heads, head_columns, split_heads, unembed
-from entitrack.engine.answers import Prompts
+from entitrack.engine.anatomy import Anatomy, after_heads, head_columns, split_heads
+from entitrack.engine.answers import Prompts, unembedded_in_pieces
 from entitrack.engine.caches import Run, filled_cache
 from entitrack.engine.layout import Layout, at_slots, lanes_and_pack, lay_out, prefix_entries
+from entitrack.engine.memory import tokens_at_once
 from entitrack.engine.pass_cost import pass_in_tokens
 from entitrack.engine.rerun import rerun
 from entitrack.engine.runs import read_z, run_prompts
@@ -103,6 +105,8 @@ class Prepared(TypedDict):
     targets: Int[Tensor, "draw batch"]
     own: Int[Tensor, " batch"]
     """The unpatched model's most likely token."""
+    gib: float | None
+    """Memory budget."""
 
 
 def masked_answers(
@@ -112,7 +116,7 @@ def masked_answers(
     batch: Pairs,
     masks: list[Float[Tensor, "mask _"]],
     draws: list[int],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """Answers under fixed masks.
 
@@ -123,20 +127,20 @@ def masked_answers(
         batch: The prompts.
         masks: For each group, its masks: 1 keeps a head's own z, 0 takes the counterfactual's.
         draws: For each mask, the number of the draw of counterfactuals that it is about.
-        chunk_tokens: At most this many tokens go through the model at once.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
 
     Returns:
         `prediction` `[group, mask, batch]`, the most likely token; `target_logit` `[group, mask, batch]`, float32;
         `own` `[batch]`, the unpatched model's most likely token.
     """
+    predictions, target_logits = [], []
     with torch.no_grad():
-        prepared = prepare(model, anatomy, groups, batch, draws, chunk_tokens)
-        answered = [answers_under(model, anatomy, entry, mask) for entry, mask in zip(prepared, masks, strict=True)]
-    return {
-        "prediction": torch.stack([prediction for prediction, _ in answered]),
-        "target_logit": torch.stack([logit for _, logit in answered]),
-        "own": prepared[0]["own"],
-    }
+        for prepared, mask in zip(prepare(model, anatomy, groups, batch, draws, gib), masks, strict=True):
+            prediction, target_logit = answers_under(model, anatomy, prepared, mask)
+            predictions.append(prediction)
+            target_logits.append(target_logit)
+            own = prepared["own"]
+    return {"prediction": torch.stack(predictions), "target_logit": torch.stack(target_logits), "own": own}
 
 
 def answers_under(
@@ -146,25 +150,39 @@ def answers_under(
     rows = torch.cat([piece["layout"]["rows"] for piece in prepared["pieces"]])
     predictions, target = [], []
     for piece in prepared["pieces"]:
-        logits = piece_logits(model, anatomy, prepared, piece, masks)
-        predictions.append(logits.argmax(-1).T)
-        target.append(target_logits(prepared, piece, logits).T)
+        targets = targets_of(prepared, piece)
+
+        def read(logits: Tensor, row: slice, mask: slice, targets: Tensor = targets) -> dict[str, Tensor]:
+            wanted = targets[row, mask, None].to(logits.device)
+            return {"prediction": logits.argmax(-1), "target": logits.gather(-1, wanted)[..., 0]}
+
+        def answered(hidden: Tensor, read: Any = read) -> dict[str, Tensor]:
+            return unembedded_in_pieces(model, anatomy, hidden, prepared["gib"], read)
+
+        found = run_piece(model, anatomy, prepared["cache"], piece, masks, answered)
+        predictions.append(found["prediction"].T)
+        target.append(found["target"].T)
     order = rows.argsort().to(predictions[0].device)
     return torch.cat(predictions, 1)[:, order], torch.cat(target, 1)[:, order]
 
 
-def target_logits(
-    prepared: Prepared, piece: Piece, logits: Float[Tensor, "row mask vocab"]
-) -> Float[Tensor, "row mask"]:
-    """The logit of each mask's own target."""
-    targets = prepared["targets"][prepared["draws"]][:, piece["layout"]["rows"]].T
-    return logits.gather(-1, targets[..., None].to(logits.device)).squeeze(-1)
+def targets_of(prepared: Prepared, piece: Piece) -> Int[Tensor, "row mask"]:
+    """Each mask's own target in the prompts of a piece."""
+    return prepared["targets"][prepared["draws"]][:, piece["layout"]["rows"]].T
 
 
-def piece_logits(
-    model: Any, anatomy: Anatomy, prepared: Prepared, piece: Piece, masks: Float[Tensor, "mask head"]
-) -> Float[Tensor, "row mask vocab"]:
-    """Logits at the last token under every mask; gradient flows to the masks."""
+def run_piece(
+    model: Any,
+    anatomy: Anatomy,
+    cache: Any,
+    piece: Piece,
+    masks: Float[Tensor, "mask head"],
+    read: Callable[[Tensor], Any],
+) -> Any:
+    """What is read off the end of the last layer at the last token under every mask, `[row, mask, d_model]`.
+
+    Gradient flows to the masks. `cache` is the class of caches.
+    """
     start, *later = piece["mixtures"]
 
     def enter() -> Tensor:
@@ -181,11 +199,8 @@ def piece_logits(
         for layer in later
     }
 
-    def logits(hidden: Tensor) -> Tensor:
-        return unembed(model, anatomy, hidden)
-
-    cache = filled_cache(prepared["cache"], piece["keys"], piece["values"])
-    return rerun(model, anatomy, piece["layout"], cache, start + 1, enter, visits, logits)
+    prefix = filled_cache(cache, piece["keys"], piece["values"])
+    return rerun(model, anatomy, piece["layout"], prefix, start + 1, enter, visits, read)
 
 
 def mix(
@@ -204,9 +219,15 @@ def mix(
 
 
 def prepare(
-    model: Any, anatomy: Anatomy, groups: list[Group], batch: Pairs, draws: list[int], chunk: int
-) -> list[Prepared]:
-    """Run a batch's clean prompts once and every counterfactual once.
+    model: Any,
+    anatomy: Anatomy,
+    groups: list[Group],
+    batch: Pairs,
+    draws: list[int],
+    gib: float | None,
+    kept_layers: int = 1,
+) -> Iterator[Prepared]:
+    """Run a batch's clean prompts once and every counterfactual once; then lay out group after group.
 
     Args:
         model: The model.
@@ -214,7 +235,8 @@ def prepare(
         groups: The groups.
         batch: The prompts.
         draws: For each mask that is to be tried, the number of its draw.
-        chunk: At most this many tokens go through the model at once.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
+        kept_layers: See `memory.tokens_at_once`.
     """
     with torch.no_grad():
         starts = {min(layer for layer, _ in group["heads"]) for group in groups}
@@ -223,15 +245,13 @@ def prepare(
         else:
             sources = read_sources(model, anatomy, groups, batch["sources"])
         run = run_prompts(model, anatomy, batch["clean"], starts | {start + 1 for start in starts}, starts)
-        own = run["logits"].argmax(-1)
-        prepared: list[Prepared] = []
-        for group, source in zip(groups, sources, strict=True):
-            jobs = suffix_jobs(anatomy, batch["clean"], group["positions"], len(draws), chunk)
-            pieces = [make_piece(anatomy, batch["clean"], group, source, run, job, draws) for job in jobs]
-            prepared.append(
-                {"pieces": pieces, "cache": run["cache"], "draws": draws, "targets": batch["targets"], "own": own}
-            )
-    return prepared
+    shared = {"cache": run["cache"], "draws": draws, "targets": batch["targets"], "gib": gib}
+    own = run["logits"].argmax(-1)
+    for group, source in zip(groups, sources, strict=True):
+        jobs = suffix_jobs(anatomy, batch["clean"], group["positions"], len(draws), gib, kept_layers)
+        pieces = [make_piece(anatomy, batch["clean"], group, source, run, job, draws) for job in jobs]
+        prepared: Any = {"pieces": pieces, "own": own, **shared}
+        yield prepared
 
 
 def layer_numbers(heads: list[list[int]]) -> dict[int, list[int]]:
@@ -264,9 +284,14 @@ def read_sources(
 
 
 def suffix_jobs(
-    anatomy: Anatomy, clean: Prompts, positions: Int[Tensor, "head batch"], n_masks: int, chunk: int
+    anatomy: Anatomy,
+    clean: Prompts,
+    positions: Int[Tensor, "head batch"],
+    n_masks: int,
+    gib: float | None,
+    kept_layers: int = 1,
 ) -> list[Job]:
-    """Which prompts go through the model together, at most `chunk` tokens.
+    """Which prompts go through the model together, as many as the budget allows: see `memory.tokens_at_once`.
 
     Prompts of unlike suffixes go together, from the earliest position on, where recomputing some clean tokens costs
     less than another pass.
@@ -286,7 +311,9 @@ def suffix_jobs(
     jobs: list[Job] = []
     for length, parts in together:
         lanes, pack = lanes_and_pack(n_masks, length)
-        for rows in torch.cat(parts).split(max(1, chunk // (length * pack * lanes))):
+        prefix = clean["mask"].shape[1]
+        tokens = tokens_at_once(anatomy, gib, lengths.device, length * pack, prefix, kept_layers)
+        for rows in torch.cat(parts).split(max(1, tokens // (length * pack * lanes))):
             jobs.append({"rows": rows, "length": length})
     return jobs
 

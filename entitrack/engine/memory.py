@@ -1,4 +1,8 @@
-"""Going through many units in pieces that fit a memory budget: measured on the first piece, halved when it runs out."""
+"""Going through many units in pieces that fit a memory budget.
+
+Two ways: measured on the first of many alike pieces, and halved when memory runs out (`in_pieces`); or reckoned from
+how the model is built, where pieces are unlike each other (`tokens_at_once`, `ends_at_once`).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,20 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from entitrack.engine.anatomy import Anatomy, find
+
 PROBE_TOKENS = 512
 """Size of the first piece, on which the bytes a token takes are measured."""
+
+
+STREAMS = 24
+"""What a token takes while it goes through a layer, in widths of z: its stream, projections, an MLP of about four."""
+
+LOGITS = 3
+"""What a token that is unembedded takes, in vocabularies: its logits, and what their softmax is made of."""
+
+MOST_WORDS = 1 << 18
+"""Words of a vocabulary whose size is not known."""
 
 
 class Measured(TypedDict, total=False):
@@ -70,6 +86,34 @@ def budget_bytes(gib: float | None, device: torch.device) -> float:
     if device.type == "cuda":
         return 0.5 * torch.cuda.mem_get_info(device)[0]
     return 2.0**30
+
+
+def tokens_at_once(
+    anatomy: Anatomy, gib: float | None, device: torch.device, lane: int, prefix: int, kept_layers: int = 1
+) -> int:
+    """How many tokens go through the model at once within half of the budget, reckoned; whole lanes, one at least.
+
+    The other half is for what is unembedded, see `ends_at_once`, and for what lanes begin with.
+
+    Args:
+        anatomy: The model's anatomy.
+        gib: Memory budget in GiB; None lets the device decide, see `budget_bytes`.
+        device: Where the tokens are.
+        lane: Tokens of a lane.
+        prefix: Tokens whose keys and values every lane has beside its own.
+        kept_layers: Layers whose values are there at once: all that a gradient goes through, or one.
+    """
+    width, entries = anatomy["n_heads"] * anatomy["d_head"], 2 * anatomy["n_kv_heads"] * anatomy["d_head"]
+    keys = prefix + lane
+    passing = kept_layers * lane * (STREAMS * width + 2 * anatomy["n_heads"] * keys)
+    floats = passing + 2 * keys * anatomy["n_layers"] * entries + lane * keys
+    return lane * max(1, int(budget_bytes(gib, device) / 2 / (4 * floats)))
+
+
+def ends_at_once(model: Any, anatomy: Anatomy, gib: float | None, device: torch.device) -> int:
+    """How many tokens are unembedded at once within half of the budget; one at least."""
+    words = getattr(find(model, anatomy["unembed"]), "out_features", MOST_WORDS)
+    return max(1, int(budget_bytes(gib, device) / 2 / (4 * LOGITS * words)))
 
 
 def in_pieces(

@@ -15,13 +15,14 @@ from torch import Tensor
 from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import rows_of
 from entitrack.engine.masks import Group, Pairs
+from entitrack.engine.memory import tokens_at_once
 from entitrack.engine.patching import patch_visits, read_visits
 from entitrack.engine.runs import logits_with, look, show
 from entitrack.engine.sites import Site
 
 
 def moved_answers(
-    model: Any, anatomy: Anatomy, groups: list[Group], batch: Pairs, component: str, chunk_tokens: int
+    model: Any, anatomy: Anatomy, groups: list[Group], batch: Pairs, component: str, gib: float | None
 ) -> dict[str, Tensor]:
     """Answers with a component of each group's layers from each draw of counterfactuals.
 
@@ -31,7 +32,7 @@ def moved_answers(
         groups: The groups, each patched by itself.
         batch: The prompts.
         component: What moves.
-        chunk_tokens: At most this many tokens go through the model at once.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
 
     Returns:
         As `masks.masked_answers`: `prediction` and `target_logit` `[group, draw, batch]`, and `own` `[batch]`.
@@ -39,20 +40,19 @@ def moved_answers(
     width = max(prompts["tokens"].shape[1] for prompts in (batch["clean"], *batch["sources"]))
     pieces = []
     numbers = torch.arange(batch["targets"].shape[1], device=batch["targets"].device)
-    for rows in numbers.split(max(1, chunk_tokens // width)):
+    for rows in numbers.split(tokens_at_once(anatomy, gib, numbers.device, width, 0) // width):
         predictions, target_logits = [], []
         for draw in range(len(batch["sources"])):
-            logits = moved_logits(model, anatomy, groups, batch, component, draw, rows)
-            targets = batch["targets"][draw, rows].to(logits.device).expand(logits.shape[:-1])
-            predictions.append(logits.argmax(-1))
-            target_logits.append(logits.gather(-1, targets[..., None])[..., 0])
+            prediction, target_logit = moved_verdicts(model, anatomy, groups, batch, component, draw, rows)
+            predictions.append(prediction)
+            target_logits.append(target_logit)
         own = look(model, anatomy, rows_of(batch["clean"], rows), {}).argmax(-1)
         moved = {"prediction": torch.stack(predictions, 1), "target_logit": torch.stack(target_logits, 1)}
         pieces.append({**moved, "own": own})
     return {name: torch.cat([piece[name] for piece in pieces], -1) for name in ("prediction", "target_logit", "own")}
 
 
-def moved_logits(
+def moved_verdicts(
     model: Any,
     anatomy: Anatomy,
     groups: list[Group],
@@ -60,19 +60,21 @@ def moved_logits(
     component: str,
     draw: int,
     rows: Int[Tensor, " row"],
-) -> Float[Tensor, "group row vocab"]:
-    """Logits of some of the prompts, with each group's layers patched from one draw."""
+) -> tuple[Int[Tensor, "group row"], Float[Tensor, "group row"]]:
+    """Most likely tokens and targets' logits of some of the prompts, with each group's layers patched from one draw."""
     positions = [group["source_positions"][draw] for group in groups]
     read_at = [site for where in zip(groups, positions, strict=True) for site in layer_sites(component, *where, rows)]
     values: dict[int, Tensor] = {}
     show(model, anatomy, rows_of(batch["sources"][draw], rows), read_visits(anatomy, read_at, values))
     clean, numbers = rows_of(batch["clean"], rows), iter(range(len(read_at)))
-    logits = []
+    targets, predictions, target_logits = batch["targets"][draw, rows], [], []
     for group in groups:
         sites = layer_sites(component, group, group["positions"], rows)
         patches: list[Any] = [{**site, "values": values[next(numbers)]} for site in sites]
-        logits.append(logits_with(model, anatomy, clean, patch_visits(anatomy, patches)).float())
-    return torch.stack(logits)
+        logits = logits_with(model, anatomy, clean, patch_visits(anatomy, patches)).float()
+        predictions.append(logits.argmax(-1))
+        target_logits.append(logits.gather(1, targets[:, None].to(logits.device))[:, 0])
+    return torch.stack(predictions), torch.stack(target_logits)
 
 
 def layer_sites(

@@ -64,6 +64,7 @@ def answer_patched(
     patches: Sequence[Patch],
     variants: Sequence[Sequence[int]],
     live: Sequence[Sequence[Site]] | None = None,
+    gib: float | None = None,
 ) -> dict[str, Tensor]:
     """Answers with sites replaced, for several sets of them.
 
@@ -75,12 +76,13 @@ def answer_patched(
         variants: For each variant the numbers of its patches; with none, the model is itself.
         live: For each variant the sites of `z` that are recomputed while every other z outside the last token is held;
             None holds nothing.
+        gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
 
     Returns:
         `prediction` and `probability` `[variant, batch]`.
     """
     if shareable(anatomy) and not any(patch.get("before") for patch in patches):
-        results = _branched(model, anatomy, prompts, patches, variants, live)
+        results = _branched(model, anatomy, prompts, patches, variants, live, gib)
     else:
         results = _run_whole(model, anatomy, prompts, patches, variants, live)
     return {
@@ -115,6 +117,7 @@ def _branched(
     patches: Sequence[Patch],
     variants: Sequence[Sequence[int]],
     live: Sequence[Sequence[Site]] | None,
+    gib: float | None,
 ) -> list[Verdict]:
     """One run of the model as it is, off which every variant branches where its first patch is."""
     firsts = [min((patches[index]["layer"] for index in chosen), default=None) for chosen in variants]
@@ -130,7 +133,7 @@ def _branched(
         held = None if live is None else {layer: z for layer, z in run["z"].items() if layer >= first}
         visits = _slot_visits(anatomy, prompts, here, alive, held)
         branches.append({"first": first, "places": places, "visits": visits})
-    answered = iter(branch_verdicts(model, anatomy, prompts, run, branches))
+    answered = iter(branch_verdicts(model, anatomy, prompts, run, branches, gib))
     own = verdict(run["logits"], prompts["answers"])
     return [own if first is None else next(answered) for first in firsts]
 

@@ -22,6 +22,7 @@ from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import position_ids
 from entitrack.engine.elsewhere import read_logits, unembedded
 from entitrack.engine.layout import EVERYTHING, Layout, lanes_and_pack
+from entitrack.engine.memory import ends_at_once, tokens_at_once
 from entitrack.engine.rerun import use_mask
 from entitrack.engine.sites import Visit, visit_layer
 
@@ -119,20 +120,29 @@ def row_mask(mask: Int[Tensor, "lane token"], layout: Layout, window: int) -> Fl
 
 
 def slot_passes(
-    variants: Int[Tensor, " variant"], rows: Int[Tensor, " row"], length: int, width: int, chunk_tokens: int
+    model: Any,
+    anatomy: Anatomy,
+    variants: Int[Tensor, " variant"],
+    rows: Int[Tensor, " row"],
+    length: int,
+    width: int,
+    gib: float | None,
 ) -> Iterator[tuple[Int[Tensor, " variant"], Int[Tensor, " row"]]]:
     """Which variants of which prompts go through together.
 
     Args:
+        model: The model.
+        anatomy: Its anatomy.
         variants: Numbers of variants.
         rows: Numbers of prompts.
         length: Slots of a variant.
         width: Tokens of a prompt.
-        chunk_tokens: At most this many tokens go through at once, unless one lane has more.
+        gib: Memory budget for what goes through at once, see `memory.budget_bytes`; one lane goes in any case.
     """
     pack = lanes_and_pack(len(variants), length)[1]
     lane = width + length * pack
-    most = max(1, chunk_tokens // lane)
+    tokens, ends = tokens_at_once(anatomy, gib, rows.device, lane, 0), ends_at_once(model, anatomy, gib, rows.device)
+    most = max(1, min(tokens // lane, ends // pack))
     for part in variants.split(pack * most):
         for some in rows.split(max(1, most // lanes_and_pack(len(part), length)[0])):
             yield part, some

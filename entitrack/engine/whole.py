@@ -30,10 +30,10 @@ def circuit_answers(
     positions: Int[Tensor, "batch role"],
     reference: Bool[Tensor, "role layer head"],
     circuits: Bool[Tensor, "circuit role layer head"],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """See `circuits.circuit_answers`; the reference is of no use here."""
-    return _ablated(model, anatomy, prompts, fill, positions[None], circuits, chunk_tokens)
+    return _ablated(model, anatomy, prompts, fill, positions[None], circuits, gib)
 
 
 def live_position_answers(
@@ -43,11 +43,11 @@ def live_position_answers(
     fill: Fill,
     slots: Int[Tensor, "candidate batch place"],
     live: Bool[Tensor, "candidate place"],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """See `positions.live_position_answers`."""
     heads = live[:, :, None, None].expand(-1, -1, anatomy["n_layers"], anatomy["n_heads"])
-    return _ablated(model, anatomy, prompts, fill, slots, heads, chunk_tokens)
+    return _ablated(model, anatomy, prompts, fill, slots, heads, gib)
 
 
 def _ablated(
@@ -57,14 +57,14 @@ def _ablated(
     fill: Fill,
     slots: Int[Tensor, "#variant batch place"],
     live: Bool[Tensor, "variant place layer head"],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """Outcomes `[variant, batch]` of prompts that are ablated but for the live heads at the slots of each variant."""
     fills, dtype = fill_values(model, anatomy, fill), stream_dtype(model, anatomy)
     shape = (len(live), slots.shape[1])
     results: dict[str, Tensor] = {}
     variants, every = (torch.arange(size, device=slots.device) for size in shape)
-    for part, rows in slot_passes(variants, every, slots.shape[2], prompts["tokens"].shape[1], chunk_tokens):
+    for part, rows in slot_passes(model, anatomy, variants, every, slots.shape[2], prompts["tokens"].shape[1], gib):
         places = slots[part if len(slots) > 1 else slice(None)][:, rows].transpose(0, 1)
         layout = lay_out(anatomy, prompts, rows, places, len(part), dtype)
         visits = ablated_visits(fills, layout, live[part], 0)
@@ -91,7 +91,7 @@ def knockout_answers(
     prompts: Prompts,
     source: Int[Tensor, " batch"],
     targets: Int[Tensor, "target batch"],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """See `knockout.knockout_answers`; a variant for each first layer, and one that sees all."""
     dtype, first_layers = stream_dtype(model, anatomy), torch.arange(anatomy["n_layers"] + 1, device=source.device)
@@ -101,7 +101,7 @@ def knockout_answers(
         answered: dict[str, Tensor] = {}
         for length in lengths.unique().tolist():
             members = (lengths == length).nonzero().flatten()
-            for part, rows in slot_passes(first_layers, members, length, width, chunk_tokens):
+            for part, rows in slot_passes(model, anatomy, first_layers, members, length, width, gib):
                 found = _knocked_out(model, anatomy, prompts, source, blocked, part, rows, length, dtype)
                 put_outcomes(answered, (len(first_layers), len(source)), part, rows, found)
         for name, values in answered.items():

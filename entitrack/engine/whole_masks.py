@@ -30,7 +30,7 @@ def masked_answers(
     batch: Pairs,
     masks: list[Float[Tensor, "mask _"]],
     draws: list[int],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """See `masks.masked_answers`."""
     if all("values" in group for group in groups):
@@ -43,7 +43,7 @@ def masked_answers(
     for group, source, mask in zip(groups, sources, masks, strict=True):
         prediction = own[None].repeat(len(mask), 1)
         target_logit = torch.empty(prediction.shape, device=own.device)
-        passes = mixed_logits(model, anatomy, batch["clean"], group, source, mask, draws, chunk_tokens, dtype)
+        passes = mixed_logits(model, anatomy, batch["clean"], group, source, mask, draws, gib, dtype)
         for part, rows, logits in passes:
             where = part[:, None].to(own.device), rows[None].to(own.device)
             prediction[where] = logits.argmax(-1).T
@@ -62,7 +62,7 @@ def transplanted_answers(
     positions: Int[Tensor, "head batch"],
     values: Float[Tensor, "batch head d_head"],
     moved: list[Bool[Tensor, "_ head"]],
-    chunk_tokens: int,
+    gib: float | None,
 ) -> dict[str, Tensor]:
     """See `transplants.transplanted_answers`."""
     dtype = stream_dtype(model, anatomy)
@@ -80,7 +80,7 @@ def transplanted_answers(
             }
             masks = (~sets[:, used]).to(values.dtype)
             source, draws = given_source(group), [0] * len(sets)
-            passes = mixed_logits(model, anatomy, prompts, group, source, masks, draws, chunk_tokens, dtype)
+            passes = mixed_logits(model, anatomy, prompts, group, source, masks, draws, gib, dtype)
             for part, rows, logits in passes:
                 under = verdict(logits, prompts["answers"][rows])
                 for name, entry in found.items():
@@ -98,7 +98,7 @@ def mixed_logits(
     source: dict[int, Float[Tensor, "draw batch _ d_head"]],
     masks: Float[Tensor, "mask head"],
     draws: list[int],
-    chunk_tokens: int,
+    gib: float | None,
     dtype: torch.dtype,
 ) -> Iterator[tuple[Int[Tensor, " mask"], Int[Tensor, " row"], Float[Tensor, "row mask vocab"]]]:
     """Pass by pass, which masks and prompts went through, and their logits at the last token."""
@@ -106,7 +106,7 @@ def mixed_logits(
     numbers, width = torch.arange(len(masks), device=lengths.device), clean["tokens"].shape[1]
     for length in lengths.unique().tolist():
         members = (lengths == length).nonzero().flatten()
-        for part, rows in slot_passes(numbers, members, length, width, chunk_tokens):
+        for part, rows in slot_passes(model, anatomy, numbers, members, length, width, gib):
             slots = (clean["last"][rows] - length + 1)[:, None] + torch.arange(length, device=rows.device)
             layout = lay_out(anatomy, clean, rows, slots[:, None], len(part), dtype)
             of_part = [draws[number] for number in part.tolist()]

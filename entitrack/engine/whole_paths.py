@@ -25,9 +25,6 @@ from entitrack.engine.runs import logits_with
 from entitrack.engine.sites import Visit, put
 from entitrack.engine.slots import run_behind, slot_passes
 
-CHUNK_TOKENS = 8192
-"""At most this many tokens go through the model at once."""
-
 TOKEN_BYTES = 64
 """What a token of the sweep is taken to need in bytes, by unit of the stream's width; it cannot be measured here."""
 
@@ -71,7 +68,7 @@ def path_effects(
         )
         patched = swept[0]
         if receivers["component"] != "logits":
-            patched = received_probability(model, anatomy, clean, patched, receivers)
+            patched = received_probability(model, anatomy, clean, patched, receivers, gib)
     change = patched.to(probability.device) / probability[:, None] - 1
     return {
         **scatter_effects(anatomy, change, heads_of),
@@ -87,6 +84,7 @@ def received_probability(
     clean: Prompts,
     received: dict[int, Float[Tensor, "batch _ receiver d_head"]],
     receivers: Receivers,
+    gib: float | None,
 ) -> Float[Tensor, "batch variant"]:
     """Probability of the right answer for every variant, see `receivers.received_probability`."""
     dtype, position, width = stream_dtype(model, anatomy), clean["position"], clean["tokens"].shape[1]
@@ -95,7 +93,7 @@ def received_probability(
     lengths = clean["last"] - position + 1
     for length in lengths.unique().tolist():
         members = (lengths == length).nonzero().flatten()
-        for part, rows in slot_passes(numbers, members, length, width, CHUNK_TOKENS):
+        for part, rows in slot_passes(model, anatomy, numbers, members, length, width, gib):
             slots = (position[rows, None] + torch.arange(length, device=position.device))[:, None]
             layout = lay_out(anatomy, clean, rows, slots, len(part), dtype)
             visits = receiving_visits(anatomy, received, receivers, part, rows, layout["shape"])

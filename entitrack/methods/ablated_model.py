@@ -86,9 +86,9 @@ class AblatedModel:
         """
         unique, place = circuits.flatten(1).unique(dim=0, return_inverse=True)
         reference = torch.zeros(self.shape, dtype=torch.bool) if reference is None else reference
-        chunk = {"chunk_tokens": self.settings.chunk_tokens}
+        budget = {"gib": self.experiment.gib}
         inputs = {"circuits": unique.reshape(-1, *self.shape), "reference": reference}
-        return self._sessions(circuit_answers, inputs, "circuits", chunk)[place]
+        return self._sessions(circuit_answers, inputs, "circuits", budget)[place]
 
     def without(self, removed: Circuits) -> Outcomes:
         """What the whole model answers when heads are ablated at their roles only, `[circuit, prompt]`."""

@@ -24,7 +24,6 @@ class CircuitSettings(MethodSettings):
     metric: Metric = Field("accuracy", description=f"what F is: {', '.join(METRICS)}")
     mean_count: int = Field(504, ge=1, le=100_000, description="prompts with random content that means are taken over")
     circuits_per_session: int = Field(1024, ge=1, le=1_000_000, description="at most this many circuits in one session")
-    chunk_tokens: int = Field(8192, ge=1, le=2**27, description="at most this many tokens go through the model at once")
 
 
 class AblationSettings(CircuitSettings):

@@ -10,8 +10,7 @@ DESIDERATA_HELP = "names, or sets of the task's (boxes: paper, extra, all); or o
 
 
 class PatchingSettings(MethodSettings):
-    """Which desiderata, for which groups of the circuit, and how much goes through the model at once."""
+    """Which desiderata, for which groups of the circuit."""
 
     desiderata: list[str] | None = Field(None, description=f"{DESIDERATA_HELP}; null: the task's usual set")
     groups: list[str] = Field([], description="groups, one by one; empty: all of the circuit's")
-    chunk_tokens: int = Field(8192, ge=1, le=2**27, description="at most this many tokens go through the model at once")

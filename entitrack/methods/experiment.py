@@ -54,6 +54,7 @@ class Experiment:
         donor: Name of the donor; None: the run has none.
         circuit_name: A circuit's file or name; None takes the one found on the base.
         batch_size: Prompts in a session.
+        gib: Memory budget for what goes through a model at once, in GiB; None: the device decides.
         padding: Side on which shorter prompts are padded.
         seed: Seed of everything that is drawn outside the task.
         quirks: Those of the published procedure that are followed.
@@ -70,6 +71,7 @@ class Experiment:
     donor: str | None = None
     circuit_name: str | None = None
     batch_size: int = 64
+    gib: float | None = None
     padding: str = "right"
     seed: int = 0
     quirks: Quirks = NONE

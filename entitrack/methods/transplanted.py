@@ -24,9 +24,6 @@ from entitrack.models.anatomy import Head
 from entitrack.models.family import Model
 from entitrack.tasks.encoding import EncodedBatch
 
-CHUNK_TOKENS = 8192
-"""At most this many tokens go through the model at once."""
-
 _DECIMALS = 5
 """Of mean probabilities that are compared; more of them are rounding noise."""
 
@@ -184,8 +181,8 @@ def answers_with(
                 "moved": moved,
             }
 
-    chunk = {"chunk_tokens": CHUNK_TOKENS}
-    taken = list(experiment.sessions(recipient, transplanted_answers, filled(), description, total, chunk))
+    budget = {"gib": experiment.gib}
+    taken = list(experiment.sessions(recipient, transplanted_answers, filled(), description, total, budget))
     rows = order.argsort()[place]
     right = [given["prediction"] == answer for given, answer in zip(taken, answers, strict=True)]
     return Answers(torch.cat(right, 1)[rows], torch.cat([given["probability"] for given in taken], 1)[rows])

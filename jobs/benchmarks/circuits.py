@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--prompts", type=int, default=84)
     parser.add_argument("--random", type=int, default=200, help="random circuits")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--chunk-tokens", type=int, default=8192)
+    parser.add_argument("--memory", type=float, help="GiB for what goes through the model at once; auto if left out")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -166,7 +166,7 @@ def without_pairs(circuit: Bool[Tensor, "role layer head"], role: int) -> list[T
 def measure_case(model: Model, case: Case, inputs: dict[str, Any], rate: float, given: argparse.Namespace) -> Timed:
     """Time a case both ways; refuse to go on where they disagree."""
     arguments = {"anatomy": model.anatomy, **inputs, "circuits": case.circuits, "reference": case.reference}
-    arguments["chunk_tokens"] = given.chunk_tokens
+    arguments["gib"] = given.memory
     found = Local().run(model, circuit_answers, arguments)["margin"]
     ours = measure(lambda: Local().run(model, circuit_answers, arguments), given.device, given.repeats, warm_up=0)
     number = len(case.circuits)
@@ -177,7 +177,7 @@ def measure_case(model: Model, case: Case, inputs: dict[str, Any], rate: float, 
         raise SystemExit(f"{case.name}: ours differs from naive by {wrong:.1e} of the largest margin")
     timed = measure(lambda: naive_margins(model, inputs, case.circuits[sample]), given.device, given.repeats, warm_up=0)
     naive = Seconds(tuple(seconds * number / len(sample) for seconds in timed.runs))
-    floor = needed(model, case, given.prompts, given.chunk_tokens) / rate
+    floor = needed(model, case, given.prompts) / rate
     return Timed(case.name, number, naive, ours, floor)
 
 
@@ -189,7 +189,7 @@ def layer_sizes(model: Model) -> tuple[int, int]:
     return attention, config.hidden_size * (width + 3 * config.intermediate_size)
 
 
-def needed(model: Model, case: Case, n_prompts: int, chunk_tokens: int) -> float:
+def needed(model: Model, case: Case, n_prompts: int) -> float:
     """Multiply-adds that the algorithm needs for a case, the ablated prompts and the reference included."""
     attention, rest = layer_sizes(model)
     anatomy = model.anatomy
@@ -198,7 +198,8 @@ def needed(model: Model, case: Case, n_prompts: int, chunk_tokens: int) -> float
     total = n_prompts * TOKENS * layers * (attention + rest) + n_prompts * 3 * layers * (attention + rest)
     parents = [torch.zeros_like(case.reference)]
     parents += [case.reference] if bool(case.reference.any()) else []
-    for job in plan(parents, case.circuits, n_prompts, chunk_tokens):
+    # How many go together decides nothing but which starts are computed once.
+    for job in plan(parents, case.circuits, n_prompts, 8192):
         runs, length = len(job["circuits"]) * len(job["rows"]), 3 - job["first"]
         after = layers - 1 - job["start"]
         whole = length * max(0, after - 1) * (attention + rest)
@@ -211,11 +212,10 @@ def needed(model: Model, case: Case, n_prompts: int, chunk_tokens: int) -> float
 
 
 def machine_rate(model: Model, given: argparse.Namespace) -> float:
-    """Multiply-adds a second of the MLP's own matrix product, a chunk of tokens at once."""
+    """Multiply-adds a second of the MLP's own matrix product, 2048 tokens at once."""
     config = model.envoy._module.config
-    tokens = min(given.chunk_tokens, 2048)
     dtype = model.envoy._module.dtype
-    return multiply_add_rate(tokens, config.hidden_size, config.intermediate_size, dtype, given.device)
+    return multiply_add_rate(2048, config.hidden_size, config.intermediate_size, dtype, given.device)
 
 
 @torch.no_grad()

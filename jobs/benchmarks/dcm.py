@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--masks", type=int, nargs="+", default=[1, 4], help="masks trained together")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--chunk-tokens", type=int, default=8192)
+    parser.add_argument("--memory", type=float, help="GiB for what goes through the model at once; auto if left out")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args(arguments)
     if given.steps < 2:
@@ -149,7 +149,7 @@ def timed_ours(
         "learning_rate": RATE,
         "patience": 0,
         "borrow_positions": False,
-        "chunk_tokens": given.chunk_tokens,
+        "gib": given.memory,
     }
 
     def training(steps: int) -> Tensor:
@@ -193,7 +193,9 @@ def needed(model: Model, inputs: dict[str, Any], masks: int, given: argparse.Nam
     start, top = min(layer for layer, _ in inputs["heads"]), layers - 1
     scores = 2 * TOKENS * width
     total = 0.0
-    for job in suffix_jobs(anatomy, batch["clean"], batch["positions"], masks, given.chunk_tokens):
+    for job in suffix_jobs(
+        anatomy, batch["clean"], batch["positions"], masks, given.memory, anatomy["n_layers"] - start
+    ):
         ends = len(job["rows"]) * masks
         tokens = ends * job["length"]
         before = 2 * ends * rest if start < top else 0

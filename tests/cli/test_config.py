@@ -113,6 +113,8 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("padding=up", "padding: unknown padding 'up'; available: right, left"),
         ("batch_size=0", "^batch_size: 0 is not 1 or more"),
         ("batch_size=few", "^batch_size: .*few"),
+        ("memory=much", "^memory: 'much' is neither 'auto' nor a number above 0"),
+        ("memory=-1", "^memory: -1 is neither 'auto' nor a number above 0"),
         ("seed=x", "^seed: .*x"),
         ("seed=-1", "^seed: -1 is not 0 or more"),
         ("store=[1]", "^store: "),

@@ -83,7 +83,7 @@ def test_circuits_are_golden(
     circuits = torch.stack([live(circuit), *smaller])
     answers = golden["eval.labels"]
     for reference in (torch.zeros(3, 4, 6, dtype=torch.bool), live(circuit), smaller[3]):
-        more = {"circuits": circuits, "reference": reference, "chunk_tokens": 8192}
+        more = {"circuits": circuits, "reference": reference, "gib": None}
         found = run(golden_model, circuit_answers, backend, **inputs, **more)
         check(row(found, 0), golden["faith.circuit_logits"], answers)
         for index, gone in enumerate(GROUPS, start=1):
@@ -138,9 +138,9 @@ def test_fast_is_naive(architecture: str) -> None:
     total = run(model, total_z, prompts={"tokens": background, "mask": torch.ones_like(background)})["total"]
     torch.testing.assert_close(total / 7, means.flatten(2), atol=1e-5, rtol=1e-5)
     circuits = random_circuits(12, (3, 2, 4))
-    fast: dict[str, Any] = {**inputs, "fill": {"values": means.flatten(2)}, "chunk_tokens": 40}
+    fast: dict[str, Any] = {**inputs, "fill": {"values": means.flatten(2)}, "gib": 1e-4}
     found = run(model, circuit_answers, **fast, circuits=circuits, reference=circuits[5])
-    del fast["chunk_tokens"]
+    del fast["gib"]
     rest = run(model, model_without, **fast, removed=circuits[:4])
     scale = 1 + found["margin"].abs().max()
     for index, circuit in enumerate(circuits):
@@ -164,15 +164,15 @@ def test_results_do_not_depend_on_what_goes_together() -> None:
     inputs["fill"] = {"values": torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(3))}
     circuits = random_circuits(20, (3, 2, 4))
     none = torch.zeros_like(circuits[0])
-    whole = run(model, circuit_answers, **inputs, circuits=circuits, reference=none, chunk_tokens=4096)
-    for reference, chunk in ((circuits[7], 4096), (circuits[1], 7), (none, 1)):
-        again = run(model, circuit_answers, **inputs, circuits=circuits, reference=reference, chunk_tokens=chunk)
+    whole = run(model, circuit_answers, **inputs, circuits=circuits, reference=none, gib=None)
+    for reference, gib in ((circuits[7], None), (circuits[1], 2e-4), (none, 1e-9)):
+        again = run(model, circuit_answers, **inputs, circuits=circuits, reference=reference, gib=gib)
         torch.testing.assert_close(again["margin"], whole["margin"], atol=2e-4, rtol=1e-4)
-    alone = run(model, circuit_answers, **inputs, circuits=circuits[4:5], reference=none, chunk_tokens=4096)
+    alone = run(model, circuit_answers, **inputs, circuits=circuits[4:5], reference=none, gib=None)
     torch.testing.assert_close(alone["margin"][0], whole["margin"][4], atol=2e-4, rtol=1e-4)
     part = {name: values[2:4] for name, values in inputs["prompts"].items()}
     few = {**inputs, "prompts": part, "positions": inputs["positions"][2:4]}
-    found = run(model, circuit_answers, **few, circuits=circuits, reference=none, chunk_tokens=4096)
+    found = run(model, circuit_answers, **few, circuits=circuits, reference=none, gib=None)
     torch.testing.assert_close(found["margin"], whole["margin"][:, 2:4], atol=2e-4, rtol=1e-4)
 
 
@@ -185,7 +185,7 @@ def test_every_head_at_every_position_is_the_model(architecture: str) -> None:
     width = model.anatomy["n_heads"] * model.anatomy["d_head"]
     fill = {"values": torch.full((2, 9, width), 5.0)}
     everything = torch.ones(1, 9, 2, 4, dtype=torch.bool)
-    more: dict[str, Any] = {"circuits": everything, "reference": torch.zeros_like(everything[0]), "chunk_tokens": 4096}
+    more: dict[str, Any] = {"circuits": everything, "reference": torch.zeros_like(everything[0]), "gib": 1e-496}
     found = run(model, circuit_answers, **inputs, fill=fill, **more)
     with torch.no_grad():
         logits = Prompts(inputs["prompts"]["tokens"]).logits_at(module, inputs["prompts"]["last"])
@@ -199,7 +199,7 @@ def test_resampling_from_the_prompts_themselves_changes_nothing() -> None:
     inputs = tiny_inputs()
     own = {name: inputs["prompts"][name] for name in ("tokens", "mask")}
     circuits = random_circuits(6, (3, 2, 4))
-    more: dict[str, Any] = {"circuits": circuits, "reference": circuits[4], "chunk_tokens": 64}
+    more: dict[str, Any] = {"circuits": circuits, "reference": circuits[4], "gib": 1e-4}
     found = run(model, circuit_answers, **inputs, fill=own, **more)
     with torch.no_grad():
         logits = Prompts(inputs["prompts"]["tokens"]).logits_at(module, inputs["prompts"]["last"])
@@ -220,8 +220,8 @@ def test_live_positions_are_naive(architecture: str) -> None:
     flags = torch.ones(6, 3, dtype=torch.bool)
     flags[::2, 2] = False
     arguments: dict[str, Any] = {"fill": {"values": means.flatten(2)}, "slots": slots, "live": flags}
-    whole = run(model, live_position_answers, prompts=prompts, **arguments, chunk_tokens=4096)
-    pieces = run(model, live_position_answers, prompts=prompts, **arguments, chunk_tokens=7)
+    whole = run(model, live_position_answers, prompts=prompts, **arguments, gib=None)
+    pieces = run(model, live_position_answers, prompts=prompts, **arguments, gib=1e-9)
     torch.testing.assert_close(whole["margin"], pieces["margin"], atol=2e-4, rtol=1e-4)
     for index in range(6):
         heads = torch.zeros(5, 2, 9, 4, dtype=torch.bool)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from entitrack.engine import masks as engine_masks
 from entitrack.engine import pass_cost
+from entitrack.engine.anatomy import unembed
 from entitrack.engine.dcm import choose, start_choice, train_masks
-from entitrack.engine.masks import masked_answers, piece_logits
+from entitrack.engine.masks import masked_answers, run_piece
 from entitrack.engine.patching import read_sites
 from entitrack.models.anatomy import ARCHITECTURES
 from entitrack.models.family import Model
@@ -79,7 +80,7 @@ def train(model: Model, heads: Any, batch: dict[str, Any], **changes: Any) -> di
         "validate_after": [4, 8],
         "patience": 0,
         "borrow_positions": False,
-        "chunk_tokens": 4096,
+        "gib": None,
     }
     given = {"anatomy": model.anatomy, **inputs, **changes}
     for name in ("batches", "validation"):
@@ -119,10 +120,10 @@ def train_random(model: Model, batch: dict[str, Any], **changes: Any) -> dict[st
     return train(model, HEADS, rows_of(batch, slice(0, N)), **given)
 
 
-def patch(model: Model, heads: Any, batch: dict[str, Any], masks: Tensor, draws: list[int], chunk_tokens: int) -> Any:
+def patch(model: Model, heads: Any, batch: dict[str, Any], masks: Tensor, draws: list[int], gib: float | None) -> Any:
     placed = with_positions(batch, len(heads))
     groups = [{"heads": heads, **{name: placed.pop(name) for name in ("positions", "source_positions")}}]
-    inputs = {"groups": groups, "batch": placed, "masks": [masks], "draws": draws, "chunk_tokens": chunk_tokens}
+    inputs = {"groups": groups, "batch": placed, "masks": [masks], "draws": draws, "gib": gib}
     found = Local().run(model, masked_answers, {"anatomy": model.anatomy, **inputs})
     return {"prediction": found["prediction"][0], "target_logit": found["target_logit"][0], "own": found["own"]}
 
@@ -170,15 +171,15 @@ def test_masks_trained_together_are_those_trained_alone() -> None:
 
 
 @pytest.mark.parametrize("worth", [0.0, 1e12])
-@pytest.mark.parametrize("chunk_tokens", [1, 23, 4096])
+@pytest.mark.parametrize("gib", [1e-9, 2e-3, None])
 def test_how_prompts_are_grouped_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, worth: float, chunk_tokens: int
+    monkeypatch: pytest.MonkeyPatch, worth: float, gib: float | None
 ) -> None:
     model = wrapped("llama")[1]
     expected = train_random(model, random_batch("right", BACK))["masks"]
     monkeypatch.setattr(pass_cost, "PASS_TOKENS", 0)
     monkeypatch.setattr(pass_cost, "PASS", worth)
-    found = train_random(model, random_batch("right", BACK), chunk_tokens=chunk_tokens)["masks"]
+    found = train_random(model, random_batch("right", BACK), gib=gib)["masks"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -192,7 +193,7 @@ def test_a_fixed_mask_patches_the_heads_that_it_drops(padding: str, low: bool) -
     batch = random_batch(padding, BACK if low else torch.tensor([0, 3, 0, 5, 0]), seeds=(2, 5))
     masks = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0.0]])
     draws = [0, 0, 1, 1]
-    found = patch(model, heads, batch, masks, draws, 64)
+    found = patch(model, heads, batch, masks, draws, 1e-4)
     assert (found["own"] == found["prediction"][0]).all()
     clean = {**batch["clean"], "answers": batch["targets"][0]}
     for number, (mask, draw) in enumerate(zip(masks, draws, strict=True)):
@@ -278,12 +279,13 @@ def test_patching_a_whole_circuit_gives_golden_logits(
 
     def patch_all(model: Any, anatomy: Any, groups: Any, batch: Any) -> dict[str, Tensor]:
         with torch.no_grad():
-            prepared = engine_masks.prepare(model, anatomy, groups, batch, [0], 4096)[0]
-            logits = torch.empty(42, 256)
+            (prepared,) = engine_masks.prepare(model, anatomy, groups, batch, [0], None)
+            logits, masks = torch.empty(42, 256), torch.zeros(1, len(heads))
             for piece in prepared["pieces"]:
-                logits[piece["layout"]["rows"]] = piece_logits(
-                    model, anatomy, prepared, piece, torch.zeros(1, len(heads))
-                )[:, 0]
+                found = run_piece(
+                    model, anatomy, prepared["cache"], piece, masks, lambda hidden: unembed(model, anatomy, hidden)
+                )
+                logits[piece["layout"]["rows"]] = found[:, 0]
         return {"logits": logits}
 
     inputs = {"anatomy": golden_model.anatomy, "groups": groups, "batch": batch}

@@ -71,7 +71,7 @@ def devices(model: Model, function: Any, **inputs: Any) -> set[str]:
 def test_circuits(split_model: Model) -> None:
     fill = {"values": torch.zeros(2, 9, split_model.anatomy["n_heads"] * split_model.anatomy["d_head"])}
     circuits = random_circuits(12, (3, 2, 4))
-    inputs: dict[str, Any] = {**tiny_inputs(), "fill": fill, "chunk_tokens": 40}
+    inputs: dict[str, Any] = {**tiny_inputs(), "fill": fill, "gib": 1e-4}
     assert devices(split_model, circuit_answers, **inputs, circuits=circuits, reference=circuits[5]) == {"meta"}
     del inputs["fill"], inputs["positions"]
     slots = torch.tensor([[0, 3, 8], [1, 2, 8]])[:, None].expand(2, 5, 3)
@@ -83,7 +83,7 @@ def test_circuits(split_model: Model) -> None:
 
 def test_knockout(split_model: Model) -> None:
     prompts = tiny_inputs()["prompts"]
-    inputs = {"source": torch.full((5,), 6), "targets": torch.tensor([[0, 1, 2, 3, 4]]), "chunk_tokens": 40}
+    inputs = {"source": torch.full((5,), 6), "targets": torch.tensor([[0, 1, 2, 3, 4]]), "gib": 1e-4}
     assert devices(split_model, knockout_answers, prompts=prompts, **inputs) == {"meta"}
 
 
@@ -105,7 +105,7 @@ def test_masks(split_model: Model, heads: list[list[int]]) -> None:
     source = {name: prompts[name] for name in ("tokens", "mask")}
     batch = {"clean": prompts, "sources": [source], "targets": prompts["answers"][None]}
     masks = [torch.tensor([[0.0, 1.0], [0.5, 0.5]])]
-    inputs = {"groups": groups, "batch": batch, "masks": masks, "draws": [0, 0], "chunk_tokens": 40}
+    inputs = {"groups": groups, "batch": batch, "masks": masks, "draws": [0, 0], "gib": 1e-4}
     assert "meta" in devices(split_model, masked_answers, **inputs)
 
 

@@ -34,7 +34,7 @@ def prompts() -> dict[str, Tensor]:
 
 
 def run(model: Model, backend: Local | None = None, **inputs: Any) -> dict[str, Tensor]:
-    arguments = {"anatomy": model.anatomy, "chunk_tokens": 4096, **inputs}
+    arguments = {"anatomy": model.anatomy, "gib": None, **inputs}
     return (backend or Local()).run(model, knockout_answers, arguments)
 
 
@@ -73,7 +73,7 @@ def test_results_do_not_depend_on_chunks_and_targets_do_not_see_each_other() -> 
     _, model = wrapped("mistral")
     asked = prompts()
     whole = run(model, prompts=asked, source=SOURCE, targets=TARGETS)
-    pieces = run(model, prompts=asked, source=SOURCE, targets=TARGETS, chunk_tokens=3)
+    pieces = run(model, prompts=asked, source=SOURCE, targets=TARGETS, gib=1e-9)
     alone = run(model, prompts=asked, source=SOURCE, targets=TARGETS[1:])
     torch.testing.assert_close(pieces["margin"], whole["margin"], atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(alone["margin"][0], whole["margin"][1], atol=2e-4, rtol=1e-4)

@@ -142,7 +142,7 @@ def training() -> dict[str, Any]:
     return {
         **{"heads": [[0, 0], [1, 2], [0, 3]], "batches": [batch], "validation": [batch], "draws": [0, 0]},
         **{"sparsity": [0.0, 0.1], "steps": 3, "learning_rate": 0.1, "validate_after": [3], "patience": 0},
-        **{"borrow_positions": False, "chunk_tokens": 100},
+        **{"borrow_positions": False, "gib": None},
     }
 
 

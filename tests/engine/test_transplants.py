@@ -38,15 +38,15 @@ def given(golden: dict[str, Tensor], donor: Model, roles: list[str]) -> dict[str
 
 
 @pytest.mark.parametrize("roles", [["last"], ["query_label"], ["prev_query_label"], ["last", "prev_query_label"]])
-@pytest.mark.parametrize("chunk_tokens", [300, 8192])
+@pytest.mark.parametrize("gib", [5e-3, None])
 def test_sets_are_answered_as_one_after_another(
-    golden: dict[str, Tensor], golden_model: Model, golden_donor: Model, roles: list[str], chunk_tokens: int
+    golden: dict[str, Tensor], golden_model: Model, golden_donor: Model, roles: list[str], gib: float | None
 ) -> None:
     inputs = given(golden, golden_donor, roles)
     count = len(inputs["heads"])
     sets = torch.rand(9, count, generator=torch.Generator().manual_seed(3)) < 0.3
     sets[0], sets[1] = True, False
-    found = run(golden_model, transplanted_answers, **inputs, moved=[sets[:4], sets[4:]], chunk_tokens=chunk_tokens)
+    found = run(golden_model, transplanted_answers, **inputs, moved=[sets[:4], sets[4:]], gib=gib)
     patches = [
         {"component": "z", "layer": layer, "heads": [head], "position": place, "values": inputs["values"][:, [number]]}
         for number, ((layer, head), place) in enumerate(zip(inputs["heads"], inputs["positions"], strict=True))
@@ -65,7 +65,7 @@ def test_a_set_is_answered_as_naively(golden: dict[str, Tensor], golden_model: M
     """Whole forward passes with hooks, in both models."""
     inputs = given(golden, golden_donor, ["query_label"])
     sets = torch.rand(5, len(inputs["heads"]), generator=torch.Generator().manual_seed(1)) < 0.4
-    found = run(golden_model, transplanted_answers, **inputs, moved=[sets], chunk_tokens=4096)["prediction"]
+    found = run(golden_model, transplanted_answers, **inputs, moved=[sets], gib=None)["prediction"]
     base = golden_model.envoy._module
     layout, given_prompts = layouts.layout_of(base), inputs["prompts"]
     prompts = Prompts(given_prompts["tokens"], given_prompts["mask"])
@@ -90,7 +90,7 @@ def test_a_part_without_heads_is_the_model_itself(
     inputs = given(golden, golden_donor, ["last"])
     none = torch.zeros(2, len(inputs["heads"]), dtype=torch.bool)
     moved = [none, ~none[:1]]
-    found = run(golden_model, transplanted_answers, **inputs, moved=moved, chunk_tokens=4096)
+    found = run(golden_model, transplanted_answers, **inputs, moved=moved, gib=None)
     own = run(golden_model, answer, prompts=inputs["prompts"])
     for name in ("prediction", "probability"):
         assert torch.equal(found[name][:2], own[name].expand(2, -1))
@@ -112,7 +112,7 @@ def test_its_own_z_changes_nothing_in_any_architecture(architecture: str) -> Non
     sets = torch.rand(4, len(heads), generator=torch.Generator().manual_seed(0)) < 0.5
     found = run(
         model, transplanted_answers, prompts=prompts, heads=heads, positions=place.repeat(len(heads), 1),
-        values=values, moved=[sets], chunk_tokens=64,
+        values=values, moved=[sets], gib=1e-4,
     )  # fmt: skip
     assert torch.equal(found["prediction"], found["own"].expand(4, 3))
     assert architecture in tiny.ARCHITECTURES

@@ -151,7 +151,7 @@ NUMBERS = [
     one("absurd draws", "method=dcm method.draws=10000000", r"method\.draws: "),
     one("absurd repeats", "method=activation_patching method.repeats=100000000", r"method\.repeats: "),
     one("absurd backgrounds", "method=faithfulness method.mean_count=10000000000", r"method\.mean_count: "),
-    one("absurd chunks", "method=dcm method.chunk_tokens=99999999999999", r"method\.chunk_tokens: "),
+    one("no memory at all", "method=dcm memory=0", r"memory: "),
     one("absurd patience", "backend=ndif backend.timeout_s=1e300", r"backend\.timeout_s: "),
     one("nan in a list", "method=dcm method.sparsity=[nan]", r"method\.sparsity\.0: nan is not a finite number"),
     one("infinite rate", "method=dcm method.learning_rate=inf", r"method\.learning_rate: inf is not a finite number"),

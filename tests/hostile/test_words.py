@@ -145,8 +145,8 @@ LISTS = [
     ),
     Trial(
         "memory",
-        ("method=path_patching", "method.memory=much"),
-        r"method\.memory: 'much' is neither 'auto' nor a number",
+        ("method=path_patching", "memory=much"),
+        r"memory: 'much' is neither 'auto' nor a number",
     ),
     Trial(
         "metric",

@@ -245,7 +245,7 @@ def test_random_orders_are_recorded_and_run_on_the_first_prompts(experiment: Exp
 def test_results_do_not_depend_on_batches_or_sessions(experiment: Experiment) -> None:
     settings: dict[str, Any] = {"ablations": ["resample"], "random_orders": 2, "control_prompts": 30}
     first = curves(experiment, **settings)
-    cut = curves(dataclasses.replace(experiment, batch_size=13), **settings, circuits_per_session=5, chunk_tokens=50)
+    cut = curves(dataclasses.replace(experiment, batch_size=13, gib=1e-4), **settings, circuits_per_session=5)
     assert torch.equal(first["order"].values, cut["order"].values)
     for name in ("probability", "logit_difference", "random"):
         torch.testing.assert_close(cut[name].values, first[name].values, atol=1e-3, rtol=1e-4)

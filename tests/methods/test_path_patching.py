@@ -191,7 +191,7 @@ def test_stages_share_the_passes_of_their_prompts(golden_experiment: Experiment,
     shared = patch_paths(dataclasses.replace(golden_experiment, batch_size=21))
     batches = len(runs)
     assert batches == -(-shared["effect"].size("prompt") // 21)
-    alone = patch_paths(dataclasses.replace(golden_experiment, batch_size=21), memory="0.000001")
+    alone = patch_paths(dataclasses.replace(golden_experiment, batch_size=21, gib=1e-6))
     reached = sum(stage["peak_bytes"] > 0 for stage in alone.facts["stages"].values())
     assert len(runs) - batches == batches * reached > batches
     assert_same_scores(shared, alone, atol=1e-6, rtol=1e-5)
@@ -206,7 +206,8 @@ def test_passes_that_do_not_fit_are_not_kept(golden_experiment: Experiment) -> N
     score_stage(roomy, STAGES[0], ())
     sizes = [passes_bytes(passes) for passes in roomy.passes if passes]
     assert len(sizes) == 3
-    tight = begin_search(on, Settings(force=True, prompts="all", stages=STAGES[:1], memory=1.5 * sizes[0] / 2**30))
+    on = dataclasses.replace(on, gib=1.5 * sizes[0] / 2**30)
+    tight = begin_search(on, Settings(force=True, prompts="all", stages=STAGES[:1]))
     score_stage(tight, STAGES[0], ())
     assert [passes is None for passes in tight.passes] == [False, True, True]
 
@@ -237,8 +238,6 @@ def test_screening_scores_its_share_exactly(golden_experiment: Experiment) -> No
     [
         ({"screen": "gradient:0.2"}, r"method\.screen: 'gradient:0.2' does not read attribution:SHARE"),
         ({"screen": "attribution:2"}, r"method\.screen"),
-        ({"memory": "much"}, r"method\.memory: 'much' is neither 'auto' nor a number above 0"),
-        ({"memory": -1}, r"method\.memory: -1 is neither 'auto' nor a number above 0"),
         ({"stages": []}, r"method\.stages: there are none"),
         ({"prompts": "some"}, r"method\.prompts: unknown prompts 'some'; available: right, all"),
         ({"choose": {"by": "taste"}}, r"method\.choose\.by: unknown by 'taste'; available: count, threshold, fdr"),

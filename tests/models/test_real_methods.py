@@ -144,7 +144,7 @@ def test_cmap(real: Real, roles: tuple[str, ...]) -> None:
     moved[0], moved[1, : len(heads(real))] = True, True
     found = one.run(
         transplanted_answers, prompts=prompts, heads=[list(head) for _, head in listed], positions=places,
-        values=values, moved=[moved], chunk_tokens=4096,
+        values=values, moved=[moved], gib=None,
     )  # fmt: skip
     own = one.probability(one.plain.logits_at(one.module, one.last))
     for number, used in enumerate((roles, roles[:1])):
@@ -160,7 +160,7 @@ def test_attention_knockout(real: Real) -> None:
     one, layers = asked(real), real.shape[0]
     source, target = one.last, one.clean.positions["query_label"]
     prompts = {**prompt_inputs(one.clean), "rivals": one.clean.answers[:, None] + 1}
-    found = one.run(knockout_answers, prompts=prompts, source=source, targets=target[None], chunk_tokens=4096)
+    found = one.run(knockout_answers, prompts=prompts, source=source, targets=target[None], gib=None)
     with eager(one.module):
         for first in (0, layers // 2, layers - 3, layers):
             logits = knockout.knockout_logits(one.module, one.layout, one.plain, source, target, first, one.last)
@@ -181,7 +181,7 @@ def test_faithfulness(real: Real) -> None:
     prompts = {**prompt_inputs(one.clean), "rivals": one.clean.answers[:, None] + 1}
     found = one.run(
         circuit_answers, prompts=prompts, positions=places, fill={"values": means.flatten(2)}, circuits=live,
-        reference=live[0], chunk_tokens=4096,
+        reference=live[0], gib=None,
     )  # fmt: skip
     for number, circuit in enumerate(live):
         groups = {

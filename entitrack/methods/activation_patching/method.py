@@ -92,8 +92,8 @@ def patch_units(
     inputs = [
         masked_inputs(circuit, unit) if of_heads else moved_inputs(circuit, unit, settings.component) for unit in units
     ]
-    function, chunk = masked_answers if of_heads else moved_answers, {"chunk_tokens": settings.chunk_tokens}
-    outputs = experiment.sessions(model, function, inputs, f"patching {model.name}", settings=chunk)
+    function, budget = masked_answers if of_heads else moved_answers, {"gib": experiment.gib}
+    outputs = experiment.sessions(model, function, inputs, f"patching {model.name}", settings=budget)
     groups = len(circuit.groups)
     with_heads = sum(bool(group.heads) for group in circuit.groups)
     draws, count = _extent(units)

@@ -55,7 +55,7 @@ def run(experiment: Experiment, settings: Settings) -> Result:
     model = experiment.member(settings.model, "method.model")
     prompts = experiment.task.prompts()
     unpadded = replace(experiment, padding="right")
-    outcomes = Outcomes.joined([answers(unpadded, model, prompts, one, settings.chunk_tokens) for one in sources])
+    outcomes = Outcomes.joined([answers(unpadded, model, prompts, one) for one in sources])
     edges = [edge for one in sources for edge in one.record()]
     layers = [str(layer) for layer in range(model.anatomy["n_layers"])]
     labels = {
@@ -104,9 +104,7 @@ def by_source(edges: Sequence[Edge], roles: Sequence[str], control: bool) -> lis
     return [Blocked(source, tuple(hidden), control) for source, hidden in targets.items()]
 
 
-def answers(
-    experiment: Experiment, model: Model, prompts: Sequence[Prompt], blocked: Blocked, chunk_tokens: int
-) -> Outcomes:
+def answers(experiment: Experiment, model: Model, prompts: Sequence[Prompt], blocked: Blocked) -> Outcomes:
     """What is answered when one source cannot see its targets, `[edge, first_blocked, prompt]`."""
     batches = experiment.encoded(prompts)
     random = Random(f"knockout/{experiment.seed}/{blocked.source}")
@@ -115,8 +113,8 @@ def answers(
         for part, batch in zip(experiment.by_batch(prompts), batches, strict=True)
     ]
     label = f"attention knockout, {blocked.source}: {model.name}"
-    chunk = {"chunk_tokens": chunk_tokens}
-    answered = list(experiment.sessions(model, knockout_answers, inputs, label, settings=chunk))
+    budget = {"gib": experiment.gib}
+    answered = list(experiment.sessions(model, knockout_answers, inputs, label, settings=budget))
     return Outcomes.of(joined_batches(answered), torch.cat([batch.answers for batch in batches]))
 
 

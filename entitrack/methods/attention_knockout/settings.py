@@ -24,4 +24,3 @@ class Settings(MethodSettings):
     metric: Literal["accuracy", "probability", "logit_difference"] = Field(
         "accuracy", description="what F is: accuracy, probability or logit_difference"
     )
-    chunk_tokens: int = Field(8192, ge=1, le=2**27, description="at most this many tokens go through the model at once")

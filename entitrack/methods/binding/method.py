@@ -110,15 +110,15 @@ def _patched(
     experiment: Experiment, settings: Settings, model: Model, circuits: Mapping[str, Circuit], unit: Unit
 ) -> Int[Tensor, "unit batch"]:
     """What a batch of prompts is answered with, nothing patched and then each layer and group."""
-    chunk, label = {"chunk_tokens": settings.chunk_tokens}, f"binding {model.name}"
+    budget, label = {"gib": experiment.gib}, f"binding {model.name}"
     layers, groups = circuits["layers"], circuits["groups"]
     inputs = [moved_inputs(layers, unit, "resid_pre")]
-    (output,) = experiment.sessions(model, moved_answers, inputs, label, settings=chunk)
+    (output,) = experiment.sessions(model, moved_answers, inputs, label, settings=budget)
     found = unit_predictions(layers, output)[:, 0]
     if not groups.groups:
         return found
     of_groups = replace(unit, circuits=[groups] * len(unit.draws))
-    (output,) = experiment.sessions(model, masked_answers, [masked_inputs(groups, of_groups)], label, settings=chunk)
+    (output,) = experiment.sessions(model, masked_answers, [masked_inputs(groups, of_groups)], label, settings=budget)
     return torch.cat([found, unit_predictions(groups, output)[1:, 0]])
 
 

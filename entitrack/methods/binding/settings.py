@@ -27,4 +27,3 @@ class Settings(MechanismSettings):
         le=1,
         description="share of answers that position or letter moved, from which a unit is shown by position",
     )
-    chunk_tokens: int = Field(8192, ge=1, le=2**27, description="at most this many tokens go through the model at once")

@@ -70,7 +70,9 @@ def brackets(
             yield {"prompts": here, "patches": patches, "variants": [[], plan.variants[0], last], **live}
 
     description = f"null and brackets {donor.name} -> {base.name}"
-    taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
+    taken = list(
+        experiment.sessions(base, answer_patched, filled(), description, len(batches), {"gib": experiment.gib})
+    )
     answers = torch.cat([batch.answers for batch in batches])
     plain, null, everything = torch.cat([answered["prediction"] for answered in taken], 1)
     rows = {"base": plain == answers, "donor": torch.cat(of_donor) == answers, NULL: null == answers}

@@ -129,5 +129,7 @@ def transplant(
             yield {"prompts": given, "patches": patches, "variants": [[], *plan.variants], **live}
 
     description = f"cmap {donor.name} -> {base.name}"
-    taken = list(experiment.sessions(base, answer_patched, filled(), description, len(batches)))
+    taken = list(
+        experiment.sessions(base, answer_patched, filled(), description, len(batches), {"gib": experiment.gib})
+    )
     return torch.cat([torch.cat(own)[None], torch.cat([answers["prediction"] for answers in taken], 1)])

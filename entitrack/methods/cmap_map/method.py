@@ -129,7 +129,8 @@ def _exact(
             alone.append({**patch, "heads": [head], "values": patch["values"][:, [head]]})
         variants = [[], *([number] for number in range(len(alone)))]
         requests.append({"prompts": prompt_inputs(batch), "patches": alone, "variants": variants})
-    answered = experiment.sessions(base, answer_patched, requests, f"single heads into {base.name}")
+    budget, description = {"gib": experiment.gib}, f"single heads into {base.name}"
+    answered = experiment.sessions(base, answer_patched, requests, description, settings=budget)
     log_p = torch.cat([answers["probability"].double().log() for answers in answered], 1)
     exact = torch.full_like(first_order, torch.nan)
     for place, gained in zip(places, log_p[1:] - log_p[0], strict=True):

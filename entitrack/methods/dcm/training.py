@@ -105,16 +105,16 @@ class Trained:
 
 def train_and_test(experiment: Experiment, settings: Settings, model: Model, units: Sequence[Unit]) -> list[Trained]:
     """All masks: a session to train those of a unit, and one for each batch of its test prompts."""
-    chunk = {"chunk_tokens": settings.chunk_tokens}
+    budget = {"gib": experiment.gib}
     inputs = [_train_inputs(experiment, settings, unit) for unit in units]
     description = f"dcm on {model.name}"
-    trainings = list(experiment.sessions(model, train_masks, inputs, f"{description}: training", settings=chunk))
+    trainings = list(experiment.sessions(model, train_masks, inputs, f"{description}: training", settings=budget))
     tests = [
         _test_inputs(experiment, settings, unit, training["kept"])
         for unit, training in zip(units, trainings, strict=True)
     ]
     batches = [batch for test in tests for batch in test]
-    answers = experiment.sessions(model, masked_answers, batches, f"{description}: test", settings=chunk)
+    answers = experiment.sessions(model, masked_answers, batches, f"{description}: test", settings=budget)
     trained = []
     for unit, training, test in zip(units, trainings, tests, strict=True):
         targets = torch.cat([batch["batch"]["targets"] for batch in test], 1)

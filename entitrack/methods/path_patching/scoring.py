@@ -117,7 +117,7 @@ def _is_long(batches: Sequence[dict[str, Any]]) -> bool:
 def _screened_outputs(search: Search, stage: Stage, inputs: Sequence[dict[str, Any]]) -> Screened:
     """Effects of all senders, most of them to first order."""
     contexts, choice = clusters([pair.clean for pair in search.pairs]), search.settings.choose
-    budget, passes = {"gib": search.settings.memory_gib}, search.passes
+    budget, passes = {"gib": search.experiment.gib}, search.passes
     passes.extend({} for _ in inputs[len(passes) :])
     description = f"first order: {stage.name}"
     first = search.experiment.sessions(
@@ -160,7 +160,7 @@ def _exact_outputs(search: Search, stage: Stage, inputs: Sequence[dict[str, Any]
 
     Batches keep their passes for the stages to come, as long as these fit the budget.
     """
-    budget: dict[str, Any] = {"gib": search.settings.memory_gib}
+    budget: dict[str, Any] = {"gib": search.experiment.gib}
     passes = search.passes
     passes.extend({} for _ in inputs[len(passes) :])
     outputs: list[dict[str, Tensor]] = []

@@ -1,4 +1,4 @@
-"""What `method=path_patching` may be told: stages, how heads are chosen, on which prompts, within which memory."""
+"""What `method=path_patching` may be told: stages, how heads are chosen, on which prompts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from entitrack.core.parts import Part
 from entitrack.core.quirks import Quirk
 from entitrack.core.stages import Stage
 from entitrack.methods.mechanism_settings import MechanismSettings
-
-Memory = Literal["auto"] | Annotated[float, Field(gt=0)]
-"""GiB, or `auto`."""
-
 
 NEGLIGIBLE = 0.1
 """Scores smaller than this share of a stage's largest may be left to first order."""
@@ -49,14 +45,6 @@ class StageSettings(MechanismSettings):
         "right", description="score on the prompts that the model answers rightly, or on all, as published"
     )
     stages: list[Stage] | None = Field(None, min_length=1, description="the stages, in order; null: the task's own")
-    memory: Memory = Field(
-        "auto", description="for what goes through the model at once: GiB, or auto: half of a free accelerator, else 1"
-    )
-
-    @property
-    def memory_gib(self) -> float | None:
-        """The memory budget; None where the device decides."""
-        return None if self.memory == "auto" else self.memory
 
 
 class Settings(StageSettings):

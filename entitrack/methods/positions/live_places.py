@@ -64,6 +64,6 @@ def _sessions(ablated: AblatedModel, sets: Sequence[Slots]) -> Outcomes:
         {"prompts": batch["prompts"], "fill": batch["fill"], "slots": part, "live": live}
         for batch, part in zip(ablated.inputs, tokens.split(sizes, 1), strict=True)
     ]
-    chunk = {"chunk_tokens": ablated.settings.chunk_tokens}
-    answered = list(ablated.experiment.runner.map(ablated.model, live_position_answers, requests, chunk))
+    budget = {"gib": ablated.experiment.gib}
+    answered = list(ablated.experiment.runner.map(ablated.model, live_position_answers, requests, budget))
     return Outcomes.of(joined_batches(answered), ablated.answers)
