@@ -1,4 +1,4 @@
-"""Measure one part of the program: python jobs/bench.py NAME [...]; NAME: circuits, dcm, path_patching or sharing."""
+"""Measure a part of the program: python jobs/bench.py NAME [...]: circuits, dcm, path_patching, screening, sharing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-KNOWN = ("circuits", "dcm", "path_patching", "sharing")
+KNOWN = ("circuits", "dcm", "path_patching", "screening", "sharing")
 
 
 def main(arguments: list[str]) -> None:

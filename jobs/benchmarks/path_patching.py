@@ -8,6 +8,7 @@ timed as it goes from the second batch on: the first one also measures memory.
 python jobs/bench.py path_patching                    all models; about 20 minutes on one CPU thread
 python jobs/bench.py path_patching --models golden    where golden data is: beside the published procedure's seconds
 python jobs/bench.py path_patching --grow             prompts, heads and layers of the 12-layer model, one by one
+python jobs/bench.py path_patching --models smollm2 gemma3-270m      real models and prompts, from their packages
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.path_patching_floor import passes_needed, stage_needed
-from benchmarks.path_patching_inputs import COMPONENTS, TOKENS, draw_inputs, golden_inputs
+from benchmarks.path_patching_inputs import COMPONENTS, draw_inputs, golden_inputs
+from benchmarks.real_models import REAL, real_base, real_inputs
 from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.engine.anatomy import Anatomy
@@ -45,7 +47,7 @@ NAIVE_HEADS = {TINY: 13, GOLDEN: 13}
 GIB = 1.0
 _TOLERANCE = 1e-4
 
-PROMPTS = {TINY: 42, "12-layer": 14, "llama-3.2-1b": 1, "llama-7b": 7}
+PROMPTS = {TINY: 42, "12-layer": 14, "llama-3.2-1b": 1, "llama-7b": 7, **dict.fromkeys(REAL, 7)}
 CPU_LAYERS = {"llama-3.2-1b": 4}
 """Layers on a CPU, where bfloat16 is slow. With so few, what unembeds 128,256 words is half of the naive way."""
 
@@ -78,7 +80,7 @@ def run(arguments: list[str]) -> None:
     """Measure, and print a table a model."""
     parser = argparse.ArgumentParser(prog="bench.py path_patching")
     default = [TINY, "12-layer", "llama-3.2-1b", *(["llama-7b"] if torch.cuda.is_available() else [])]
-    parser.add_argument("--models", nargs="+", default=default, choices=[TINY, GOLDEN, *SHAPES])
+    parser.add_argument("--models", nargs="+", default=default, choices=[TINY, GOLDEN, *SHAPES, *REAL])
     parser.add_argument("--prompts", type=int, default=0, help="0: 42 of a small model, fewer of a large one")
     parser.add_argument("--layers", type=int, default=0, help="0: as the shape has; on a CPU 4 of Llama-3.2-1B")
     parser.add_argument("--grow", action="store_true", help="vary prompts, heads and layers of the 12-layer model")
@@ -99,12 +101,21 @@ def measure_model(name: str, given: argparse.Namespace) -> tuple[str, list[Timed
     """The timings of one model, with a title that says what was measured."""
     if name == GOLDEN:
         return measure_golden(given)
-    layers = given.layers or (CPU_LAYERS.get(name, 0) if given.device == "cpu" else 0)
-    model = embedded_base(given.device) if name == TINY else random_llama(name, given.device, layers=layers)
-    prompts = given.prompts or PROMPTS[name]
-    inputs = {stage: draw_inputs(model, stage, prompts) for stage in given.stages}
+    model, prompts = make_model(name, given), given.prompts or PROMPTS[name]
+    make_inputs = real_inputs if name in REAL else draw_inputs
+    inputs = {stage: make_inputs(model, stage, prompts) for stage in given.stages}
     rate = machine_rate(model, given.device)
-    return title(name, model, prompts, rate, given.device), measure_stages(model, inputs, rate, given)
+    return title(name, model, inputs, rate, given.device), measure_stages(model, inputs, rate, given)
+
+
+def make_model(name: str, given: argparse.Namespace) -> Model:
+    """An embedded model, a real one, or one with random weights."""
+    if name == TINY:
+        return embedded_base(given.device)
+    if name in REAL:
+        return real_base(name, given.device)
+    layers = given.layers or (CPU_LAYERS.get(name, 0) if given.device == "cpu" else 0)
+    return random_llama(name, given.device, layers=layers)
 
 
 def measure_golden(given: argparse.Namespace) -> tuple[str, list[Timed]]:
@@ -120,14 +131,15 @@ def measure_golden(given: argparse.Namespace) -> tuple[str, list[Timed]]:
     recorded = record["timing_seconds_this_machine"]
     published = {PASSES: recorded["caches"], **{stage: recorded[f"pp.{stage}"] for stage in given.stages}}
     timed = measure_stages(model, inputs, rate, given, published)
-    return title(GOLDEN, model, len(inputs[given.stages[0]]["clean"]["last"]), rate, given.device), timed
+    return title(GOLDEN, model, inputs, rate, given.device), timed
 
 
-def title(name: str, model: Model, prompts: int, rate: float, device: str) -> str:
+def title(name: str, model: Model, inputs: dict[str, dict[str, Any]], rate: float, device: str) -> str:
     """What a table is about."""
+    prompts, tokens = next(iter(inputs.values()))["clean"]["tokens"].shape
     anatomy, dtype = model.anatomy, str(model.envoy._module.dtype).removeprefix("torch.")
     size = f"{anatomy['n_layers']} layers x {anatomy['n_heads']} heads, {dtype}"
-    return f"{name} ({size}), {prompts} prompts of {TOKENS} tokens, {device}, {rate / 1e9:.1f} G multiply-adds a second"
+    return f"{name} ({size}), {prompts} prompts of {tokens} tokens, {device}, {rate / 1e9:.1f} G multiply-adds a second"
 
 
 def measure_stages(
