@@ -120,6 +120,19 @@ def test_the_paper_has_every_method(jobs: Composer) -> None:
     assert set(about) == {str(steps[0].folder.parent.relative_to(Path.cwd()) / "circuit" / "circuit.json")}
 
 
+@pytest.mark.parametrize(("family", "base"), [("smollm2", "instruct"), ("gemma3-270m", "gemma")])
+def test_the_study_of_real_models_asks_base_and_donor(jobs: Composer, family: str, base: str) -> None:
+    """About the donor's circuit, in a phrasing that they can do something with."""
+    steps = {step.step.name: step for step in planned(jobs, "experiment=real_study", f"model={family}")}
+    assert {step.config.family.name for step in steps.values()} == {family}
+    assert {step.config.donor for step in steps.values()} == {"arithmetic"}
+    assert steps["circuit"].config.settings.model == "arithmetic"
+    assert steps["faithfulness"].config.settings.models == [base, "arithmetic"]
+    assert {step.config.task.phrasing for step in steps.values()} == {"label_first"}  # type: ignore[attr-defined]
+    on = {step.config.circuit for step in steps.values() if settings_of(step.config.method).needs_circuit}
+    assert len(on) == 1
+
+
 def test_help_tells_the_steps(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
     assert launch("experiment=paper", "--help") == 0
     told = capsys.readouterr().out
