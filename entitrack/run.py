@@ -82,7 +82,7 @@ def experiment_of(config: RunConfig) -> Experiment:
         padding=config.padding,
         seed=config.seed,
         quirks=config.quirks,
-        track=Tracker(runner.cost),
+        track=Tracker(runner.cost, waits_for=lambda: config.backend.waits_for),
     )
 
 

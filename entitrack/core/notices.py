@@ -22,6 +22,12 @@ def warn(line: str) -> None:
         print(f"entitrack: warning: {_CONTROL.sub(' ', line)}", file=sys.stderr, flush=True)
 
 
+def say(line: str) -> None:
+    """Say what a run is going to wait for. Control characters become spaces."""
+    with suppress(OSError, ValueError):
+        print(f"entitrack: {_CONTROL.sub(' ', line)}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def under_way(what: str) -> Iterator[Callable[[str], None]]:
     """Say on a terminal what is waited for, in one line that is ended when it is there; elsewhere say nothing.

@@ -6,7 +6,7 @@ and the models come in when a method is run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from importlib import import_module
@@ -34,18 +34,40 @@ def run_method(method: str, experiment: Any, settings: MethodSettings) -> Result
 
     Raises:
         UserError: It takes gradients, and the backend runs it where there are none.
+
+    Where a batch does not fit into a server's memory, smaller ones take its place; the result's facts say so.
     """
     from entitrack.runtime.forms import SANDBOX, no_gradients
 
     if settings.gradients and experiment.runner.backend.form == SANDBOX:
         raise no_gradients(settings.gradients)
-    experiment = replace(experiment, forced=[])
     if settings.needs_donor and experiment.donor is not None:
         experiment.family.checkpoint(experiment.donor, "donor")  # before the base is loaded
-    result = import_module(f"{__name__}.{method}.method").run(experiment, settings)
+    batch_size = experiment.batch_size
+    result, experiment = _in_batches_that_fit(import_module(f"{__name__}.{method}.method").run, experiment, settings)
     origins = [asdict(origin) for origin in experiment.origins()] if settings.part else []
     said = {"chosen_on": origins, "forced": experiment.forced}
+    if experiment.batch_size != batch_size:
+        said["batch_size"] = experiment.batch_size
     return replace(result, facts={**result.facts, **{name: lines for name, lines in said.items() if lines}}).laid_out()
+
+
+def _in_batches_that_fit(run: Callable[[Any, Any], Any], experiment: Any, settings: MethodSettings) -> tuple[Any, Any]:
+    """What a method gives, with batches as small as they must be, and the experiment that it was given."""
+    from entitrack.core.notices import warn
+    from entitrack.runtime.backends import OutOfMemory
+
+    while True:
+        experiment = replace(experiment, forced=[])
+        try:
+            return run(experiment, settings), experiment
+        except OutOfMemory as error:
+            prompts = min(experiment.batch_size, error.prompts or experiment.batch_size)
+            fitting = int(prompts * error.fits)
+            if not fitting:
+                raise
+            warn(f"batch_size: {prompts} prompts do not fit into the server's memory; going on with {fitting}")
+            experiment = replace(experiment, batch_size=fitting)
 
 
 def question_of(method: str) -> str:

@@ -46,6 +46,7 @@ def provenance(config: RunConfig, experiment: Experiment, invocation: Invocation
     used = {
         "cost": {name: round(value, 3) for name, value in cost.items()},
         "models": {model.name: model.identity.record() for model in models},
+        **({"server": server} if (server := experiment.runner.backend.record()) else {}),
         "device": sorted({str(experiment.runner.backend.place(model)) for model in models}),
         **{
             kind: [_read(name, made) for name, made in read.items()]

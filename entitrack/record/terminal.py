@@ -142,11 +142,17 @@ def cost_lines(cost: Cost, seconds: float) -> list[str]:
     if not cost.jobs and not cost.collected:
         return lines
     collected = f", {cost.collected} collected from an earlier run" if cost.collected else ""
+    again = f", {cost.resubmitted} of them again" if cost.resubmitted else ""
+    ran_out = f", {cost.out_of_memory} ran out of memory" if cost.out_of_memory else ""
     retried = f", {cost.retries} requests repeated" if cost.retries else ""
-    lines.append(f"{cost.jobs} jobs submitted{collected}{retried}")
+    lines.append(f"{cost.jobs} jobs submitted{again}{ran_out}{collected}{retried}")
     lines.append(
         f"up {cost.wire_up:,} bytes (tensors {cost.bytes_up:,}), down {cost.wire_down:,} (tensors {cost.bytes_down:,})"
     )
-    waits = (("queued", cost.queued_s), ("running", cost.running_s), ("transferring", cost.transfer_s))
+    brought_up = [("waiting for models to be brought up", cost.deploying_s)] if cost.deploying_s else []
+    waits = (("queued", cost.queued_s), *brought_up, ("running", cost.running_s), ("transferring", cost.transfer_s))
     lines.append("summed over jobs: " + ", ".join(f"{name} {value:.1f} s" for name, value in waits))
+    if cost.gpu_bytes:
+        took = f"{cost.gpu_bytes / 2**30:.2f} GiB of a GPU, {cost.gpu_percent:.0f} % of what its weights leave"
+        lines.append(f"the largest job took {took}")
     return lines

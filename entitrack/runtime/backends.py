@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
 import nnsight
 from torch import Tensor
 
+from entitrack.core.errors import UserError
 from entitrack.engine.execution import execute
 from entitrack.models.devices import device_kind
 from entitrack.models.model import Model
@@ -57,12 +58,17 @@ class Cost:
         bytes_down: Size of the tensors brought back.
         jobs: Jobs submitted to a server.
         collected: Jobs of an earlier run that were found on the server and not submitted again.
+        resubmitted: Jobs submitted again: their results had expired there, or the server lost its models under them.
+        out_of_memory: Jobs that ran out of memory; smaller batches took their place.
         retries: Requests that were repeated.
         wire_up: Bytes sent to the server: requests with their bodies, compressed.
         wire_down: Bytes received from it.
         queued_s: Seconds that jobs waited on the server, summed over jobs.
-        running_s: Seconds that they ran, as seen by asking.
+        deploying_s: Seconds in which it brought up models for them, which are not in `queued_s`.
+        running_s: Seconds that they ran, as the server says, or else as seen by asking.
         transfer_s: Seconds of sending requests and fetching results.
+        gpu_bytes: The most bytes that a job took on one GPU besides the weights, as the server says.
+        gpu_percent: The most percent that a job took of the memory that one GPU had left for it.
     """
 
     units: int = 0
@@ -71,12 +77,39 @@ class Cost:
     bytes_down: int = 0
     jobs: int = 0
     collected: int = 0
+    resubmitted: int = 0
+    out_of_memory: int = 0
     retries: int = 0
     wire_up: int = 0
     wire_down: int = 0
     queued_s: float = 0.0
+    deploying_s: float = 0.0
     running_s: float = 0.0
     transfer_s: float = 0.0
+    gpu_bytes: int = 0
+    gpu_percent: float = 0.0
+
+    def add(self, other: Cost) -> None:
+        """Count what another one has counted, too."""
+        for entry in fields(self):
+            mine, theirs = getattr(self, entry.name), getattr(other, entry.name)
+            setattr(self, entry.name, max(mine, theirs) if entry.name in PEAKS else mine + theirs)
+
+
+PEAKS = ("gpu_bytes", "gpu_percent")
+"""What of a cost is the largest of all jobs, not their sum."""
+
+
+class OutOfMemory(UserError):
+    """A batch does not fit into the memory of what it runs on: a smaller one may.
+
+    Attributes:
+        fits: The part of it that would fit, as far as is known.
+        prompts: How many it has; None where that is not known.
+    """
+
+    fits: float = 0.5
+    prompts: int | None = None
 
 
 class Backend(Protocol):
@@ -93,6 +126,15 @@ class Backend(Protocol):
     @property
     def form(self) -> str:
         """The form that interventions take, see `forms`."""
+        ...
+
+    @property
+    def waits_for(self) -> str:
+        """What the units that were started are waiting for elsewhere, in a few words; nothing where they are not."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What is to be recorded of what units ran on, as plain values; nothing where they ran here."""
         ...
 
     def place(self, model: Model) -> str:
@@ -124,6 +166,11 @@ class Local:
     remote: bool | str = False
     in_flight: int = 1
     form: str = DIRECT
+    waits_for: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """See `Backend.record`."""
+        return {}
 
     def place(self, model: Model) -> str:
         """See `Backend.place`."""

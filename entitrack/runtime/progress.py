@@ -1,23 +1,25 @@
 """What is under way, on standard error: a line on a terminal; elsewhere only what takes long, and once.
 
-1. On a terminal one line says what runs, how much of it is done, since when, how long it will take and how much of it
-   came from the store; it vanishes when it is done.
+1. On a terminal one line says what runs, how much of it is done, since when, how long it will take, how much of it
+   came from the store, and what a server is doing for it; it vanishes when it is done.
 2. Elsewhere nothing is said but of a stage that will take more than a minute, once its first unit is computed.
 3. How long it will take is told by the units that were computed: those from the store take no time.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from entitrack.core.notices import say
 
 LONG_S = 60.0
 """Seconds that a stage may take before it is told of where there is no terminal."""
@@ -89,10 +91,12 @@ class Tracker:
     Attributes:
         cost: Counts what came from the store.
         clock: The time, in seconds.
+        waits_for: What is waited for elsewhere, in a few words; it is asked again and again.
     """
 
     cost: Reuse
     clock: Callable[[], float] = monotonic
+    waits_for: Callable[[], str] = str
 
     def __call__(self, units: Iterable[Any], description: str, total: int) -> Iterator[Any]:
         """Iterate, and tell of it.
@@ -105,7 +109,9 @@ class Tracker:
         description = f"{_whose.get()}{description}"
         console = Console(stderr=True)
         paced = self._paced(units, total)
-        return _on_a_line(paced, description, console) if console.is_terminal else _said_once(paced, description)
+        if console.is_terminal:
+            return _on_a_line(paced, description, console, self.waits_for)
+        return _said_once(paced, description)
 
     def _paced(self, units: Iterable[Any], total: int) -> Iterator[tuple[Any, Pace]]:
         """The units, each with how far the stage is when it is there."""
@@ -115,11 +121,24 @@ class Tracker:
             yield unit, Pace(max(total, done), done, reused, self.clock() - begun)
 
 
-def _on_a_line(paced: Iterator[tuple[Any, Pace]], description: str, console: Console) -> Iterator[Any]:
+class _Waiting(ProgressColumn):
+    """What is waited for elsewhere, at the moment of showing it."""
+
+    def __init__(self, waits_for: Callable[[], str]) -> None:
+        super().__init__()
+        self._waits_for = waits_for
+
+    def render(self, task: Task) -> Text:
+        return Text(self._waits_for())
+
+
+def _on_a_line(
+    paced: Iterator[tuple[Any, Pace]], description: str, console: Console, waits_for: Callable[[], str]
+) -> Iterator[Any]:
     """The units, with a line on the terminal that vanishes when they are done."""
     told = (TextColumn("{task.fields[left]}"), TextColumn("{task.fields[reused]}"))
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), *told)
-    with Progress(*columns, console=console, transient=True) as progress:
+    counted = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*counted, *told, _Waiting(waits_for), console=console, transient=True) as progress:
         line = progress.add_task(description, total=None, left="", reused="")
         for unit, pace in paced:
             progress.update(line, completed=pace.done, total=pace.total, left=pace.left, reused=pace.from_store)
@@ -134,10 +153,5 @@ def _said_once(paced: Iterator[tuple[Any, Pace]], description: str) -> Iterator[
             silent = False
             if pace.left_s > LONG_S:
                 told = ", ".join(filter(None, (pace.left, pace.from_store)))
-                _say(f"{description}: {pace.done} of {pace.total} done, {told}")
+                say(f"{description}: {pace.done} of {pace.total} done, {told}")
         yield unit
-
-
-def _say(line: str) -> None:
-    with suppress(OSError, ValueError):  # standard error is closed: nobody listens
-        print(f"entitrack: {line}", file=sys.stderr, flush=True)

@@ -41,6 +41,16 @@ LONGEST_LINE = 1500
 ANSI = "\x1b[31mred\x1b[0m \x07 \x9b31m \r\n second \u202e line"
 CANARY = Path("sprung")
 
+IN_A_HURRY = {
+    "poll_s": 0.001,
+    "backoff_s": 0.0,
+    "retries": 1,
+    "deploy": "never",
+    "status_age_s": 0.0,
+    "reconnect_s": 0.0,
+}
+"""Settings of a client that waits for nothing."""
+
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
@@ -197,7 +207,7 @@ class Client:
         return Client(model, inputs, folder, FakeServer(model_key(model)))
 
     def backend(self) -> Ndif:
-        given = {"host": HOST, "key": KEY, "poll_s": 0.001, "backoff_s": 0.0, "retries": 1, **self.settings}
+        given = {"host": HOST, "key": KEY, **IN_A_HURRY, **self.settings}
         return Ndif(Settings(**given), transport=httpx.MockTransport(self.server))
 
     def run(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.conftest import Launch
 from tests.hostile.replies import (
     ANSI,
     HOST,
+    IN_A_HURRY,
     KEY,
     RESULT_PAGE,
     STATE_PAGE,
@@ -29,7 +30,7 @@ from tests.hostile.replies import (
 from tests.hostile.test_replies_results import torch_script
 from tests.hostile.trial import Trial, attempt
 
-ON = ("backend=ndif", "backend.retries=0", "backend.poll_s=0.001", "backend.backoff_s=0")
+ON = ("backend=ndif", *(f"backend.{name}={value}" for name, value in {**IN_A_HURRY, "retries": 0}.items()))
 HERE = (*ON, f"backend.host={HOST}", "store={here}/store")
 OTHER = "(?!.*hunter2)"
 PASSWORD = {"NDIF_HOST": "https://user:hunter2@server.test"}

@@ -137,6 +137,13 @@ def test_what_a_run_cost_is_said_and_no_more() -> None:
     ]
     assert terminal.cost_lines(Cost(collected=1), 0.0)[1] == "0 jobs submitted, 1 collected from an earlier run"
     assert terminal.cost_lines(Cost(jobs=1), 0.0)[1] == "1 jobs submitted"
+    hard = Cost(jobs=9, resubmitted=2, out_of_memory=1, deploying_s=40.0, gpu_bytes=3 * 2**29, gpu_percent=24.6)
+    assert terminal.cost_lines(hard, 50.0)[1:] == [
+        "9 jobs submitted, 2 of them again, 1 ran out of memory",
+        "up 0 bytes (tensors 0), down 0 (tensors 0)",
+        "summed over jobs: queued 0.0 s, waiting for models to be brought up 40.0 s, running 0.0 s, transferring 0.0 s",
+        "the largest job took 1.50 GiB of a GPU, 25 % of what its weights leave",
+    ]
 
 
 def test_a_measurement_s_frame_has_a_row_a_value() -> None:

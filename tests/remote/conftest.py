@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from tests.remote.scenarios import Bench
 
 @pytest.fixture(scope="session")
 def server(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
-    """A server that hosts the golden base and donor, the base in bfloat16, and the embedded family."""
+    """A server that hosts the golden models, the base in bfloat16 and the embedded family, and has one more."""
     folder = tmp_path_factory.mktemp("server")
     half = half_precision_copy(golden_folder / "base", folder / "half")
-    loopback = Loopback(folder, [golden_folder / "base", golden_folder / "donor", half, *ZOO_HOSTED])
+    shutil.copytree(golden_folder / "base", folder / "cold")
+    hot = [golden_folder / "base", golden_folder / "donor", half, *ZOO_HOSTED]
+    loopback = Loopback(folder, hot, [folder / "cold"])
     yield loopback
     loopback.stop()
 

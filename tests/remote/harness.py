@@ -28,6 +28,10 @@ from entitrack.runtime.ndif.settings import Settings
 
 LOOPBACK = Path(__file__).parent / "loopback"
 _START_S = 120.0
+STATUS_AGE_S = 0.2
+"""Seconds that the server's list of models may be old; NDIF's is 60."""
+KEY = "11111111-2222-3333-4444-555555555555"
+"""A key as NDIF gives them."""
 
 
 class Loopback:
@@ -36,9 +40,10 @@ class Loopback:
     Args:
         folder: Where it may write.
         models: Folders of the models that it hosts.
+        cold: Folders of models that the first request brings up.
     """
 
-    def __init__(self, folder: Path, models: Sequence[Path]) -> None:
+    def __init__(self, folder: Path, models: Sequence[Path], cold: Sequence[Path] = ()) -> None:
         port_file = folder / "port"
         places = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
         command = [sys.executable, "-I", "-S", str(LOOPBACK), "--port-file", str(port_file)]
@@ -46,6 +51,9 @@ class Loopback:
             command += ["--site", place]
         for model in models:
             command += ["--model", str(model)]
+        for model in cold:
+            command += ["--cold", str(model)]
+        command += ["--status-age", str(STATUS_AGE_S)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         self._log = (folder / "log").open("w")
         self._process = subprocess.Popen(
@@ -57,6 +65,7 @@ class Loopback:
                 raise RuntimeError(f"the server did not start:\n{(folder / 'log').read_text()}")
             time.sleep(0.05)
         self.hosted = [str(model) for model in models]
+        self.cold = list(cold)
         self.address = f"http://127.0.0.1:{port_file.read_text()}"
         self._client = httpx.Client(base_url=self.address, timeout=30)
 
@@ -73,10 +82,18 @@ class Loopback:
 
     def need_key(self, key: str) -> None:
         """Have it want a key; empty: none."""
-        self._client.post("/control/key", params={"value": key}).raise_for_status()
+        self.set(key=key)
+
+    def set(self, **values: str | float) -> None:
+        """Change what it wants or does from now on: `key`, its `tags`, `status_age`."""
+        self._client.post("/control/set", params=values).raise_for_status()
+
+    def evict(self, model: Path) -> None:
+        """Have it take a model down."""
+        self._client.post("/control/evict", params={"path": str(model)}).raise_for_status()
 
     def counts(self) -> dict[str, Any]:
-        """What it has counted: jobs, executions, cancellations."""
+        """What it has counted: jobs, executions."""
         return self._client.get("/control/counts").json()
 
     def unpack(self, blob: bytes, request: RequestModel) -> None:
@@ -86,7 +103,9 @@ class Loopback:
 
     def settings(self, **others: Any) -> Settings:
         """Settings of a client that is in a hurry."""
-        return Settings(**{"host": self.address, "poll_s": 0.02, "backoff_s": 0.01, "retries": 4, **others})
+        return Settings(
+            **{"host": self.address, "poll_s": 0.02, "backoff_s": 0.01, "retries": 4, "status_age_s": 0.5, **others}
+        )
 
     def backend(self, **others: Any) -> Ndif:
         return Ndif(self.settings(**others))

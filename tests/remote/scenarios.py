@@ -17,7 +17,7 @@ from entitrack.runtime.backends import Local, Runner
 from entitrack.runtime.store import Store
 from entitrack.tasks.encoding import encode
 from tests.golden_prompts import GoldenTask
-from tests.remote.harness import Loopback, largest_difference
+from tests.remote.harness import KEY, Loopback, largest_difference
 
 UNITS = 3
 SERVED = "the run finished"
@@ -32,7 +32,7 @@ class Outcome:
         saw: What the user saw: that the run finished, or the message.
         again: What running it again gave, where the first run stopped.
         lost: Units without a right result at the end.
-        twice: Executions on the server beyond one a unit.
+        twice: Executions on the server beyond one a unit and those that the fault makes necessary.
         retries: Requests that were repeated.
     """
 
@@ -69,7 +69,9 @@ class Bench:
         return list(runner.map(self.bare.load("base"), function, inputs or self.inputs))
 
 
-def play(bench: Bench, fault: str, order: Callable[[Loopback], None], again: bool = False, **settings: Any) -> Outcome:
+def play(
+    bench: Bench, fault: str, order: Callable[[Loopback], None], again: bool = False, anew: int = 0, **settings: Any
+) -> Outcome:
     """Order a fault, run three units, and run them again if that stopped.
 
     Args:
@@ -77,6 +79,7 @@ def play(bench: Bench, fault: str, order: Callable[[Loopback], None], again: boo
         fault: What the fault is called in the table.
         order: Orders it.
         again: The first run is expected to stop.
+        anew: How many jobs have to run again.
         settings: Of the client, in the first run.
     """
     before = bench.server.counts()["executed"]
@@ -90,6 +93,7 @@ def play(bench: Bench, fault: str, order: Callable[[Loopback], None], again: boo
     except UserError as error:
         saw = str(error).splitlines()[0]
     bench.server.need_key("")
+    bench.server.order("expire", 0)
     if again:
         runner = bench.runner(store)
         results = bench.run(runner)
@@ -97,7 +101,7 @@ def play(bench: Bench, fault: str, order: Callable[[Loopback], None], again: boo
     retries = first.cost.retries
     lost = sum(largest_difference(got, right) > 1e-6 for got, right in zip(results, bench.right, strict=False))
     lost += UNITS - len(results)
-    twice = bench.server.counts()["executed"] - before - UNITS
+    twice = bench.server.counts()["executed"] - before - UNITS - anew
     return Outcome(fault, saw, second, lost, twice, retries)
 
 
@@ -118,18 +122,26 @@ def broken_program(bench: Bench) -> Outcome:
 
 
 SCENARIOS: dict[str, dict[str, Any]] = {
-    "503 twice": {"order": lambda server: server.order("unavailable", 2)},
-    "queue full twice": {"order": lambda server: server.order("queue_full", 2)},
+    "503 twice": {"order": lambda server: server.order("reconnecting", 2)},
+    "504 while asking what is hosted": {"order": lambda server: server.order("status_timeout", 2)},
+    "422": {"order": lambda server: server.order("unprocessable", 1), "again": True},
     "502 while asking, three times": {"order": lambda server: server.order("poll_unavailable", 3)},
     "websocket dropped after RUNNING": {"order": lambda server: server.order("drop_socket", 1)},
     "connection dropped after RUNNING": {"order": lambda server: server.order("drop_poll", 2)},
-    "result given inline": {"order": lambda server: server.order("inline", 2)},
+    "nothing known of a job at first": {"order": lambda server: server.order("slow_dispatch", 1, 0.3)},
     "slow queue": {"order": lambda server: server.order("slow_queue", 1, 0.5)},
     "corrupt result, twice": {"order": lambda server: server.order("corrupt", 1, 2)},
     "corrupt result, eight times": {"order": lambda server: server.order("corrupt", 1, 8), "again": True},
-    "401": {"order": lambda server: server.need_key("another"), "again": True},
-    "unreachable for long": {"order": lambda server: server.order("unavailable", 5), "again": True},
+    "address of a result expired": {"order": lambda server: server.order("expire", 1), "anew": 1},
+    "addresses of results always expire": {"order": lambda server: server.order("expire", 9), "again": True, "anew": 5},
+    "models lost under a job": {"order": lambda server: server.order("purge", 1)},
+    "a key that is not known": {"order": lambda server: server.need_key(KEY), "again": True, "key": KEY[::-1]},
+    "unreachable for long": {
+        "order": lambda server: server.order("reconnecting", 6),
+        "again": True,
+        "reconnect_s": 0.0,
+    },
     "job forgotten by the server": {"order": lambda server: server.order("forget", 1), "again": True},
-    "job hangs": {"order": lambda server: server.order("hang", 1, 60), "again": True, "timeout_s": 1.0},
+    "job takes too long": {"order": lambda server: server.order("hang", 1, 2.0), "again": True, "timeout_s": 0.5},
 }
-"""Fault -> how it is ordered, and whether the first run stops."""
+"""Fault -> how it is ordered, whether the first run stops, and how many jobs have to run anew."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from nnsight.intervention.backends.remote import RemoteBackend
 
@@ -10,11 +12,13 @@ from entitrack.runtime.ndif.payload import model_key
 from tests.remote.scenarios import SCENARIOS, SERVED, Bench, broken_program, play
 
 MESSAGES = {
-    "401": "wants a key",
+    "422": "cannot read the request",
+    "a key that is not known": "backend.key: .*knows no such key",
+    "addresses of results always expire": "came to nothing, as 2 before it: its address has expired",
     "corrupt result, eight times": "is damaged",
     "unreachable for long": "503",
     "job forgotten by the server": "no longer knows job",
-    "job hangs": "did not finish in 1 s",
+    "job takes too long": "did not finish in 0.5 s .RUNNING.; it goes on on the server",
 }
 
 
@@ -23,7 +27,7 @@ def test_nothing_is_lost(fault: str, bench: Bench) -> None:
     outcome = play(bench, fault, **SCENARIOS[fault])
     assert outcome.lost == 0
     assert outcome.twice == 0
-    assert MESSAGES.get(fault, SERVED) in outcome.saw
+    assert re.search(MESSAGES.get(fault, SERVED), outcome.saw)
 
 
 def test_an_error_in_the_program_is_shown_with_our_line(bench: Bench) -> None:

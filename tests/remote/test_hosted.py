@@ -14,7 +14,7 @@ from entitrack.engine.patching import answer
 from entitrack.runtime.backends import Runner
 from entitrack.runtime.ndif.payload import model_key
 from entitrack.runtime.store import Store
-from tests.hostile.replies import HOST, JOB, RESULT_PAGE, Client, answers, compressed, saved
+from tests.hostile.replies import HOST, JOB, RESULT_PAGE, Client, answers, compressed, saved, state
 from tests.remote.harness import largest_difference, zoo
 
 
@@ -44,7 +44,6 @@ OTHER_MODELS: dict[str, dict[str, Any]] = {
 OTHER_LIBRARIES = {"torch": "2.13.0+cu128", "transformers": "5.99.1", "peft": "0.1", "flash_attn": "2.7"}
 PASSING: dict[str, Any] = {
     "application_state": "DEPLOYING",
-    "deployment_level": "WARM",
     "replica_id": "r7",
     "pinned": True,
     "schedule": {"end_time": "2031-01-01"},
@@ -118,6 +117,21 @@ def test_copies_that_differ_are_refused_with_what_they_differ_in(client: Client)
         client.run()
     client.server.pages["/status"] = answers({"deployments": {**copies, "b": copies["a"], "c": copies["a"]}})
     client.run()
+
+
+def test_a_model_that_is_parked_is_brought_up_and_counts_as_the_one_that_is_up(client: Client) -> None:
+    """Of a model that is not up a server does not say in what precision it runs."""
+    client.server.deployment = {"dtype": "bfloat16"}
+    up = place(client)
+    client.server.deployment = {"deployment_level": "WARM", "dtype": None}
+    client.settings |= {"deploy": "auto", "status_age_s": 5.0}
+
+    def brought_up(request: httpx.Request) -> httpx.Response:
+        client.server.deployment = {"dtype": "bfloat16"}
+        return answers(state(status="RECEIVED", data=None))(request)
+
+    client.server.pages["/request"] = brought_up
+    assert place(client) == up
 
 
 def test_what_it_runs_is_recorded_in_words(client: Client) -> None:

@@ -80,7 +80,7 @@ def test_jobs_in_flight_are_bounded_and_more_than_one(
 
     def watch(cost: Any) -> None:
         nonlocal most
-        most = max(most, sum(job.ended is None for job in backend._open))
+        most = max(most, sum(job.ended is None for job, _ in backend._open))
         look(cost)
 
     backend._look = watch  # type: ignore[method-assign]
@@ -90,9 +90,22 @@ def test_jobs_in_flight_are_bounded_and_more_than_one(
     assert max(matrix.differences(here, remote).values()) <= 1e-6
 
 
-def test_a_job_that_takes_too_long_is_cancelled(bench: Bench) -> None:
-    before = bench.server.counts()["cancelled"]
-    bench.server.order("hang", 1, 60)
-    with pytest.raises(UserError, match=r"did not finish in 0.5 s .RUNNING. and was cancelled"):
+def test_a_job_that_takes_too_long_goes_on_and_is_collected(bench: Bench) -> None:
+    before = bench.server.counts()["jobs"]
+    bench.server.order("hang", 1, 1.5)
+    with pytest.raises(UserError, match=r"backend.timeout_s: .* did not finish in 0.5 s .RUNNING.; it goes on on the"):
         bench.run(bench.runner("slow", timeout_s=0.5))
-    assert bench.server.counts()["cancelled"] == before + 1
+    again = bench.runner("slow")
+    assert largest_difference(bench.run(again), bench.right) <= 1e-6
+    assert (again.cost.jobs, again.cost.collected) == (0, UNITS)
+    assert bench.server.counts()["jobs"] == before + UNITS
+
+
+def test_a_job_that_is_waited_for_in_vain_twice_is_submitted_anew(bench: Bench) -> None:
+    bench.server.order("hang", 1, 3.0)
+    for _ in range(2):
+        with pytest.raises(UserError, match="did not finish"):
+            bench.run(bench.runner("stuck", timeout_s=0.3))
+    again = bench.runner("stuck")
+    assert largest_difference(bench.run(again), bench.right) <= 1e-6
+    assert (again.cost.jobs, again.cost.collected) == (1, UNITS - 1)

@@ -13,15 +13,16 @@ from entitrack.engine.patching import answer
 from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.ndif.backend import Ndif
 from entitrack.runtime.ndif.settings import Settings
+from tests.remote.harness import KEY
 from tests.remote.scenarios import UNITS, Bench
 
 
-def refused(bench: Bench, **settings: Any) -> str:
-    """What the user reads, after nothing was submitted."""
+def refused(bench: Bench, posts: int = 0, **settings: Any) -> str:
+    """What the user reads, after no job was taken, and so many were handed in."""
     before = bench.server.counts()["posts"]
     with pytest.raises(UserError) as caught:
         bench.run(bench.runner("refused", **settings))
-    assert bench.server.counts()["posts"] == before
+    assert bench.server.counts()["posts"] == before + posts
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -30,33 +31,51 @@ def test_a_model_that_is_not_hosted_is_refused_with_what_is(bench: Bench, golden
     family = Family("other", "base", {"base": Checkpoint(str(golden_folder / "base"), hosted="someone/else")})
     family.dispatch = False
     with pytest.raises(UserError, match=r"model.members.base: .* does not host 'someone/else'") as caught:
-        next(bench.runner("other").map(family.load("base"), answer, bench.inputs))
+        next(bench.runner("other", deploy="never").map(family.load("base"), answer, bench.inputs))
     assert str(golden_folder / "donor") in str(caught.value)
 
 
 def test_nothing_hosted_is_said(bench: Bench) -> None:
-    bench.server.order("not_hosted", 1)
-    assert "available: nothing at the moment" in refused(bench)
+    bench.server.order("not_listed", 99)
+    try:
+        assert "available: nothing at the moment; backend.deploy=auto" in refused(bench, deploy="never")
+    finally:
+        bench.server.order("not_listed", 0)
 
 
 def test_other_versions_are_refused_with_both(bench: Bench) -> None:
-    bench.server.order("other_versions", 1)
+    bench.server.order("other_nnsight", 1)
     said = refused(bench)
     assert "nnsight 0.8.1 here and 0.7.0 there" in said
     assert "backend.check_versions=false" in said
-    bench.server.order("other_versions", 1)
+    bench.server.order("other_nnsight", 1)
     assert len(bench.run(bench.runner("anyway", check_versions=False))) == UNITS
 
 
-def test_a_missing_and_an_unknown_key_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_judged_by_what_the_first_job_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked whose key it is, a server says of any key that it is nobody's."""
     monkeypatch.delenv("NDIF_API_KEY", raising=False)
-    bench.server.need_key("right")
+    bench.server.need_key(KEY)
     try:
-        assert "wants a key and there is none" in refused(bench)
-        assert "does not know this key" in refused(bench, key="wrong")
-        assert len(bench.run(bench.runner("right", key="right"))) == UNITS
+        for key, says in (
+            (None, "wants a key and there is none (Missing or invalid API key.)"),
+            (KEY[::-1], "knows no such key, or does not allow it this (Invalid API key.)"),
+            ("wrong", "refused a job: Invalid API key format: '***'."),
+        ):
+            said = refused(bench, posts=1, key=key)
+            assert said.startswith("backend.key: ")
+            assert says in said
+            assert "set NDIF_API_KEY or backend.key to one that it gave you" in said
+        assert len(bench.run(bench.runner("right", key=KEY))) == UNITS
     finally:
         bench.server.need_key("")
+
+
+def test_a_client_that_is_too_old_is_refused_with_what_to_install(bench: Bench) -> None:
+    bench.server.order("old_client", 1)
+    said = refused(bench, posts=1)
+    assert "below the minimum supported 0.9.0" in said
+    assert "install the nnsight and the Python that it asks for" in said
 
 
 def test_the_public_service_is_not_asked_without_a_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,13 @@ class Slow:
     form: str = "direct"
     name: str = "slow"
 
+    waits_for: str = ""
+
     def place(self, model: Any) -> str:
         return "here"
+
+    def record(self) -> dict[str, Any]:
+        return {}
 
     def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
         def finish() -> dict[str, Any]:

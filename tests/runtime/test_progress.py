@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from entitrack.core import notices
 from entitrack.runtime import progress
 from entitrack.runtime.backends import Cost
 from entitrack.runtime.progress import Pace, Tracker, duration, named
@@ -92,8 +93,18 @@ def test_a_terminal_has_one_line_that_vanishes(monkeypatch: pytest.MonkeyPatch) 
     assert shown.endswith("\x1b[2K")  # the line is wiped
 
 
+def test_the_line_says_what_a_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    terminal = Console(file=stream, force_terminal=True, width=160, legacy_windows=False)
+    monkeypatch.setattr(progress, "Console", lambda **given: terminal)
+    clock, cost = Clock(), Cost()
+    tracker = Tracker(cost, clock, lambda: "1 DEPLOYING, 3 QUEUED")
+    assert list(tracker(units(clock, cost, "computed"), "clean pass", 1)) == ["computed"]
+    assert "1 DEPLOYING, 3 QUEUED" in stream.getvalue()
+
+
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.StringIO()
     closed.close()
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=closed))
+    monkeypatch.setattr(notices, "sys", SimpleNamespace(stderr=closed))
     assert len(tracked(*["computed"] * 9)) == 9

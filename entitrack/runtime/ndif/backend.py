@@ -11,15 +11,17 @@ import httpx
 from nnsight.schema.response import Status
 
 from entitrack.core.errors import UserError
+from entitrack.core.notices import say
+from entitrack.engine.execution import present
 from entitrack.models.family import Model
-from entitrack.runtime.backends import Cost, Pending, Unit
+from entitrack.runtime.backends import Cost, OutOfMemory, Pending, Unit
 from entitrack.runtime.forms import DIRECT, chosen
 from entitrack.runtime.ndif.budget import check_budget
-from entitrack.runtime.ndif.failure import JobFailed
+from entitrack.runtime.ndif.failure import Again, failed, is_undeployed, undeployed
 from entitrack.runtime.ndif.hosted import Hosted
 from entitrack.runtime.ndif.jobs import Job
-from entitrack.runtime.ndif.payload import CorruptResult, TooLarge, envelope, model_key, pack, unpack
-from entitrack.runtime.ndif.preflight import check_hosted, check_key, check_versions
+from entitrack.runtime.ndif.payload import CorruptResult, TooLarge, envelope, key_parts, model_key, pack, unpack
+from entitrack.runtime.ndif.preflight import Listing, check_key, check_versions, list_models, not_hosted, one_of
 from entitrack.runtime.ndif.saying import one_line
 from entitrack.runtime.ndif.settings import Settings
 from entitrack.runtime.ndif.wire import Wire
@@ -27,11 +29,17 @@ from entitrack.runtime.promises import WrongResult, check_result
 from entitrack.runtime.store import Store
 
 _RESUME = "run the same command again: what is finished is kept"
+_MOST_AGAIN = 2
+"""How often a unit is submitted again whose job came to nothing through no fault of its own."""
+_LOOK_S = 2.0
+"""Most seconds between two looks at what a server lists."""
 
 
 @dataclass
 class Ndif:
     """Sessions as jobs on a server: submitted without blocking, noted in the store, then waited for.
+
+    A server takes no cancellation: a job that is no more waited for goes on there.
 
     Attributes:
         settings: Where, how patiently and how much.
@@ -41,11 +49,14 @@ class Ndif:
     settings: Settings
     name: str = "ndif"
     transport: httpx.BaseTransport | None = field(default=None, repr=False)
-    _open: list[Job] = field(default_factory=list, repr=False)
+    _open: list[tuple[Job, Unit]] = field(default_factory=list, repr=False)
     _hosted: dict[str, Hosted] = field(default_factory=dict, repr=False)
+    _by_member: dict[str, Hosted] = field(default_factory=dict, repr=False)
     _environment: dict[str, str] | None = field(default=None, repr=False)
     _asked: Cost = field(default_factory=Cost, repr=False)
     _finished: int = 0
+    _gpus: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
+    _missing: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse an address that is none."""
@@ -78,25 +89,82 @@ class Ndif:
         where = f"ndif/{self.settings.address}/{self.hosted(model).digest}"
         return where if self.form == DIRECT else f"{where}/{self.form}"
 
+    @property
+    def waits_for(self) -> str:
+        """See `Backend.waits_for`: states of jobs, and how many are in each."""
+        states = [job.state for job, _ in self._open if job.ended is None]
+        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+
+    def record(self) -> dict[str, Any]:
+        """See `Backend.record`: what the server says of models and libraries, and what jobs took of its GPUs."""
+        models = {name: hosted.record() for name, hosted in self._by_member.items()}
+        return {"models": models, "gpus": self._gpus, "missing_bytes": self._missing}
+
     def hosted(self, model: Model) -> Hosted:
         """What the server says it runs under a model's name; asked once, after its key and versions were checked.
 
+        A model that is not up there is brought up: only then the server tells all of it.
+
         Raises:
-            UserError: The server takes no key of ours, runs other versions, or does not host the model.
+            UserError: The server takes no key of ours, runs other versions, or cannot run the model.
         """
         key = model_key(model)
         if self._environment is None:
             _ = self._trusted  # the key first: without it nothing else need be asked
             self._environment = check_versions(self.settings, self._wire, self._asked)
         if key not in self._hosted:
-            self._hosted[key] = check_hosted(self.settings, self._wire, self._asked, model, self._environment)
+            listing = list_models(self._wire, self._asked, model)
+            if not listing.replicas and self.settings.deploy == "auto":
+                self._deploy(model)
+            if not listing.replicas:
+                listing = self._listed(model)
+            self._hosted[key] = one_of(self.settings, listing, model, self._environment)
+        self._by_member[model.name] = self._hosted[key]
         return self._hosted[key]
+
+    def _listed(self, model: Model) -> Listing:
+        """What the server lists once it lists the model; the list may be as old as `status_age_s`.
+
+        Raises:
+            UserError: It does not.
+        """
+        until = time.monotonic() + self.settings.status_age_s
+        say(f"{self.settings.address} does not list {_named(model)} yet; it is asked again")
+        while True:
+            listing = list_models(self._wire, self._asked, model)
+            left = until - time.monotonic()
+            if listing.replicas:
+                return listing
+            if left <= 0:
+                raise not_hosted(self.settings, listing, model)
+            time.sleep(min(left, _LOOK_S))
+
+    def _deploy(self, model: Model) -> None:
+        """Have a model brought up, by a job that does nothing, and wait for that.
+
+        Raises:
+            UserError: The server cannot, or it takes too long.
+        """
+        say(f"{self.settings.address} does not run {_named(model)} yet: it is brought up for this run")
+        unit = Unit("", model, present, {})
+        for again in range(_MOST_AGAIN + 1):
+            job = self._post(unit, self._asked)
+            self._await(unit, job, None, self._asked)
+            assert job.last
+            if job.last.status != Status.ERROR:
+                return
+            if is_undeployed(job.last.description) or again == _MOST_AGAIN:
+                raise undeployed(self.settings.address, model.name, _named(model), job.last.description)
+            error = failed(self.settings.address, job.id, job.last.description, job.usage)
+            if not isinstance(error, Again):
+                raise error
+            self._asked.resubmitted += 1
+            time.sleep(self.settings.backoff_s)
 
     def start(self, unit: Unit, store: Store | None, cost: Cost) -> Pending:
         """Submit a unit, or find the job that an earlier run submitted for it."""
         self._add_asked(cost)
         job = self._adopt(unit, store, cost) or self._submit(unit, store, cost)
-        self._open.append(job)
         return partial(self._collect, unit, job, store, cost)
 
     def _adopt(self, unit: Unit, store: Store | None, cost: Cost) -> Job | None:
@@ -108,70 +176,131 @@ class Ndif:
         if job.last is None and time.time() - job.submitted > self.settings.timeout_s:
             return None
         cost.collected += 1
+        self._open.append((job, unit))
         return job
 
     def _submit(self, unit: Unit, store: Store | None, cost: Cost) -> Job:
         """Check what can be checked, then submit; the id is noted before anything else is done."""
         self.hosted(unit.model)
         self._add_asked(cost)
+        job = self._post(unit, cost)
+        if store:
+            store.note_job(unit.key, job.record(self.settings.address))
+        return job
+
+    def _post(self, unit: Unit, cost: Cost) -> Job:
+        """Hand a unit in, if the budgets allow."""
         blob = pack(unit)
         check_budget(self.settings, cost, self._finished, len(blob), unit.after)
         self._make_room(cost)
         begun = time.monotonic()
         job = Job(self._wire.submit(envelope(unit.model, self.form), blob, cost), time.time())
         cost.transfer_s += time.monotonic() - begun
-        if store:
-            store.note_job(unit.key, job.record(self.settings.address))
+        self._open.append((job, unit))
         return job
 
     def _add_asked(self, cost: Cost) -> None:
         """Add what asking what the server runs has cost; it is asked before there is a unit to count it with."""
-        cost.wire_up += self._asked.wire_up
-        cost.wire_down += self._asked.wire_down
-        cost.retries += self._asked.retries
+        cost.add(self._asked)
         self._asked = Cost()
 
     def _make_room(self, cost: Cost) -> None:
         """Wait until fewer jobs than allowed are on the server."""
-        while sum(job.ended is None and not self._overdue(job) for job in self._open) >= self.settings.in_flight:
+        while sum(job.ended is None and not self._overdue(job) for job, _ in self._open) >= self.in_flight:
             self._look(cost)
 
     def _look(self, cost: Cost) -> None:
         """Wait a moment, then ask for the state of every job that has not ended."""
         time.sleep(self.settings.poll_s)
-        for job in self._open:
+        for job, _ in self._open:
             if job.ended is None:
                 job.hear(self._wire.state(job.id, cost))
 
     def _overdue(self, job: Job) -> bool:
-        return time.monotonic() - job.seen > self.settings.timeout_s
+        return job.waited_s > self.settings.timeout_s or job.deploying_s > self.settings.deploy_timeout_s
 
     def _collect(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
-        """Wait for a job and fetch its result."""
+        """Wait for a job and fetch its result; a job that came to nothing is followed by another one."""
+        again = 0
+        while True:
+            self._await(unit, job, store, cost)
+            try:
+                return self._result(unit, job, store, cost)
+            except Again as error:
+                _forget(unit, store)
+                if again == _MOST_AGAIN:
+                    problem = f"job {job.id} came to nothing, as {again} before it: {error}"
+                    raise UserError("backend.host", f"{self.settings.address}: {problem}", fix=_RESUME) from None
+            again += 1
+            cost.resubmitted += 1
+            time.sleep(self.settings.backoff_s)
+            job = self._submit(unit, store, cost)
+
+    def _await(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> None:
+        """Wait for the end of a job, and count what it took."""
         while job.ended is None:
             self._look(cost)
             if job.ended is None and (job.lost or self._overdue(job)):
-                self._give_up(unit, job, store, cost)
-        self._open.remove(job)
+                self._give_up(unit, job, store)
+        self._close(job)
         self._finished += 1
         cost.queued_s += job.queued_s
+        cost.deploying_s += job.deploying_s
         cost.running_s += job.running_s
-        if job.last and job.last.status == Status.ERROR:
-            _forget(unit, store)
-            raise JobFailed(self.settings.address, job.id, job.last.description)
-        return self._fetch(unit, job, store, cost)
+        usage = job.usage
+        for gpu in usage.memory:
+            known = self._gpus.setdefault(gpu, {"bytes": 0.0, "percent": 0.0})
+            known["bytes"] = max(known["bytes"], usage.memory[gpu])
+            known["percent"] = max(known["percent"], usage.shares.get(gpu, 0.0))
+            cost.gpu_bytes = max(cost.gpu_bytes, int(usage.memory[gpu]))
+            cost.gpu_percent = max(cost.gpu_percent, usage.shares.get(gpu, 0.0))
+        self._missing |= usage.shortfall
 
-    def _give_up(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> None:
-        """Cancel a job that takes too long, or let go of one that the server has lost."""
-        self._open.remove(job)
+    def _result(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
+        """The result of a job that has ended.
+
+        Raises:
+            Again: There is none, through no fault of the job.
+            UserError: There is none.
+        """
+        if job.last is None or job.last.status != Status.ERROR:
+            return self._fetch(unit, job, store, cost)
         _forget(unit, store)
+        description = job.last.description
+        if is_undeployed(description):
+            raise undeployed(self.settings.address, unit.model.name, _named(unit.model), description)
+        error = failed(self.settings.address, job.id, description, job.usage)
+        if isinstance(error, OutOfMemory):
+            cost.out_of_memory += 1
+            error.prompts = _prompts(unit)
+            self._let_go(store)
+        raise error
+
+    def _let_go(self, store: Store | None) -> None:
+        """Wait no more for any job: smaller ones are going to take their place."""
+        for _, unit in self._open:
+            _forget(unit, store)
+        self._open = []
+
+    def _close(self, job: Job) -> None:
+        self._open = [entry for entry in self._open if entry[0] is not job]
+
+    def _give_up(self, unit: Unit, job: Job, store: Store | None) -> None:
+        """Wait no more for a job that takes too long, or that the server has lost.
+
+        One that takes too long is collected by another run. If that waits in vain as well, the next submits it anew.
+        """
+        self._close(job)
+        if job.lost or job.adopted or not store:
+            _forget(unit, store)
         if job.lost:
             problem = f"{self.settings.address} no longer knows job {job.id}; it may have restarted"
             raise UserError("backend.host", problem, fix=_RESUME)
-        self._wire.cancel(job.id, cost)
-        state = job.last.status.value if job.last else "nothing known of it"
-        problem = f"job {job.id} did not finish in {self.settings.timeout_s:g} s ({state}) and was cancelled"
-        raise UserError("backend.timeout_s", problem, fix=f"raise it, or {_RESUME}")
+        setting, seconds = ("timeout_s", self.settings.timeout_s)
+        if job.deploying_s > self.settings.deploy_timeout_s:
+            setting, seconds = ("deploy_timeout_s", self.settings.deploy_timeout_s)
+        problem = f"job {job.id} did not finish in {seconds:g} s ({job.state}); it goes on on the server"
+        raise UserError(f"backend.{setting}", problem, fix=f"raise it, or {_RESUME}")
 
     def _fetch(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> dict[str, Any]:
         """The result of a job that has completed; one that arrives damaged, or as something else, is fetched again.
@@ -210,3 +339,14 @@ def _forget(unit: Unit, store: Store | None) -> None:
     """Another run shall submit the unit anew."""
     if store:
         store.forget_job(unit.key)
+
+
+def _prompts(unit: Unit) -> int | None:
+    """How many prompts a unit is about; None if that is not among its inputs."""
+    prompts = unit.inputs.get("prompts")
+    return len(prompts["tokens"]) if isinstance(prompts, dict) and "tokens" in prompts else None
+
+
+def _named(model: Model) -> str:
+    """What the server is to call a model."""
+    return key_parts(model_key(model))[1]

@@ -11,8 +11,8 @@ from typing import Any
 
 from entitrack.runtime.ndif.saying import one_line
 
-UP = ("HOT", "WARM")
-"""Levels of deployment at which a model takes jobs."""
+UP = "HOT"
+"""Level of deployment of models that take jobs at once; of others a server tells less (no precision, for one)."""
 
 LIBRARIES = ("accelerate", "bitsandbytes", "flash_attn", "nnsight", "peft", "torch", "transformers", "triton")
 """Libraries whose versions may change a result."""
@@ -72,7 +72,7 @@ def environment_facts(page: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def deployments(page: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The deployments of `/status` that take jobs.
+    """The deployments of `/status`, of whatever level, that are of a known model.
 
     Raises:
         ValueError: The page is not what the protocol says.
@@ -84,7 +84,12 @@ def deployments(page: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         for name in ("model_key", "repo_id", "revision", "deployment_level"):
             if not isinstance(entry.get(name), (str, type(None))):
                 raise ValueError(f"the {name} of a deployment is no text")
-    return [entry for entry in listed.values() if entry.get("deployment_level", "HOT") in UP]
+    return [entry for entry in listed.values() if entry.get("model_key")]
+
+
+def is_up(entry: Mapping[str, Any]) -> bool:
+    """Whether a deployment takes jobs at once."""
+    return entry.get("deployment_level") in (None, UP)
 
 
 def packages(page: Mapping[str, Any] | None) -> dict[str, str]:

@@ -10,8 +10,10 @@ from typing import Any
 from nnsight.schema.response import ResponseModel, Status
 
 from entitrack.runtime.ndif.payload import is_job_id
+from entitrack.runtime.ndif.usage import Usage
 
 _ENDED = (Status.COMPLETED, Status.ERROR)
+_DEPLOYING = (Status.PROVISIONING, Status.DEPLOYING)
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Job:
         seen: When this process began to watch it (clock of `time.monotonic`).
         begun: When it was first seen running.
         ended: When it was first seen to have ended.
+        deploying_s: Seconds in which the model was brought up for it.
         last: What the server said last.
         lost: The server knew it once and does so no more.
     """
@@ -37,9 +40,11 @@ class Job:
     seen: float = field(default_factory=time.monotonic)
     begun: float | None = None
     ended: float | None = None
+    deploying_s: float = 0.0
     last: ResponseModel | None = None
     lost: bool = False
     _known: bool = False
+    _heard: float | None = field(default=None, repr=False)
 
     @classmethod
     def noted(cls, note: Mapping[str, Any] | None, host: str) -> Job | None:
@@ -62,6 +67,9 @@ class Job:
         self.lost = said is None and self._known
         if said is None or self.ended is not None:
             return
+        if self.deploying and self._heard is not None:
+            self.deploying_s += now - self._heard
+        self._heard = now
         self.last, self._known = said, True
         if said.status in (Status.RUNNING, Status.LOG) and self.begun is None:
             self.begun = now
@@ -69,14 +77,37 @@ class Job:
             self.ended = now
 
     @property
+    def deploying(self) -> bool:
+        """Whether the model is being brought up for it."""
+        return self.last is not None and self.last.status in _DEPLOYING
+
+    @property
+    def usage(self) -> Usage:
+        """What the server says that it took; nothing before it has ended."""
+        return Usage.of(self.last.meta if self.last else None)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that it has been watched, without those in which the model was brought up."""
+        return (self.ended or time.monotonic()) - self.seen - self.deploying_s
+
+    @property
     def queued_s(self) -> float:
-        """Seconds until it was seen running, or until it ended."""
-        return (self.begun or self.ended or time.monotonic()) - self.seen
+        """Seconds until it was seen running, or until it ended, without those of bringing the model up."""
+        until = self.begun or self.ended or time.monotonic()
+        return max(0.0, until - self.seen - self.deploying_s)
 
     @property
     def running_s(self) -> float:
-        """Seconds between it was seen running and its end; 0 if it was never seen running."""
+        """Seconds that it ran: as the server says, or else as it was seen; 0 if it was never seen running."""
+        if self.usage.runtime_s is not None:
+            return self.usage.runtime_s
         return (self.ended or time.monotonic()) - self.begun if self.begun else 0.0
+
+    @property
+    def state(self) -> str:
+        """What the server said of it last, in a word."""
+        return self.last.status.value if self.last else "RECEIVED"
 
     def record(self, host: str) -> dict[str, Any]:
         """What is noted in the store."""

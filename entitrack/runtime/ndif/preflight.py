@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +13,7 @@ from entitrack.core.errors import UserError
 from entitrack.models.family import Model
 from entitrack.runtime.backends import Cost
 from entitrack.runtime.ndif.addresses import parse
-from entitrack.runtime.ndif.hosted import Hosted, deployment_facts, deployments, environment_facts, packages
+from entitrack.runtime.ndif.hosted import Hosted, deployment_facts, deployments, environment_facts, is_up, packages
 from entitrack.runtime.ndif.payload import key_parts, model_key
 from entitrack.runtime.ndif.saying import one_line
 from entitrack.runtime.ndif.settings import Settings
@@ -34,7 +36,7 @@ def check_key(settings: Settings, wire: Wire, cost: Cost) -> bool:
     """
     host = parse(settings.address).host
     if not settings.api_key and (host == _PUBLIC or host.endswith("." + _PUBLIC)):
-        raise denied(settings, "the public service takes no job without one")
+        raise denied(settings, 401, "the public service takes no job without one")
     page = wire.page("/whoami", cost) or {}
     tags = page.get("tags")
     return page.get("email") is None or (isinstance(tags, list) and "trusted" in tags)
@@ -68,42 +70,67 @@ def check_versions(settings: Settings, wire: Wire, cost: Cost) -> dict[str, str]
     return facts
 
 
-def check_hosted(settings: Settings, wire: Wire, cost: Cost, model: Model, environment: dict[str, str]) -> Hosted:
-    """Refuse a model that the server does not host, or hosts in several ways.
+@dataclass(frozen=True)
+class Listing:
+    """What a server lists of models, which may be a minute old.
+
+    Attributes:
+        replicas: What it says of each deployment of the model that was asked for which takes jobs.
+        names: The models that take jobs, as a reader knows them.
+    """
+
+    replicas: Sequence[Mapping[str, str]]
+    names: Sequence[str]
+
+
+def list_models(wire: Wire, cost: Cost, model: Model) -> Listing:
+    """What a server lists.
 
     Args:
-        settings: Where.
         wire: The way there.
         cost: Where to add what asking cost.
-        model: The model.
-        environment: What `check_versions` returned.
-
-    Returns:
-        What the server says of the model.
-
-    Raises:
-        UserError: With what is hosted, or with what the replicas differ in.
+        model: The model that is looked for.
     """
     page = wire.page("/status", cost)
     try:
-        hosted = deployments(page)
+        up = [entry for entry in deployments(page) if is_up(entry)]
     except ValueError as error:
         raise wire.malformed("/status", str(error)) from error
     wanted = key_parts(model_key(model))
-    replicas = [deployment_facts(entry) for entry in hosted if key_parts(entry.get("model_key") or "") == wanted]
-    if not replicas:
-        names = sorted({_describe(entry) for entry in hosted})
-        problem = f"{settings.address} does not host {wanted[1]!r} (revision {wanted[2]}, {wanted[3]})"
-        known = names[:_SHOWN] or ["nothing at the moment"]
-        raise UserError(f"model.members.{model.name}", problem, known)
-    differing = sorted(
-        {name for facts in replicas for name in facts if any(facts[name] != other.get(name) for other in replicas)}
-    )
+    replicas = [deployment_facts(entry) for entry in up if key_parts(entry["model_key"]) == wanted]
+    return Listing(replicas, sorted({_describe(entry) for entry in up}))
+
+
+def not_hosted(settings: Settings, listing: Listing, model: Model) -> UserError:
+    """The complaint about a model that does not take jobs, though it was brought up if it was to be."""
+    _, name, revision, task, _ = key_parts(model_key(model))
+    problem, fix = f"{settings.address} does not host {name!r} (revision {revision}, {task})", ""
+    if settings.deploy == "auto":
+        problem, fix = f"{problem} {settings.status_age_s:g} s after it ran a job of it", "raise backend.status_age_s"
+    known = listing.names[:_SHOWN] or ["nothing at the moment"]
+    return UserError(f"model.members.{model.name}", problem, known, fix or "backend.deploy=auto has it brought up")
+
+
+def one_of(settings: Settings, listing: Listing, model: Model, environment: Mapping[str, str]) -> Hosted:
+    """What the server says of a model that takes jobs.
+
+    Args:
+        settings: Where.
+        listing: What it lists.
+        model: The model.
+        environment: What `check_versions` returned.
+
+    Raises:
+        UserError: It hosts the model in several ways; with what the replicas differ in.
+    """
+    first, *others = listing.replicas
+    differing = sorted({name for facts in others for name in {*first, *facts} if first.get(name) != facts.get(name)})
     if differing:
-        problem = f"{settings.address} runs copies of {wanted[1]!r} that differ ({', '.join(differing)})"
+        name = key_parts(model_key(model))[1]
+        problem = f"{settings.address} runs copies of {name!r} that differ ({', '.join(differing)})"
         fix = "nothing says which one a job is given; ask who runs the server"
         raise UserError(f"model.members.{model.name}", problem, fix=fix)
-    return Hosted({**{f"model.{name}": text for name, text in replicas[0].items()}, **environment})
+    return Hosted({**{f"model.{name}": text for name, text in first.items()}, **environment})
 
 
 def _describe(entry: dict[str, Any]) -> str:

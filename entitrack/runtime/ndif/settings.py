@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,10 +32,20 @@ class Settings(FormSettings):
         " here",
     )
     in_flight: int = Field(4, ge=1, le=1000, description="most jobs that wait or run on the server at a time")
-    timeout_s: float = Field(3600.0, gt=0, le=1e7, description="seconds; a job that has not finished is cancelled")
-    retries: int = Field(
-        6, ge=0, le=1000, description="after a lost connection, an error of the server, or a full queue"
+    deploy: Literal["auto", "never"] = Field(
+        "auto", description="a model that is not up there: `auto` has it brought up by a first job, `never` refuses it"
     )
+    deploy_timeout_s: float = Field(3600.0, gt=0, le=1e7, description="seconds that a model may take to be brought up")
+    status_age_s: float = Field(
+        60.0, ge=0, le=3600, description="seconds that the server's list of models may be old; waited for before a no"
+    )
+    timeout_s: float = Field(
+        3600.0, gt=0, le=1e7, description="seconds; a job that takes longer is no more waited for, and goes on there"
+    )
+    reconnect_s: float = Field(
+        600.0, ge=0, le=1e7, description="seconds to wait for a server that says that it will be back (503)"
+    )
+    retries: int = Field(6, ge=0, le=1000, description="after a lost connection, or an error of the server")
     backoff_s: float = Field(1.0, ge=0, le=3600, description="seconds before the first retry, doubled every time")
     poll_s: float = Field(0.5, gt=0, le=3600, description="seconds between two questions after a job's state")
     check_versions: bool = Field(

@@ -18,9 +18,11 @@ from nnsight.schema.request import RequestModel
 from nnsight.schema.response import ResponseModel
 
 from entitrack.core.errors import UserError
+from entitrack.core.notices import warn
 from entitrack.runtime.backends import Cost
 from entitrack.runtime.ndif.addresses import parse, same_server
 from entitrack.runtime.ndif.archive import TooLarge
+from entitrack.runtime.ndif.failure import Again
 from entitrack.runtime.ndif.payload import CorruptResult, read_state, unpack_state
 from entitrack.runtime.ndif.saying import one_line, scrub
 from entitrack.runtime.ndif.settings import Settings
@@ -28,14 +30,20 @@ from entitrack.runtime.ndif.settings import Settings
 _ASK = httpx.Timeout(10.0, read=60.0)
 _SUBMIT = httpx.Timeout(10.0, read=600.0, write=600.0)
 _LONGEST_WAIT_S = 60.0
-_DENIED = (401, 403)
+_MOST_DOUBLED = 16
+_FORBIDDEN = 403
+_DENIED = (401, _FORBIDDEN)
 _TOO_MANY = 429
+_UNAVAILABLE = 503
+_UNPROCESSABLE = 422
+_GONE = (403, 404, 410)
 _REDIRECT = 300
 _CLIENT_ERROR = 400
 _SERVER_ERROR = 500
 _BINARY = "application/octet-stream"
 _PAGE = 1 << 22
 _COMPLAINT = 1 << 16
+_KEY_FIX = "set NDIF_API_KEY or backend.key to one that it gave you (NDIF: https://login.ndif.us)"
 _FIX = "ask who runs the server; what is finished is kept"
 
 
@@ -102,10 +110,15 @@ class Wire:
             "python-version": one_line(sys.version),
         }
         files = {"blob": ("request", blob, _BINARY)}
-        form = {"data": {"data": request.metadata()}, "files": files, "headers": headers, "timeout": _SUBMIT}
+        form: dict[str, Any] = {
+            "data": {"data": request.metadata()},
+            "files": files,
+            "headers": headers,
+            "timeout": _SUBMIT,
+        }
         reply = self._ask("POST", f"{self.settings.address}/request", cost, _PAGE, **form)
         if reply.is_error:
-            raise UserError("backend.host", f"{self.settings.address} refused a job: {self._detail(reply)}")
+            raise self._refusal(reply)
         state = self._state(self._page("/request", reply), "/request")
         cost.jobs += 1
         return state.id
@@ -133,6 +146,7 @@ class Wire:
 
         Raises:
             CorruptResult: There is none at that address, or it is no address that may be fetched from.
+            Again: There is none any more: addresses are good for an hour.
         """
         if isinstance(data, bytes):
             return data
@@ -142,18 +156,12 @@ class Wire:
             raise CorruptResult(f"what the server gives as its address {error}") from None
         if self._own.scheme == "https" and url.scheme != "https":
             raise CorruptResult("it would come from an address without https")
-        reply = self._ask("GET", str(data), cost, self.settings.max_result_bytes)
+        reply = self._ask("GET", str(data), cost, self.settings.max_result_bytes, judges_key=False)
+        if reply.status in _GONE:
+            raise Again(f"its address has expired ({reply.status} {self._detail(reply)})")
         if reply.is_error:
             raise CorruptResult(f"its address answers {reply.status} ({self._detail(reply)})")
         return reply.content
-
-    def cancel(self, job: str, cost: Cost) -> None:
-        """Ask the server to drop a job. Servers that cannot are not asked twice."""
-        address = f"{self.settings.address}/request/{job}"
-        try:
-            self._send("DELETE", address, cost, _PAGE, self._key())
-        except (httpx.RequestError, UserError):
-            return
 
     def page(self, path: str, cost: Cost) -> dict[str, Any] | None:
         """A page of the server; None if it has no such page.
@@ -164,32 +172,45 @@ class Wire:
         reply = self._ask("GET", self.settings.address + path, cost, _PAGE)
         return None if reply.is_error else self._page(path, reply)
 
-    def _ask(self, method: str, address: str, cost: Cost, most: int, **content: Any) -> Reply:
-        """One request, repeated after a lost connection, an error of the server, or a full queue."""
+    def _ask(self, method: str, address: str, cost: Cost, most: int, judges_key: bool = True, **content: Any) -> Reply:
+        """One request, repeated after a lost connection or an error of the server.
+
+        A server that says that it will be back is waited for.
+        """
         own = same_server(httpx.URL(address), self._own)
         headers = {**content.pop("headers", {}), **(self._key() if own else {})}
-        trouble = ""
-        for attempt in range(self.settings.retries + 1):
-            if attempt:
-                cost.retries += 1
-                time.sleep(min(self.settings.backoff_s * 2 ** (attempt - 1), _LONGEST_WAIT_S))
-            try:
-                reply = self._send(method, address, cost, most, headers, **content)
-            except httpx.RequestError as error:
-                trouble = f"the connection failed ({_kind(error)}: {self._shown(error)})"
-                continue
-            if own and reply.status in _DENIED:
-                raise denied(self.settings, self._detail(reply))
-            if _REDIRECT <= reply.status < _CLIENT_ERROR:
-                problem = f"the server answers {reply.status}, which leads elsewhere ({self._shown(reply.reason)})"
-                raise UserError("backend.host", f"{self.settings.address}: {problem}", fix="name the address itself")
-            if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
-                trouble = f"the server answers {reply.status} ({self._detail(reply)})"
-                continue
-            return reply
-        times = f"{self.settings.retries + 1} attempts"
-        fix = "what is finished is kept: run the same command again later"
-        raise UserError("backend.host", f"{self.settings.address}: {trouble} after {times}", fix=fix)
+        begun, attempt = time.monotonic(), 0
+        while True:
+            reply, trouble = self._attempt(method, address, cost, most, headers, **content)
+            if own and judges_key and reply and reply.status in _DENIED:
+                raise denied(self.settings, reply.status, self._detail(reply))
+            if reply and not trouble:
+                return reply
+            patience = self.settings.reconnect_s if own and reply and reply.status == _UNAVAILABLE else 0.0
+            if time.monotonic() - begun < patience:
+                warn(f"{self.settings.address}: {trouble}; waiting for it, {patience:g} s at most")
+            elif attempt >= self.settings.retries:
+                fix = "what is finished is kept: run the same command again later"
+                problem = f"{trouble} after {attempt + 1} attempts"
+                raise UserError("backend.host", f"{self.settings.address}: {problem}", fix=fix)
+            cost.retries += 1
+            time.sleep(min(self.settings.backoff_s * 2 ** min(attempt, _MOST_DOUBLED), _LONGEST_WAIT_S))
+            attempt += 1
+
+    def _attempt(
+        self, method: str, address: str, cost: Cost, most: int, headers: dict[str, str], **content: Any
+    ) -> tuple[Reply | None, str]:
+        """The answer to a request, if there is one, and what is wrong with it that may pass."""
+        try:
+            reply = self._send(method, address, cost, most, headers, **content)
+        except httpx.RequestError as error:
+            return None, f"the connection failed ({_kind(error)}: {self._shown(error)})"
+        if _REDIRECT <= reply.status < _CLIENT_ERROR:
+            problem = f"the server answers {reply.status}, which leads elsewhere ({self._shown(reply.reason)})"
+            raise UserError("backend.host", f"{self.settings.address}: {problem}", fix="name the address itself")
+        if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
+            return reply, f"the server answers {reply.status} ({self._detail(reply)})"
+        return reply, ""
 
     def _send(self, method: str, address: str, cost: Cost, most: int, headers: dict[str, str], **content: Any) -> Reply:
         """One request, and its answer as far as it may be read."""
@@ -256,6 +277,19 @@ class Wire:
         fix = "raise it if that is what you expect; what is finished is kept"
         return UserError("backend.max_result_bytes", f"{self.settings.address} {problem}", fix=fix)
 
+    def _refusal(self, reply: Reply) -> UserError:
+        """The complaint about a job that the server does not take; what is wrong it says in words alone."""
+        said = self._detail(reply)
+        problem = f"{self.settings.address} refused a job: {said}"
+        if "api key" in said.lower():
+            return UserError("backend.key", problem, fix=_KEY_FIX)
+        if "version" in said.lower():
+            return UserError("backend.host", problem, fix="install the nnsight and the Python that it asks for")
+        if reply.status == _UNPROCESSABLE:
+            fix = f"it may run another nnsight than the {version('nnsight')} here: install that one"
+            return UserError("backend.host", f"{self.settings.address} cannot read the request: {said}", fix=fix)
+        return UserError("backend.host", problem)
+
     def _key(self) -> dict[str, str]:
         return {"ndif-api-key": self.settings.api_key} if self.settings.api_key else {}
 
@@ -274,10 +308,19 @@ class Wire:
         return self._shown(detail if isinstance(detail, str) else text)
 
 
-def denied(settings: Settings, reason: str) -> UserError:
-    """The complaint about a key that is missing or not known."""
-    problem = "the server does not know this key" if settings.api_key else "the server wants a key and there is none"
-    return UserError("backend.key", f"{settings.address}: {problem} ({reason})", fix="set NDIF_API_KEY or backend.key")
+def denied(settings: Settings, status: int, reason: str) -> UserError:
+    """The complaint about a key that is missing, not known, or not allowed what is asked for.
+
+    Args:
+        settings: Of the client.
+        status: What the server answered.
+        reason: Why, in its words.
+    """
+    problem = "the server wants a key and there is none"
+    if settings.api_key:
+        forbidden = "knows no such key, or does not allow it this"
+        problem = f"the server {forbidden if status == _FORBIDDEN else 'does not know this key'}"
+    return UserError("backend.key", f"{settings.address}: {problem} ({reason})", fix=_KEY_FIX)
 
 
 def _kind(error: Exception) -> str:

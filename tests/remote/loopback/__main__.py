@@ -1,9 +1,9 @@
 """A server that speaks nnsight's protocol, on the loopback interface, for tests.
 
-It runs in a process of its own in which `entitrack` cannot be imported, executes one job at a time under bfloat16
-autocast as NDIF does, refuses code that NDIF refuses, and makes mistakes when told to.
+It runs in a process of its own in which `entitrack` cannot be imported, follows NDIF's protocol (`entitrack/runtime`
+has a table of what differs), executes one job at a time, and makes mistakes when told to.
 
-    python -I -S tests/remote/loopback --site SITE_PACKAGES --port-file FILE --model PATH [--model PATH ...]
+    python -I -S tests/remote/loopback --site SITE_PACKAGES --port-file FILE --model PATH [--cold PATH ...]
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--site", action="append", default=[])
     parser.add_argument("--port-file", required=True)
     parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--cold", action="append", default=[], help="a model that the first request brings up")
+    parser.add_argument("--status-age", type=float, default=60.0, help="seconds that the list of models is kept")
     parser.add_argument("--key", default="")
     given = parser.parse_args()
     isolate([str(Path(__file__).parent), *given.site])
@@ -62,12 +64,13 @@ def main() -> None:
     from pages import application
 
     torch.set_num_threads(1)
-    server = Server(given.model)
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    server = Server(given.model, given.cold)
+    listening, results = socket.socket(), socket.socket()
+    for one in (listening, results):
+        one.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    server.address = f"http://127.0.0.1:{port}"
-    app = application(server, given.key)
+    server.results = f"http://127.0.0.1:{results.getsockname()[1]}"
+    app = application(server, given.key, given.status_age)
     temporary = given.port_file + ".part"
     with open(temporary, "w") as stream:
         stream.write(str(port))
@@ -77,7 +80,7 @@ def main() -> None:
 
     async def serve() -> None:
         server.loop = asyncio.get_running_loop()
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await uvicorn.Server(config).serve(sockets=[listening, results])
 
     asyncio.run(serve())
 
