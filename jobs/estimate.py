@@ -2,8 +2,11 @@
 
 1. The words are those of the command line. The run is checked as a whole, then its first batch is run where the
    whole would be, and nothing of it is kept; a model at chance is no reason to stop.
-2. What that took is multiplied by the number of batches. Work that does not grow with the prompts (controls on a fixed
-   number of them) is multiplied too, so the estimate is rather too high.
+2. What that took is multiplied by the number of batches: jobs, bytes up and down, seconds. Work that does not grow
+   with the prompts (controls on a fixed number of them) is multiplied too, so the estimate is rather too high; bringing
+   a model up, and the memory of the largest job, are not.
+3. With `backend=dry_run` nothing is sent: jobs and bytes are what a server would be sent and would send, seconds are
+   those of this machine. An embedded family takes the place of a large one there: `model=tiny`.
 
 What a run may take at most is set with `backend.max_jobs`, `max_upload_bytes` and `max_seconds`.
 """
@@ -25,10 +28,14 @@ from entitrack.cli.flags import Flags, parse
 from entitrack.methods import settings_of
 from entitrack.record.terminal import cost_lines
 from entitrack.run import execute
-from entitrack.runtime.backends import Cost
+from entitrack.runtime.backends import PEAKS, Cost
 
 AS_IT_COMES = {"force": "true", "prompts": "all", "verify": "0"}
 """Settings under which one batch is not refused, where a method has them."""
+ONCE = (*PEAKS, "deploying_s")
+"""What of a cost is not multiplied."""
+FILLED = 80.0
+"""Percent of the memory that weights leave on a GPU which a batch may well take."""
 
 
 def probe(words: Sequence[str]) -> tuple[Cost, float, int, int]:
@@ -62,14 +69,17 @@ def _composed(flags: Flags, more: Sequence[str]) -> Composed:
 
 def scaled(cost: Cost, times: int) -> Cost:
     """What so much work takes, so many times."""
-    return Cost(**{name: times * value for name, value in asdict(cost).items()})
+    return Cost(**{name: value if name in ONCE else times * value for name, value in asdict(cost).items()})
 
 
 def told(cost: Cost, seconds: float, prompts: int, batches: int) -> list[str]:
     """The estimate, in lines."""
     lines = [f"one batch of {prompts} prompts:", *(f"  {line}" for line in cost_lines(cost, seconds))]
-    whole = cost_lines(scaled(cost, batches), batches * seconds)
-    return [*lines, f"all {batches} batches, about:", *(f"  {line}" for line in whole)]
+    whole = cost_lines(scaled(cost, batches), batches * (seconds - cost.deploying_s) + cost.deploying_s)
+    lines += [f"all {batches} batches, about:", *(f"  {line}" for line in whole)]
+    if cost.gpu_percent:
+        lines.append(f"by memory a batch could have {int(prompts * FILLED / cost.gpu_percent)} prompts")
+    return lines
 
 
 def main() -> None:

@@ -139,6 +139,11 @@ def cost_lines(cost: Cost, seconds: float) -> list[str]:
     """What a run cost, in words: sessions, and where there was a server, jobs, bytes and seconds."""
     reused = f", {cost.reused} reused from the store" if cost.reused else ""
     lines = [f"{cost.units} sessions{reused}, {seconds:.1f} s"]
+    moved = (
+        f"up {cost.wire_up:,} bytes (tensors {cost.bytes_up:,}), down {cost.wire_down:,} (tensors {cost.bytes_down:,})"
+    )
+    if cost.simulated:
+        return [*lines, f"a server would be sent {cost.simulated} jobs", moved]
     if not cost.jobs and not cost.collected:
         return lines
     collected = f", {cost.collected} collected from an earlier run" if cost.collected else ""
@@ -146,9 +151,7 @@ def cost_lines(cost: Cost, seconds: float) -> list[str]:
     ran_out = f", {cost.out_of_memory} ran out of memory" if cost.out_of_memory else ""
     retried = f", {cost.retries} requests repeated" if cost.retries else ""
     lines.append(f"{cost.jobs} jobs submitted{again}{ran_out}{collected}{retried}")
-    lines.append(
-        f"up {cost.wire_up:,} bytes (tensors {cost.bytes_up:,}), down {cost.wire_down:,} (tensors {cost.bytes_down:,})"
-    )
+    lines.append(moved)
     brought_up = [("waiting for models to be brought up", cost.deploying_s)] if cost.deploying_s else []
     waits = (("queued", cost.queued_s), *brought_up, ("running", cost.running_s), ("transferring", cost.transfer_s))
     lines.append("summed over jobs: " + ", ".join(f"{name} {value:.1f} s" for name, value in waits))

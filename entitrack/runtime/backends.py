@@ -58,6 +58,7 @@ class Cost:
         bytes_down: Size of the tensors brought back.
         jobs: Jobs submitted to a server.
         collected: Jobs of an earlier run that were found on the server and not submitted again.
+        simulated: Jobs that a server would have been sent, and was not: `wire_up` and `wire_down` count their bytes.
         resubmitted: Jobs submitted again: their results had expired there, or the server lost its models under them.
         out_of_memory: Jobs that ran out of memory; smaller batches took their place.
         retries: Requests that were repeated.
@@ -77,6 +78,7 @@ class Cost:
     bytes_down: int = 0
     jobs: int = 0
     collected: int = 0
+    simulated: int = 0
     resubmitted: int = 0
     out_of_memory: int = 0
     retries: int = 0
@@ -213,8 +215,10 @@ def open_session(
 
 def dry_run(form: str = DIRECT) -> Local:
     """Nnsight's simulation of a server: everything is shipped by value, unpacked and run here."""
+    from entitrack.runtime.ndif.dry_run import DryRun
+
     nnsight.register("entitrack")
-    return Local("dry_run", "local", form=form)
+    return DryRun("dry_run", "local", form=form)
 
 
 @dataclass

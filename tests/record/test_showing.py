@@ -137,6 +137,11 @@ def test_what_a_run_cost_is_said_and_no_more() -> None:
     ]
     assert terminal.cost_lines(Cost(collected=1), 0.0)[1] == "0 jobs submitted, 1 collected from an earlier run"
     assert terminal.cost_lines(Cost(jobs=1), 0.0)[1] == "1 jobs submitted"
+    dry = Cost(units=3, simulated=3, wire_up=1500, wire_down=2500, bytes_up=1000, bytes_down=2000)
+    assert terminal.cost_lines(dry, 9.0)[1:] == [
+        "a server would be sent 3 jobs",
+        "up 1,500 bytes (tensors 1,000), down 2,500 (tensors 2,000)",
+    ]
     hard = Cost(jobs=9, resubmitted=2, out_of_memory=1, deploying_s=40.0, gpu_bytes=3 * 2**29, gpu_percent=24.6)
     assert terminal.cost_lines(hard, 50.0)[1:] == [
         "9 jobs submitted, 2 of them again, 1 ran out of memory",

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from entitrack.core.circuits import Circuit
 from entitrack.core.errors import UserError
+from entitrack.runtime.backends import dry_run
+from tests.remote import matrix
 from tests.remote.scenarios import UNITS, Bench
 
 
@@ -33,6 +36,15 @@ def test_what_is_in_the_store_costs_no_budget(bench: Bench) -> None:
     bench.run(bench.runner("kept"))
     runner = bench.runner("kept", max_jobs=0)
     assert len(bench.run(runner)) == UNITS
+
+
+def test_a_dry_run_counts_what_a_server_is_sent(bench: Bench, golden_circuit: Circuit) -> None:
+    """But for what carries a payload, and asking."""
+    dry = matrix.run("cmap", matrix.experiment(bench.full, golden_circuit, dry_run())).cost
+    sent = matrix.run("cmap", matrix.experiment(bench.bare, golden_circuit, bench.server.backend())).cost
+    assert dry.simulated == sent.jobs > 0
+    assert dry.wire_up < sent.wire_up < dry.wire_up + 1500 * sent.jobs
+    assert dry.wire_down < sent.wire_down
 
 
 def test_seconds_are_estimated_from_finished_jobs(bench: Bench) -> None:

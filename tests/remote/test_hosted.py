@@ -134,6 +134,16 @@ def test_a_model_that_is_parked_is_brought_up_and_counts_as_the_one_that_is_up(c
     assert place(client) == up
 
 
+@pytest.mark.parametrize(("there", "said"), [("float32", False), ("bfloat16", True), (7, False), (None, False)])
+def test_another_precision_than_is_asked_for_is_said(
+    client: Client, there: Any, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.server.deployment = {"dtype": there}
+    client.settings["host"] = f"http://server.test:{9000 + len(str(there))}"  # what was said once is not said again
+    place(client)
+    assert (f"in {there}, not in float32" in capsys.readouterr().err) is said
+
+
 def test_what_it_runs_is_recorded_in_words(client: Client) -> None:
     client.server.deployment = {"dtype": "float32", "config": "x" * 5000}
     record = client.backend().hosted(client.model).record()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import re
+from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from entitrack.engine.patching import answer
 from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.ndif.backend import Ndif
 from entitrack.runtime.ndif.settings import Settings
+from entitrack.runtime.ndif.versions import OLDEST_PYTHON, differences
 from tests.remote.harness import KEY
 from tests.remote.scenarios import UNITS, Bench
 
@@ -43,13 +47,42 @@ def test_nothing_hosted_is_said(bench: Bench) -> None:
         bench.server.order("not_listed", 0)
 
 
-def test_other_versions_are_refused_with_both(bench: Bench) -> None:
-    bench.server.order("other_nnsight", 1)
+def test_versions_that_cannot_work_are_refused_with_both_and_what_to_install(bench: Bench) -> None:
+    for fault in ("other_nnsight", "other_transformers", "old_python"):
+        bench.server.order(fault, 1)
     said = refused(bench)
-    assert "nnsight 0.8.1 here and 0.7.0 there" in said
+    assert "nnsight 0.8.1 here and 0.7.0 there, transformers 5" in said
+    assert "install nnsight==0.7.0 transformers==4.57.0, and ask for Python 3.11 or later there" in said
     assert "backend.check_versions=false" in said
     bench.server.order("other_nnsight", 1)
     assert len(bench.run(bench.runner("anyway", check_versions=False))) == UNITS
+
+
+def test_versions_that_work_are_said_and_the_run_goes_on(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.server.order("other_torch", 1)
+    assert len(bench.run(bench.runner("older"))) == UNITS
+    assert re.search(r"runs other versions: torch 2\.\S+ here and 2.1.0 there; results may", capsys.readouterr().err)
+
+
+OTHERS = {"nnsight": ("0.9.0", "0.8.7"), "torch": ("1.13.1", "2.0.1+cu118"), "transformers": ("4.9.0", "5.0.0rc1"),
+          "python": ("3.10.4", "3.14.0")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_differs_a_little_works_and_what_differs_more_does_not(name: str) -> None:
+    (far,), (near,) = (differences({name: other}) for other in OTHERS[name])
+    assert (far.works, near.works) == (False, True)
+    assert near.there == OTHERS[name][1].partition("+")[0]
+
+
+def test_what_is_the_same_but_for_its_build_does_not_differ() -> None:
+    same = {name: version(name) for name in ("nnsight", "torch", "transformers")}
+    assert differences({**same, "torch": same["torch"].partition("+")[0] + "+cu128", "peft": "0.0.1"}) == []
+    assert differences({"python": platform.python_version(), "torch": same["torch"] + ".post1"}) == []
+
+
+def test_the_oldest_python_is_the_one_that_the_package_asks_for() -> None:
+    assert metadata("entitrack")["Requires-Python"] == f">={'.'.join(map(str, OLDEST_PYTHON))}"
 
 
 def test_a_key_is_judged_by_what_the_first_job_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import httpx
 from nnsight.schema.response import Status
 
 from entitrack.core.errors import UserError
-from entitrack.core.notices import say
+from entitrack.core.notices import say, warn
 from entitrack.engine.execution import present
 from entitrack.models.family import Model
 from entitrack.runtime.backends import Cost, OutOfMemory, Pending, Unit
@@ -119,8 +119,17 @@ class Ndif:
             if not listing.replicas:
                 listing = self._listed(model)
             self._hosted[key] = one_of(self.settings, listing, model, self._environment)
-        self._by_member[model.name] = self._hosted[key]
+        if model.name not in self._by_member:
+            self._by_member[model.name] = self._hosted[key]
+            self._tell_precision(model)
         return self._hosted[key]
+
+    def _tell_precision(self, model: Model) -> None:
+        """Say so if the server holds the model in another precision than is asked for."""
+        there = self._hosted[model_key(model)].precision
+        if there and there != model.identity.dtype:
+            said = f"{self.settings.address} holds {_named(model)} in {there}, not in {model.identity.dtype}"
+            warn(f"model.dtype: {said}; results are those of its weights, and the noise that is told is measured there")
 
     def _listed(self, model: Model) -> Listing:
         """What the server lists once it lists the model; the list may be as old as `status_age_s`.

@@ -54,6 +54,12 @@ class Hosted:
         """Changes when any of the facts does."""
         return hashlib.sha256(json.dumps(sorted(self.facts.items())).encode()).hexdigest()[:16]
 
+    @property
+    def precision(self) -> str | None:
+        """What the weights are held in; None if the server does not say."""
+        said = json.loads(self.facts.get("model.dtype", "null"))
+        return one_line(said, 20) if isinstance(said, str) else None
+
     def record(self) -> dict[str, str]:
         """The facts as they are recorded: long ones (a whole configuration) by their digest."""
         return {name: _short(text) for name, text in self.facts.items()}

@@ -23,10 +23,11 @@ from entitrack.runtime.ndif.archive import TooLarge, decompress, read_archive
 from entitrack.runtime.ndif.pickled import CorruptResult, Maker
 from entitrack.runtime.ndif.saying import one_line
 
-MOST_RESULT = 1 << 28
+MOSTRESULT = 1 << 28
 """Bytes that a result may have where nothing else is said."""
 
-_RESULT = "result"
+RESULT = "result"
+"""What a session calls the value that it saves."""
 _DEPTH = 16
 _ENTRIES = 1_000_000
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -53,7 +54,7 @@ def pack(unit: Unit) -> bytes:
     return packer.blob
 
 
-def unpack(content: bytes, most: int = MOST_RESULT) -> dict[str, Any]:
+def unpack(content: bytes, most: int = MOSTRESULT) -> dict[str, Any]:
     """The result of a session from what the server keeps of it: plain containers of tensors, and nothing else.
 
     Args:
@@ -64,14 +65,14 @@ def unpack(content: bytes, most: int = MOST_RESULT) -> dict[str, Any]:
         CorruptResult: It is not whole, too large, or holds something else.
     """
     saved = read_archive(decompress(content, most), most)
-    if type(saved) is not dict or type(saved.get(_RESULT)) is not dict or not saved[_RESULT]:
+    if type(saved) is not dict or type(saved.get(RESULT)) is not dict or not saved[RESULT]:
         raise CorruptResult("it does not hold what the session saves")
-    if not all(type(name) is str for name in saved[_RESULT]):
+    if not all(type(name) is str for name in saved[RESULT]):
         raise CorruptResult("it holds values without a name")
-    return _Plain(most).copy(saved[_RESULT])
+    return _Plain(most).copy(saved[RESULT])
 
 
-def unpack_state(content: bytes, most: int = MOST_RESULT) -> ResponseModel:
+def unpack_state(content: bytes, most: int = MOSTRESULT) -> ResponseModel:
     """A job's state that came in binary form because the result is in it.
 
     Raises:

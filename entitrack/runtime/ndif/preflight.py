@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
-
-from nnsight.ndif import CRITICAL_PACKAGES
 
 from entitrack.core.errors import UserError
 from entitrack.models.family import Model
@@ -17,6 +14,7 @@ from entitrack.runtime.ndif.hosted import Hosted, deployment_facts, deployments,
 from entitrack.runtime.ndif.payload import key_parts, model_key
 from entitrack.runtime.ndif.saying import one_line
 from entitrack.runtime.ndif.settings import Settings
+from entitrack.runtime.ndif.versions import check_differences, differences
 from entitrack.runtime.ndif.wire import Wire, denied
 
 _PUBLIC = "ndif.us"
@@ -43,30 +41,24 @@ def check_key(settings: Settings, wire: Wire, cost: Cost) -> bool:
 
 
 def check_versions(settings: Settings, wire: Wire, cost: Cost) -> dict[str, str]:
-    """Refuse a server that runs other versions of the libraries that interventions depend on.
+    """Refuse a server that runs versions with which jobs of ours cannot run, and say which others differ.
 
-    nnsight must be the same; torch and transformers must agree up to the last number.
+    See `entitrack.runtime.ndif.versions`.
 
     Returns:
         What the server says of its libraries, as far as results may depend on it.
 
     Raises:
-        UserError: Naming every library that differs, here and there.
+        UserError: Naming everything that differs too much, here and there, and what to install.
     """
     page = wire.page("/env", cost)
     try:
         there, facts = packages(page), environment_facts(page)
     except ValueError as error:
         raise wire.malformed("/env", str(error)) from error
-    if not settings.check_versions:
-        return facts
-    named = sorted(CRITICAL_PACKAGES & there.keys())
-    serious = {name: (version(name), there[name]) for name in named if not _agree(name, version(name), there[name])}
-    if serious:
-        pairs = [f"{name} {here} here and {other} there" for name, (here, other) in serious.items()]
-        pins = " ".join(f"{name}=={_public(other)}" for name, (_, other) in serious.items())
-        fix = f"install {pins}, or set backend.check_versions=false"
-        raise UserError("backend.host", f"{settings.address} runs other versions: {', '.join(pairs)}", fix=fix)
+    if settings.check_versions:
+        differing = differences({**there, **{name: facts[name] for name in ("python",) if name in facts}})
+        check_differences(settings.address, differing)
     return facts
 
 
@@ -139,14 +131,3 @@ def _describe(entry: dict[str, Any]) -> str:
     name, revision, task = entry.get("repo_id") or parts[1], entry.get("revision") or parts[2], parts[3]
     extra = ([] if revision == "main" else [f"revision {revision}"]) + ([] if task == "text-generation" else [task])
     return one_line(f"{name} ({', '.join(filter(None, extra))})" if any(extra) else name, _NAME)
-
-
-def _agree(name: str, here: str, there: str) -> bool:
-    """Whether two versions of a library go together."""
-    ours, theirs = _public(here), _public(there)
-    return ours == theirs if name == "nnsight" else ours.split(".")[:2] == theirs.split(".")[:2]
-
-
-def _public(version_string: str) -> str:
-    """A version without what the build adds to it (`2.9.0+cu128`)."""
-    return version_string.partition("+")[0]

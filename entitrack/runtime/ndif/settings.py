@@ -49,7 +49,7 @@ class Settings(FormSettings):
     backoff_s: float = Field(1.0, ge=0, le=3600, description="seconds before the first retry, doubled every time")
     poll_s: float = Field(0.5, gt=0, le=3600, description="seconds between two questions after a job's state")
     check_versions: bool = Field(
-        True, description="refuse a server whose nnsight, torch or transformers differ from those here"
+        True, description="refuse a server whose nnsight, torch, transformers or Python cannot run what is sent"
     )
     max_jobs: int | None = Field(
         None, ge=0, description="budget: a run that would submit more jobs is refused, with the estimate; null: none"
