@@ -33,6 +33,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
     def __post_init__(self) -> None:
+        """Refuse rows that have not one cell for each column."""
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"{self.title!r}: {len(row)} cells for {len(self.columns)} columns: {row}")

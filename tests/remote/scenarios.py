@@ -142,6 +142,6 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "reconnect_s": 0.0,
     },
     "job forgotten by the server": {"order": lambda server: server.order("forget", 1), "again": True},
-    "job takes too long": {"order": lambda server: server.order("hang", 1, 2.0), "again": True, "timeout_s": 0.5},
+    "job takes too long": {"order": lambda server: server.order("hang", 1, 4.0), "again": True, "timeout_s": 0.5},
 }
 """Fault -> how it is ordered, whether the first run stops, and how many jobs have to run anew."""

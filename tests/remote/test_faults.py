@@ -18,7 +18,7 @@ MESSAGES = {
     "corrupt result, eight times": "is damaged",
     "unreachable for long": "503",
     "job forgotten by the server": "no longer knows job",
-    "job takes too long": "did not finish in 0.5 s .RUNNING.; it goes on on the server",
+    "job takes too long": r"did not finish in 0.5 s .[A-Z]+.; it goes on on the server",
 }
 
 
