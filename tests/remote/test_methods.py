@@ -10,11 +10,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from entitrack.core.circuits import Circuit
+from entitrack.core.errors import UserError
 from entitrack.methods import method_names
 from entitrack.models.family import Checkpoint, Family
 from entitrack.runtime.backends import Local, dry_run
 from tests.remote import matrix
-from tests.remote.harness import Loopback, largest_difference
+from tests.remote.harness import KEY, Loopback, largest_difference
 
 TOLERANCE = 1e-6
 FIRST_STAGE = [{"name": "value_fetcher", "role": "last", "component": "logits", "receivers": "", "size": 6}]
@@ -31,6 +32,34 @@ def test_every_method_gives_the_same_everywhere(
     assert max(matrix.differences(here, simulated).values(), default=0) <= TOLERANCE
     assert max(matrix.differences(here, remote).values(), default=0) <= TOLERANCE
     assert remote.cost.jobs == remote.cost.units == here.cost.units
+
+
+@pytest.mark.parametrize("method", ["path_patching", "cmap", "faithfulness", "attention_knockout", "positions"])
+def test_a_key_that_is_not_trusted_gives_the_same(
+    method: str, server: Loopback, bare_tiny: Family, tiny_family: Family
+) -> None:
+    """Its code runs in a sandbox, in a form of its own."""
+    server.set(key=KEY, tags="")
+    try:
+        there = matrix.run(method, matrix.tiny_experiment(bare_tiny, server.backend(key=KEY)))
+    finally:
+        server.set(key="", tags="trusted")
+    here = matrix.run(method, matrix.tiny_experiment(tiny_family, Local()))
+    shares, logits = matrix.by_kind(here, there)
+    assert shares <= 1e-5
+    assert logits <= 1e-3
+
+
+def test_the_other_form_does_not_run_in_a_sandbox(server: Loopback, bare_tiny: Family) -> None:
+    """The sandbox is no empty promise: what goes over keys and values, and calls modules by themselves, fails there."""
+    server.set(key=KEY, tags="")
+    backend = server.backend(key=KEY)
+    backend.__dict__["_trusted"] = True
+    try:
+        with pytest.raises(UserError, match="failed"):
+            matrix.run("path_patching", matrix.tiny_experiment(bare_tiny, backend))
+    finally:
+        server.set(key="", tags="trusted")
 
 
 def test_the_server_has_no_package_of_ours(server: Loopback) -> None:

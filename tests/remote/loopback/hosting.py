@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from nnsight.schema.response import ResponseModel
 from nnsight.tracing.globals import BLOCKS, SOURCES
 from nnsight.tracing.tracer import _saves, dec, inc
 from nnsight.tracing.util import clean_traceback, filter_traceback
+from sandbox import Sandbox
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
@@ -38,6 +40,7 @@ class Job:
     blob: bytes
     request: Any
     fault: str
+    trusted: bool = True
     id: str = field(default_factory=lambda: uuid4().hex)
     statuses: list[Any] = field(default_factory=list)
     result: bytes = b""
@@ -71,6 +74,7 @@ class Server:
 
     def __init__(self, hot: list[str], cold: list[str]) -> None:
         logging.disable_progress_bar()
+        self.sandbox = Sandbox()
         self.models: dict[str, Any] = {self._key(path): self._load(path) for path in hot}
         self.cold = {self._key(path): path for path in cold}
         self.results = ""
@@ -95,6 +99,7 @@ class Server:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = TransformersModel(path, task="text-generation", tokenizer=tokenizer, dispatch=True)
         model._module.eval().requires_grad_(False)
+        self.sandbox.enclose(model)
         model._module.register_forward_pre_hook(self._refuse_large, with_kwargs=True)
         return model
 
@@ -174,7 +179,8 @@ class Server:
         begun = time.monotonic()
         try:
             tracer = self._unpacked(job)
-            saved = self._execute(tracer, self.models[job.request.model_key])
+            with nullcontext() if job.trusted else self.sandbox:
+                saved = self._execute(tracer, self.models[job.request.model_key])
             stream = io.BytesIO()
             torch.save(saved, stream)
         except Unreadable as error:

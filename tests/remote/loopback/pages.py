@@ -68,7 +68,8 @@ class Pages:
         if self.server.faults.due("old_client"):
             raise HTTPException(400, "Client nnsight version 0.8.1 is below the minimum supported 0.9.0.")
         fault = next((name for name in JOB_FAULTS if self.server.faults.due(name)), "")
-        job = Job(blob, asked, fault)
+        trusted = "trusted" in self.tags if self.key else json.loads(data).get("trusted", True)
+        job = Job(blob, asked, fault, trusted)
         self.server.jobs[job.id] = job
         received = {"id": job.id, "status": "RECEIVED", "description": "Your job has been received."}
         self.server.incoming.put(job)
