@@ -10,6 +10,7 @@ import torch
 from nnsight import TransformersModel
 from transformers import PreTrainedTokenizerFast
 
+from entitrack.engine.anatomy import unembed, unembed_words
 from entitrack.engine.path_patching import path_effects
 from entitrack.models.anatomy import ARCHITECTURES, describe
 from entitrack.models.family import Model
@@ -91,3 +92,19 @@ def test_fast_is_naive(architecture: str, component: str, padding: str) -> None:
     scale = expected.abs().max().clamp(min=1)
     torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
     assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) & set(tiny.ARCHITECTURES)))
+def test_a_few_words_have_the_logits_that_they_have_among_all(architecture: str, bias: bool) -> None:
+    """By rows of the unembedding; with a bias, which no row has, by all of it."""
+    module = tiny.tiny(architecture)
+    head = module.get_output_embeddings()
+    if bias:
+        head.bias = torch.nn.Parameter(torch.randn(head.out_features))
+    anatomy = describe(module.config)
+    generator = torch.Generator().manual_seed(4)
+    hidden = 9 * torch.randn(N, 2, module.config.hidden_size, generator=generator)
+    words = torch.randint(0, head.out_features, (N, 2, 3), generator=generator)
+    expected = unembed(module, anatomy, hidden).gather(-1, words)
+    torch.testing.assert_close(unembed_words(module, anatomy, hidden, words), expected, atol=1e-5, rtol=1e-5)
