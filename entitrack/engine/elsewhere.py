@@ -3,7 +3,8 @@
 There
 
 1. modules are reached in traces alone, and have no weights and no device here;
-2. what is read comes as a copy, which goes back when the code moves on: changed in place, it need not be sent again;
+2. what is read comes as a copy, which goes back when the code moves on: changed in place, it need not be sent again,
+   and what nothing there reads after that can be made small before;
 3. what a cache is given there never comes back, so that runs go over whole prompts (`slots`);
 4. a trace that is ended early takes the next one with it;
 5. everything that is read, written and answered crosses a socket, the logits of all tokens too.
@@ -103,7 +104,10 @@ def read_logits(
     """
     rows = torch.arange(len(places), device=places.device)[:, None]
     if kept:
-        logits = model.output.logits
+        answered = model.output
+        logits = answered.logits
+        if anatomy.get("elsewhere"):
+            answered["logits"] = logits.new_zeros(1).expand(logits.shape)  # it would go back, and come once more
         index = torch.searchsorted(kept[KEEP].to(places.device), places.contiguous())
         return logits[rows.to(logits.device), index.to(logits.device)]
     head = find(model, anatomy["unembed"])

@@ -26,6 +26,9 @@ from entitrack.engine.caches import Run, filled_cache
 PACKED_TOKENS = 64
 """Variants are packed side by side in one row up to this many tokens."""
 
+PACKED_ELSEWHERE = 192
+"""The same where every row has its whole prompt beside them, which crosses to another process with them."""
+
 EVERYTHING = 1 << 30
 """The reach of a layer without a window."""
 
@@ -49,10 +52,15 @@ class Layout(TypedDict):
     """So many tokens of the prompts are in the prefix: those that any slot sees are among them."""
 
 
-def lanes_and_pack(count: int, length: int) -> tuple[int, int]:
+def lanes_and_pack(count: int, length: int, most: int = PACKED_TOKENS) -> tuple[int, int]:
     """How many lanes a number of variants takes, each of `length` tokens, and how many stand in a lane, evenly."""
-    lanes = -(-count // max(1, PACKED_TOKENS // length))
+    lanes = -(-count // max(1, most // length))
     return lanes, -(-count // lanes)
+
+
+def packed_tokens(anatomy: Anatomy) -> int:
+    """Up to how many tokens variants are packed side by side in a row."""
+    return PACKED_ELSEWHERE if anatomy.get("elsewhere") else PACKED_TOKENS
 
 
 def lay_out(
@@ -76,7 +84,7 @@ def lay_out(
         blocked: A token that the first slot of every variant cannot see.
     """
     length = slots.shape[2]
-    lanes, pack = lanes_and_pack(variants, length)
+    lanes, pack = lanes_and_pack(variants, length, packed_tokens(anatomy))
     shape = (len(rows), lanes, pack, length)
     shared = slots.shape[1] == 1
     slots = slots[:, None] if shared else fill_lanes(slots.transpose(0, 1), lanes, pack).movedim(2, 0)

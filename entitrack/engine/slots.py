@@ -21,7 +21,7 @@ from torch import Tensor
 from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import position_ids
 from entitrack.engine.elsewhere import read_logits, unembedded
-from entitrack.engine.layout import EVERYTHING, Layout, lanes_and_pack
+from entitrack.engine.layout import EVERYTHING, PACKED_ELSEWHERE, Layout, lanes_and_pack
 from entitrack.engine.memory import ends_at_once, tokens_at_once
 from entitrack.engine.rerun import use_mask
 from entitrack.engine.sites import Visit, visit_layer
@@ -139,10 +139,10 @@ def slot_passes(
         width: Tokens of a prompt.
         gib: Memory budget for what goes through at once, see `memory.budget_bytes`; one lane goes in any case.
     """
-    pack = lanes_and_pack(len(variants), length)[1]
+    pack = lanes_and_pack(len(variants), length, PACKED_ELSEWHERE)[1]
     lane = width + length * pack
     tokens, ends = tokens_at_once(anatomy, gib, rows.device, lane, 0), ends_at_once(model, anatomy, gib, rows.device)
     most = max(1, min(tokens // lane, ends // pack))
     for part in variants.split(pack * most):
-        for some in rows.split(max(1, most // lanes_and_pack(len(part), length)[0])):
+        for some in rows.split(max(1, most // lanes_and_pack(len(part), length, PACKED_ELSEWHERE)[0])):
             yield part, some
