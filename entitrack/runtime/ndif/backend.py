@@ -138,7 +138,8 @@ class Ndif:
             UserError: It does not.
         """
         until = time.monotonic() + self.settings.status_age_s
-        say(f"{self.settings.address} does not list {_named(model)} yet; it is asked again")
+        if self.settings.status_age_s:
+            say(f"{self.settings.address} does not list {_named(model)} yet; it is asked again")
         while True:
             listing = list_models(self._wire, self._asked, model)
             left = until - time.monotonic()
