@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import torch
+import transformers
 from nnsight.schema.request import RequestModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -45,7 +46,8 @@ class Loopback:
 
     def __init__(self, folder: Path, models: Sequence[Path], cold: Sequence[Path] = ()) -> None:
         port_file = folder / "port"
-        places = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+        own = str(Path(str(transformers.__file__)).parents[1])  # the client's, which may come before what is installed
+        places = dict.fromkeys([own, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
         command = [sys.executable, "-I", "-S", str(LOOPBACK), "--port-file", str(port_file)]
         for place in places:
             command += ["--site", place]
