@@ -68,14 +68,21 @@ def check_differences(address: str, differing: Sequence[Difference]) -> None:
     failing = [one for one in differing if not one.works]
     if failing:
         said = [words for words, one in zip(in_words, differing, strict=True) if not one.works]
-        pins = " ".join(f"{one.name}=={one.there}" for one in failing if one.name != "python")
+        pins = _pins(failing)
         python = f"ask for Python {'.'.join(map(str, OLDEST_PYTHON))} or later there"
         wishes = [f"install {pins}"] * bool(pins) + [python] * any(one.name == "python" for one in failing)
         fix = f"{', and '.join(wishes)}; backend.check_versions=false tries it all the same"
         problem = f"{address} runs versions with which jobs of ours cannot run: {', '.join(said)}"
         raise UserError("backend.host", problem, fix=fix)
     if differing:
-        warn(f"{address} runs other versions: {', '.join(in_words)}; results may differ in the last digits")
+        pins = _pins(differing)
+        remedy = f", and if a job fails there without a reason of its own, install {pins}" if pins else ""
+        warn(f"{address} runs other versions: {', '.join(in_words)}; results may differ in the last digits{remedy}")
+
+
+def _pins(differing: Sequence[Difference]) -> str:
+    """What pip is given to have the server's libraries."""
+    return " ".join(f"{one.name}=={one.there}" for one in differing if one.name != "python")
 
 
 def _public(version_string: str) -> str:
