@@ -61,7 +61,10 @@ def test_versions_that_cannot_work_are_refused_with_both_and_what_to_install(ben
 def test_versions_that_work_are_said_and_the_run_goes_on(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.server.order("other_torch", 1)
     assert len(bench.run(bench.runner("older"))) == UNITS
-    assert re.search(r"runs other versions: torch 2\.\S+ here and 2.1.0 there; results may", capsys.readouterr().err)
+    said = capsys.readouterr().err
+    assert re.search(
+        r"runs other versions: torch 2\.\S+ here and 2\.1\.0 there; .*, install torch==2\.1\.0$", said, re.M
+    )
 
 
 OTHERS = {"nnsight": ("0.9.0", "0.8.7"), "torch": ("1.13.1", "2.0.1+cu118"), "transformers": ("4.9.0", "5.0.0rc1"),
