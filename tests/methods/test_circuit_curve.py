@@ -242,6 +242,7 @@ def test_random_orders_are_recorded_and_run_on_the_first_prompts(experiment: Exp
     assert others[0][6] < others[0][3]  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_batches_or_sessions(experiment: Experiment) -> None:
     settings: dict[str, Any] = {"ablations": ["resample"], "random_orders": 2, "control_prompts": 30}
     first = curves(experiment, **settings)

@@ -90,6 +90,7 @@ def test_places_that_stand_once_are_roles_and_some_are_the_task_s_own(
         assert torch.equal(batch.positions[place], batch.positions[role])
 
 
+@pytest.mark.slow
 @everywhere
 def test_stages_of_path_patching_are_at_any_place(phrasing: str, family: Family) -> None:
     """A stage at each, against the naive way; one at another name of a role is the one at the role."""
