@@ -393,6 +393,17 @@ def test_tables_say_what_was_counted() -> None:
     assert searches.rows[-1] == ("half 2", 7, 3, 0, 0)
 
 
+def test_where_no_two_searches_agree_in_anything_it_says_what_is_found_again_of_the_circuit() -> None:
+    whole = made()
+    none = replace(whole["jaccard"], values=torch.full_like(whole["jaccard"].values, math.nan))
+    alone = replace(whole, measurements={**whole.measurements, "jaccard": none, "jaccard_by_chance": none})
+    assert whole.headline == "Jaccard of two searches 0.00 to 1.00, by chance 0.00 to 0.50"
+    assert alone.headline == "of the circuit's groups 0.00 to 0.25 is found again"
+    assert alone.claim() == "Of the circuit of base, a search over seeds finds again: a 0.00."
+    without = replace(alone, facts={**alone.facts, "circuit": None})
+    assert without.headline == "no two searches and no circuit to compare with"
+
+
 def test_notes_say_what_does_not_count() -> None:
     notes = made().notes
     for note in (

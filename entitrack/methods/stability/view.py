@@ -59,8 +59,7 @@ def _against(result: Result, circuit: dict[str, Any]) -> Table:
         found = [head for group in groups for head in group]
         never = [head for head in heads if head not in found]
         always = [head for head in dict.fromkeys(found) if head not in heads and found.count(head) == len(groups)]
-        share = fmean(len(set(heads) & set(group)) / len(heads) for group in groups) if heads else math.nan
-        rows.append((stage, over, len(heads), _text(share), _named(never), _named(always)))
+        rows.append((stage, over, len(heads), _text(found_again(result, stage, over)), _named(never), _named(always)))
     columns = ("group", "over", "in it", "found again", "never again", "always, not in it")
     return Table(f"Against the circuit {circuit['name']}", columns, tuple(rows))
 
@@ -107,6 +106,12 @@ def groups_of(result: Result, stage: str, over: str, again: bool = False) -> lis
     return [_heads_of(each["heads"][stage]) for each in result.facts["searches"] if each["name"] in left]
 
 
+def found_again(result: Result, stage: str, over: str) -> float:
+    """Share of the circuit's heads that a search chooses again, on average; nan where there are none, or no search."""
+    heads, groups = circuit_heads(result, stage), groups_of(result, stage, over, again=True)
+    return fmean(len(set(heads) & set(group)) / len(heads) for group in groups) if heads and groups else math.nan
+
+
 def circuit_heads(result: Result, stage: str) -> list[Head] | None:
     """The heads of the circuit's group of that name; None where it has none that the stage looks for."""
     circuit = result.facts["circuit"]
@@ -147,26 +152,40 @@ def _text(number: float) -> str:
 
 
 def headline(result: Result) -> str:
-    """How far two searches agree at least and at most, beside chance, over groups that have heads."""
-    told = []
-    for name, what in (("jaccard", "Jaccard of two searches"), ("jaccard_by_chance", "by chance")):
-        values = [result[name].number(over=over, stage=stage) for stage, over in _pairs(result)]
-        there = [value for value in values if not math.isnan(value)]
-        told.append(f"{what} {min(there):.2f} to {max(there):.2f}" if there else f"{what}: no group has heads")
-    return ", ".join(told)
+    """How far two searches agree at least and at most, beside chance; or what one finds again of the circuit."""
+    told = [
+        f"{what} {ends}"
+        for name, what in (("jaccard", "Jaccard of two searches"), ("jaccard_by_chance", "by chance"))
+        if (ends := _ends([result[name].number(over=over, stage=stage) for stage, over in _pairs(result)]))
+    ]
+    if not told and (ends := _ends([found_again(result, stage, over) for stage, over in _pairs(result)])):
+        told.append(f"of the circuit's groups {ends} is found again")
+    return ", ".join(told) or "no two searches and no circuit to compare with"
+
+
+def _ends(values: Sequence[float]) -> str:
+    """The least and the largest of some numbers, of those that are there."""
+    there = [value for value in values if not math.isnan(value)]
+    return f"{min(there):.2f} to {max(there):.2f}" if there else ""
 
 
 def claim(result: Result) -> str:
-    """How far two searches agree, group by group, beside chance."""
-    over, told = next(iter(result.facts["over"])), []
+    """How far two searches agree, group by group, beside chance; or what one finds again of the circuit."""
+    over, told, again = next(iter(result.facts["over"])), [], []
     for stage in result.facts["stages"]:
         found, chance, p = (
             result[name].number(over=over, stage=stage) for name in ("jaccard", "jaccard_by_chance", "p_value")
         )
         if not math.isnan(found):
             told.append(f"{spoken(stage)} {found:.2f} (by chance {chance:.2f}, p {p:.1e})")
+        share = found_again(result, stage, over)
+        if not math.isnan(share):
+            again.append(f"{spoken(stage)} {share:.2f}")
+    model = result.facts["model"]
+    if not told and again:
+        return f"Of the circuit of {model}, a search over {over} finds again: {'; '.join(again)}."
     agreed = "; ".join(told) or "in nothing"
-    return f"Two searches for the circuit of {result.facts['model']}, over {over}, agree (Jaccard): {agreed}."
+    return f"Two searches for the circuit of {model}, over {over}, agree (Jaccard): {agreed}."
 
 
 def limits(result: Result) -> Sequence[str]:
