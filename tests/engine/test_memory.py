@@ -112,7 +112,7 @@ def sets_of_heads(place: int) -> tuple[Any, dict[str, Any]]:
         "heads": heads,
         "positions": torch.full((len(heads), 3), place),
         "values": torch.randn(3, len(heads), 16, generator=generator),
-        "moved": [torch.rand(40, len(heads), generator=generator) < 0.5],
+        "moved": [torch.rand(100, len(heads), generator=generator) < 0.5],
     }
 
 
