@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import io
 import pkgutil
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -53,11 +55,16 @@ def test_all_code_unpacks_where_the_package_does_not_exist(server: Loopback, bar
         server.unpack(payload.pack(Unit("key", model, function, {})), payload.envelope(model))
 
 
-def test_code_that_is_only_named_does_not_unpack(server: Loopback, bare_family: Family) -> None:
+def test_code_that_is_only_named_does_not_unpack(
+    server: Loopback, bare_family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That the server has no package of ours is no empty promise: what is named by its module is not found there."""
+    here = ModuleType("only_here")
+    exec("def function(model): ...", here.__dict__)
+    monkeypatch.setitem(sys.modules, here.__name__, here)
     model = bare_family.load("base")
-    unit = Unit("key", model, cast(Any, forbidden), {})
-    with pytest.raises(AssertionError, match="No module named 'tests'"):
+    unit = Unit("key", model, here.function, {})
+    with pytest.raises(AssertionError, match="No module named 'only_here'"):
         server.unpack(payload.pack(unit), payload.envelope(model))
 
 
