@@ -170,13 +170,13 @@ class Server:
             if job.fault == "purge":
                 self.say(job, "ERROR", "Critical server error occurred. Please try again later.")
             elif job.fault != "forget":
-                self._run(job)
+                self._run(job, self.faults.seconds["hang"] if job.fault == "hang" else 0.0)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, hung: float) -> None:
         self.say(job, "DISPATCHED", "Your job has been sent to the model deployment.")
         self.say(job, "RUNNING", "Your job has started running.")
         self.executed.append(job.id)
-        begun = time.monotonic()
+        begun = time.monotonic() - hung
         try:
             tracer = self._unpacked(job)
             with nullcontext() if job.trusted else self.sandbox:
