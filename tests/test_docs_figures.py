@@ -10,7 +10,15 @@ from check_docs import Claim
 
 ELSEWHERE = ("smollm2", "gemma3", "backend=", "tests.remote")
 """Of packages and of servers."""
-LONG = ("simulate_intervals", "cmap_matrix", "circuit_curve", "control_prompts=null", "model=tiny", "method=dcm")
+LONG = (
+    "simulate_intervals",
+    "stability",
+    "cmap_matrix",
+    "circuit_curve",
+    "control_prompts=null",
+    "model=tiny",
+    "method=dcm",
+)
 """Of minutes. `python jobs/check_docs.py go` runs these too."""
 CLAIMS = [
     claim
