@@ -13,6 +13,8 @@ ELSEWHERE = ("smollm2", "gemma3", "backend=", "tests.remote")
 LONG = (
     "simulate_intervals",
     "stability",
+    "faithfulness",
+    "completeness",
     "cmap_matrix",
     "circuit_curve",
     "control_prompts=null",
