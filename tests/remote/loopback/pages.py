@@ -149,8 +149,9 @@ class Pages:
         return {"deployments": shown, "cluster": {"nodes": {}}}
 
     async def order(self, name: str, times: int = 1, seconds: float = 0.0) -> Any:
-        """Make a mistake, so many times."""
+        """Make a mistake, so many times; what was listed before is old."""
         self.server.faults.order(name, times, seconds)
+        self._listed = 0.0, {}
         return {}
 
     async def set(self, key: str | None = None, tags: str | None = None, status_age: float | None = None) -> Any:
