@@ -117,6 +117,8 @@ def side_by_side(
     ]
 
     def show(layer: int, component: str) -> Visit:
+        """A visit that shows every branch its own lanes."""
+
         def change(values: Tensor) -> Tensor:
             """Every branch's lanes as its own visit leaves them."""
             changed = []

@@ -106,6 +106,8 @@ def suffix_slopes(
     leaves: dict[int, Tensor] = {}
 
     def leaf(layer: int) -> Visit:
+        """A visit that puts a leaf in the receivers' place."""
+
         def put_leaf(values: Tensor) -> Tensor:
             """The projection's output, with a leaf of autograd in place of the receivers at the first slot."""
             columns = receiver_columns(anatomy, receivers, layer, values.device)

@@ -148,6 +148,8 @@ def _slot_visits(
     """Visits that put patches in, and hold z, at the slots of a branch."""
 
     def visits(rows: Tensor, slots: Tensor) -> Visits:
+        """The visits of some rows, whose places are counted from their first slot."""
+
         def moved(site: Any) -> Any:
             return {**site, "position": site["position"][rows] - slots[:, 0]}
 

@@ -200,6 +200,7 @@ def with_fills(visits: Mapping[int, Mapping[str, Visit]], fills: Sequence[Tensor
         return visits
 
     def fill(layer: int) -> Visit:
+        """A visit that sees z as it is, and then leaves what z is filled with."""
         shown = visits.get(layer, {}).get("z")
 
         def put(z: Tensor) -> Tensor:

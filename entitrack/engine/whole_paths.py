@@ -127,6 +127,7 @@ def receiving_visits(
         index = lane_rows.to(new.device), lane_variants.clamp(max=new.shape[1] - 1).to(new.device)
 
         def visit(values: Tensor) -> Tensor:
+            """The projection's output, with every variant's receivers at its own token."""
             columns = receiver_columns(anatomy, receivers, layer, values.device)
             own = values[:, firsts[0].to(values.device)][..., columns]
             given = torch.where(reached[..., None].to(values.device), new[index].flatten(2).to(values), own)
