@@ -1,22 +1,71 @@
-"""Tasks whose every prompt is a context of its own: drawn until there are enough, and dealt to parts."""
+"""Tasks whose every prompt is a context of its own: drawn until there are enough, and dealt to parts.
+
+What is drawn is a story; prompts, and the counterfactuals of desiderata, are stories in words.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from random import Random
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from entitrack.core.parts import WHOLE, Part, part_of
 from entitrack.tasks.base import TaskSettings
-from entitrack.tasks.protocol import Pair
+from entitrack.tasks.protocol import DesideratumPair, Pair
 from entitrack.tasks.writing import TextPrompt
 
 MOST_PROMPTS = 10_000
 """So many are soon drawn without one twice."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoryPrompt(TextPrompt):
+    """A story in words.
+
+    Attributes:
+        story: What was drawn.
+    """
+
+    story: Any = None
+
+    @classmethod
+    def of(cls, story: Any, text: TextPrompt) -> Self:
+        """A text that tells a story."""
+        return cls(**{field.name: getattr(text, field.name) for field in fields(TextPrompt)}, story=story)
+
+
+@dataclass(frozen=True)
+class StoryDesideratum(ABC):
+    """The base of desiderata, whose counterfactuals are other stories."""
+
+    task: ClassVar[str]
+    name: ClassVar[str]
+
+    def pairs(self, prompts: Sequence[TextPrompt], seed: int) -> list[DesideratumPair]:
+        """See `entitrack.tasks.protocol.Desideratum.pairs`."""
+        random, pairs = Random(f"{self.task}/{self.name}/{seed}"), []
+        for clean in prompts:
+            assert isinstance(clean, StoryPrompt)
+            other = self.other(random, clean.story)
+            asked = replace(self.ask(other), cluster=clean.cluster, origin=f"counterfactual of {clean.origin}")
+            pairs.append(DesideratumPair(clean, asked, self.target(clean.story, other)))
+        return pairs
+
+    @abstractmethod
+    def ask(self, story: Any) -> StoryPrompt:
+        """A story as a prompt."""
+
+    @abstractmethod
+    def other(self, random: Random, story: Any) -> Any:
+        """The counterfactual's story."""
+
+    @abstractmethod
+    def target(self, story: Any, other: Any) -> str:
+        """The word that the patched run should answer."""
 
 
 class DrawnTask(TaskSettings, ABC):

@@ -14,8 +14,8 @@ from entitrack.core.facets import FacetWords
 from entitrack.core.stages import Edge, Stage
 from entitrack.tasks.bindings.forms import NAMES
 from entitrack.tasks.boxes.vocabulary import OBJECTS
-from entitrack.tasks.drawn import DrawnTask
-from entitrack.tasks.protocol import Desideratum, DesideratumPair
+from entitrack.tasks.drawn import DrawnTask, StoryDesideratum, StoryPrompt
+from entitrack.tasks.protocol import Desideratum
 from entitrack.tasks.writing import TextPrompt, written
 
 PLACES = ("market", "beach", "park", "school", "station", "museum", "office", "church", "library", "hotel")
@@ -50,29 +50,14 @@ class Giving:
         return self.second if self.subject == self.first else self.first
 
 
-@dataclass(frozen=True)
-class Given:
-    """The base of desiderata, whose counterfactuals are other stories."""
+class Given(StoryDesideratum):
+    """The base of desiderata about givings."""
 
-    name: ClassVar[str]
+    task: ClassVar[str] = "ioi"
 
-    def pairs(self, prompts: Sequence[TextPrompt], seed: int) -> list[DesideratumPair]:
-        """See `entitrack.tasks.protocol.Desideratum.pairs`."""
-        random, pairs = Random(f"ioi/{self.name}/{seed}"), []
-        for clean in prompts:
-            assert isinstance(clean, GivingPrompt)
-            other = self.other(random, clean.story)
-            asked = replace(_worded(other), cluster=clean.cluster, origin=f"counterfactual of {clean.origin}")
-            pairs.append(DesideratumPair(clean, asked, self.target(clean.story, other)))
-        return pairs
-
-    def other(self, random: Random, story: Giving) -> Giving:
-        """The counterfactual."""
-        raise NotImplementedError
-
-    def target(self, story: Giving, other: Giving) -> str:
-        """The word that the patched run should answer."""
-        raise NotImplementedError
+    def ask(self, story: Giving) -> StoryPrompt:
+        """The story in words."""
+        return _worded(story)
 
 
 class ReceiverName(Given):
@@ -120,13 +105,6 @@ class SubjectPlace(Given):
         return story.subject
 
 
-@dataclass(frozen=True, eq=False)
-class GivingPrompt(TextPrompt):
-    """A story in words."""
-
-    story: Giving = Giving("", "", "", "", "", "")
-
-
 class IOI(DrawnTask):
     """Who was something given to? Of two people, the one who is not named again."""
 
@@ -167,7 +145,7 @@ class IOI(DrawnTask):
         return replace(story, first=others[0], second=others[1], subject=others[2])
 
 
-def _worded(story: Giving) -> GivingPrompt:
+def _worded(story: Giving) -> StoryPrompt:
     """A story in words; roles of one in which nobody is named twice are where the clean one's may be."""
     swapped = story.receiver == story.second
     names = ("subject", "receiver") if swapped else ("receiver", "subject")
@@ -184,5 +162,4 @@ def _worded(story: Giving) -> GivingPrompt:
         *(("subject_again", story.subject), " ", ("verb", story.verb), " a ", ("thing", story.thing), " to"),
     ]
     subject = story.first if swapped else story.second
-    text = written(parts, story.receiver, (subject,), {"receiver": int(swapped)})
-    return GivingPrompt(text.text, text.answer, text.spans, text.facets, 0, "", text.alternatives, text.template, story)
+    return StoryPrompt.of(story, written(parts, story.receiver, (subject,), {"receiver": int(swapped)}))

@@ -17,8 +17,8 @@ from pydantic import Field
 from entitrack.core.facets import FacetWords
 from entitrack.core.stages import Edge, Stage
 from entitrack.tasks.boxes.vocabulary import OBJECTS
-from entitrack.tasks.drawn import DrawnTask
-from entitrack.tasks.protocol import Desideratum, DesideratumPair
+from entitrack.tasks.drawn import DrawnTask, StoryDesideratum, StoryPrompt
+from entitrack.tasks.protocol import Desideratum
 from entitrack.tasks.writing import TextPrompt, written
 
 COLORS = ("red", "blue", "green", "black", "white", "brown", "pink", "gray", "orange", "yellow", "purple", "gold")
@@ -42,32 +42,18 @@ class Choices:
     right: int
 
 
-@dataclass(frozen=True, eq=False)
-class ChoicesPrompt(TextPrompt):
-    """Choices in words."""
+class Chosen(StoryDesideratum):
+    """The base of desiderata about choices: their counterfactual has another place, other letters and other colors."""
 
-    story: Choices = Choices("", ("",), ("",), 0)
+    task: ClassVar[str] = "mcqa"
 
+    def ask(self, story: Choices) -> StoryPrompt:
+        """The choices in words."""
+        return _worded(story)
 
-@dataclass(frozen=True)
-class Chosen:
-    """The base of desiderata: their counterfactual has another place, other letters and other colors."""
-
-    name: ClassVar[str]
-
-    def pairs(self, prompts: Sequence[TextPrompt], seed: int) -> list[DesideratumPair]:
-        """See `entitrack.tasks.protocol.Desideratum.pairs`."""
-        random, pairs = Random(f"mcqa/{self.name}/{seed}"), []
-        for clean in prompts:
-            assert isinstance(clean, ChoicesPrompt)
-            other = elsewhere(random, clean.story)
-            asked = replace(_worded(other), cluster=clean.cluster, origin=f"counterfactual of {clean.origin}")
-            pairs.append(DesideratumPair(clean, asked, self.target(clean.story, other)))
-        return pairs
-
-    def target(self, story: Choices, other: Choices) -> str:
-        """The word that the patched run should answer."""
-        raise NotImplementedError
+    def other(self, random: Random, story: Choices) -> Choices:
+        """See `elsewhere`."""
+        return elsewhere(random, story)
 
 
 class AnswerLetter(Chosen):
@@ -140,7 +126,7 @@ def elsewhere(random: Random, story: Choices) -> Choices:
     return Choices(story.thing, tuple(colors), tuple(letters), right)
 
 
-def _worded(story: Choices) -> ChoicesPrompt:
+def _worded(story: Choices) -> StoryPrompt:
     """Choices in words."""
     right = story.colors[story.right]
     parts: list[str | tuple[str, str]] = [
@@ -156,7 +142,4 @@ def _worded(story: Choices) -> ChoicesPrompt:
         parts += [*([", "] if place else []), (f"{whose}_letter", letter), ": ", (f"{whose}_color", color)]
     parts += [". Answer:"]
     offered = tuple(letter for place, letter in enumerate(story.letters) if place != story.right)
-    text = written(parts, story.letters[story.right], offered, {"place": story.right})
-    return ChoicesPrompt(
-        text.text, text.answer, text.spans, text.facets, 0, "", text.alternatives, text.template, story
-    )
+    return StoryPrompt.of(story, written(parts, story.letters[story.right], offered, {"place": story.right}))
