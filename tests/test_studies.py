@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from entitrack import run as door
+from entitrack.cli.config import RunConfig
 from entitrack.cli.steps import PlannedStep, Step
 from entitrack.core.confidential import Keys
 from entitrack.core.errors import UserError
 from entitrack.core.result import Result
+from entitrack.record import tracking
 from entitrack.runtime.keys import code_digest
 from entitrack.studies import SUMMARY, Outcome, failures, plan_line, run_steps, table
 from tests.conftest import Launch
@@ -215,3 +220,65 @@ def test_a_study_is_one_command(launch: Launch, tmp_path: Path, capsys: pytest.C
     assert launch(*STUDY[:3], forced, "study.patched=null", *SMALL) == 0
     steps = json.loads((tmp_path / "all" / SUMMARY).read_text())["steps"]
     assert [told["state"] for told in steps] == ["done before"] * 3 + ["done"]
+
+
+LOGS = """
+import json, sys, time
+told = json.load(sys.stdin)
+time.sleep({pause})
+name = told["folder"].rsplit("/", 1)[1]
+open({path!r}, "a").write(name + "\\n")
+sys.exit("out of ink" if name == {failing!r} else 0)
+"""
+"""What stands in for the process that logs in W&B: it takes a while, and may fail."""
+LOGGED = ('study.first="method=desiderata"', 'study.second="method=desiderata seed=1"')
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Callable[[], list[str]]]:
+    """Have something stand in for the process that logs; gives the steps that it has logged."""
+    popen, path = subprocess.Popen, tmp_path / "logged"
+
+    def stand_in(failing: str = "", pause: float = 0.0) -> Callable[[], list[str]]:
+        def start(command: Any, **words: Any) -> Any:
+            program = LOGS.format(path=str(path), failing=failing, pause=pause)
+            ours = command[-1] == "entitrack.record.wandb_process"
+            return popen([sys.executable, "-c", program] if ours else command, **words)
+
+        monkeypatch.setattr(tracking.subprocess, "Popen", start)
+        return lambda: path.read_text().split() if path.exists() else []
+
+    return stand_in
+
+
+@pytest.mark.parametrize("failing", ["first", "second"])
+def test_every_step_is_logged_when_a_study_ends_and_what_could_not_be_is_a_warning(
+    failing: str,
+    logged: Callable[..., Callable[[], list[str]]],
+    launch: Launch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps = logged(failing, pause=0.5)
+    assert launch(*LOGGED, "model=tiny", "task.count=14", "hydra.run.dir=all") == 0
+    assert steps() == ["first", "second"]
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
+    assert said.endswith(f"W&B has no record (out of ink); the result is in {tmp_path / 'all' / failing}")
+
+
+def test_a_step_is_logged_while_the_next_one_runs(
+    logged: Callable[..., Callable[[], list[str]]], launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is not waited for before the second begins; and it is logged though the second is interrupted."""
+    steps, begun, execute = logged(pause=1.0), [], door.execute
+
+    def stop_at_the_second(config: RunConfig) -> Any:
+        begun.append(steps())
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return execute(config)
+
+    monkeypatch.setattr(door, "execute", stop_at_the_second)
+    assert launch(*LOGGED, "model=tiny", "task.count=14", "hydra.run.dir=all") == 130
+    assert begun == [[], []]
+    assert steps() == ["first"]
