@@ -68,6 +68,7 @@ def main() -> None:
     listening, results = socket.socket(), socket.socket()
     for one in (listening, results):
         one.bind(("127.0.0.1", 0))
+        one.listen()  # who reads the port file before the server runs waits, and is not refused
     port = listening.getsockname()[1]
     server.results = f"http://127.0.0.1:{results.getsockname()[1]}"
     app = application(server, given.key, given.status_age)
