@@ -6,7 +6,8 @@
    with the prompts (controls on a fixed number of them) is multiplied too, so the estimate is rather too high; bringing
    a model up, and the memory of the largest job, are not.
 3. With `backend=dry_run` nothing is sent: jobs and bytes are what a server would be sent and would send, seconds are
-   those of this machine. An embedded family takes the place of a large one there: `model=tiny`.
+   those of this machine. An embedded family takes the place of a large one there: `model=tiny`. With
+   `backend.form=sandbox`, too, what would cross the socket of the sandbox that keys without a tag get.
 
 What a run may take at most is set with `backend.max_jobs`, `max_upload_bytes` and `max_seconds`.
 """

@@ -143,7 +143,11 @@ def cost_lines(cost: Cost, seconds: float) -> list[str]:
         f"up {cost.wire_up:,} bytes (tensors {cost.bytes_up:,}), down {cost.wire_down:,} (tensors {cost.bytes_down:,})"
     )
     if cost.simulated:
-        return [*lines, f"a server would be sent {cost.simulated} jobs", moved]
+        lines += [f"a server would be sent {cost.simulated} jobs", moved]
+        if cost.socket_messages:
+            crossing = f"{cost.socket_messages:,} messages of {cost.socket_bytes:,} bytes"
+            lines.append(f"through its sandbox's socket would go {crossing}")
+        return lines
     if not cost.jobs and not cost.collected:
         return lines
     collected = f", {cost.collected} collected from an earlier run" if cost.collected else ""

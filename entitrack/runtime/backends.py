@@ -61,6 +61,8 @@ class Cost:
         simulated: Jobs that a server would have been sent, and was not: `wire_up` and `wire_down` count their bytes.
         resubmitted: Jobs submitted again: their results had expired there, or the server lost its models under them.
         out_of_memory: Jobs that ran out of memory; smaller batches took their place.
+        socket_messages: Messages that such jobs would send through the socket of a sandbox, where they have its form.
+        socket_bytes: Bytes of these.
         retries: Requests that were repeated.
         wire_up: Bytes sent to the server: requests with their bodies, compressed.
         wire_down: Bytes received from it.
@@ -81,6 +83,8 @@ class Cost:
     simulated: int = 0
     resubmitted: int = 0
     out_of_memory: int = 0
+    socket_messages: int = 0
+    socket_bytes: int = 0
     retries: int = 0
     wire_up: int = 0
     wire_down: int = 0

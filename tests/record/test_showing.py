@@ -142,6 +142,8 @@ def test_what_a_run_cost_is_said_and_no_more() -> None:
         "a server would be sent 3 jobs",
         "up 1,500 bytes (tensors 1,000), down 2,500 (tensors 2,000)",
     ]
+    boxed = Cost(units=3, simulated=3, socket_messages=1200, socket_bytes=34000)
+    assert terminal.cost_lines(boxed, 9.0)[3] == "through its sandbox's socket would go 1,200 messages of 34,000 bytes"
     hard = Cost(jobs=9, resubmitted=2, out_of_memory=1, deploying_s=40.0, gpu_bytes=3 * 2**29, gpu_percent=24.6)
     assert terminal.cost_lines(hard, 50.0)[1:] == [
         "9 jobs submitted, 2 of them again, 1 ran out of memory",

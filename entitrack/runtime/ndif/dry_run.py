@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 import zstandard
 
 from entitrack.runtime.backends import Cost, Local, Pending, Unit
+from entitrack.runtime.forms import DIRECT
 from entitrack.runtime.ndif.payload import RESULT, pack
+from entitrack.runtime.ndif.socket import counted
 from entitrack.runtime.store import Store
 
 
@@ -24,10 +27,14 @@ class DryRun(Local):
 
         def finish() -> dict[str, Any]:
             """The result, once what would be sent and fetched is counted."""
-            result = pending()
+            sandboxed = self.form != DIRECT
+            with counted(cost) if sandboxed else nullcontext():
+                result = pending()
+            up, down = len(pack(unit)), len(_as_fetched(result))
             cost.simulated += 1
-            cost.wire_up += len(pack(unit))
-            cost.wire_down += len(_as_fetched(result))
+            cost.wire_up += up
+            cost.wire_down += down
+            cost.socket_bytes += (up + down) * sandboxed
             return result
 
         return finish

@@ -9,8 +9,9 @@ import pytest
 
 from entitrack.methods import method_names, settings_of
 from entitrack.models.family import Family
+from entitrack.runtime.backends import dry_run
 from tests.remote.harness import RecordingRunner
-from tests.remote.real.measuring import UNTRUSTED, Measured, measure, reference
+from tests.remote.real.measuring import UNTRUSTED, Measured, measure, reference, run
 from tests.remote.real.served import Real
 
 Reference = tuple[RecordingRunner, Measured]
@@ -33,6 +34,13 @@ def here(tiny_family: Family) -> Callable[[str], Reference]:
     return cache(lambda method: reference(method, tiny_family))
 
 
+@pytest.fixture(scope="module")
+def there(real: Real, bare_tiny: Family, here: Callable[[str], Reference]) -> Callable[[str], Measured]:
+    """What a method gives there by a key that is not trusted; each is run once."""
+    backend = real.backend(form=UNTRUSTED)
+    return cache(lambda method: measure(method, here(method)[0], bare_tiny, backend, real))
+
+
 @pytest.mark.parametrize("method", method_names())
 def test_a_trusted_key_gives_what_is_found_here(
     method: str, real: Real, bare_tiny: Family, here: Callable[[str], Reference]
@@ -47,15 +55,23 @@ def test_a_trusted_key_gives_what_is_found_here(
 
 @pytest.mark.parametrize("method", NOT_TRUSTED)
 def test_any_key_gives_it_but_for_rounding(
-    method: str, real: Real, bare_tiny: Family, here: Callable[[str], Reference]
+    method: str, here: Callable[[str], Reference], there: Callable[[str], Measured]
 ) -> None:
-    results, expected = here(method)
-    there = measure(method, results, bare_tiny, real.backend(form=UNTRUSTED), real)
-    assert there.refused == ""
-    assert there.units == expected.units
-    assert there.probabilities <= TOLERANCE
-    assert there.logits <= LOGIT_TOLERANCE
-    assert (there.messages > 0) == (there.units > 0)
+    found, expected = there(method), here(method)[1]
+    assert found.refused == ""
+    assert found.units == expected.units
+    assert found.probabilities <= TOLERANCE
+    assert found.logits <= LOGIT_TOLERANCE
+    assert (found.messages > 0) == (found.units > 0)
+
+
+@pytest.mark.parametrize("method", ["evaluate", "ablation", "cmap", "path_patching"])
+def test_a_dry_run_tells_what_crosses_the_sandbox_s_socket(
+    method: str, tiny_family: Family, there: Callable[[str], Measured]
+) -> None:
+    found, told = there(method), run(method, tiny_family, dry_run(UNTRUSTED)).cost
+    assert told.socket_messages == found.messages
+    assert told.socket_bytes == pytest.approx(found.bytes, rel=0.1)
 
 
 @pytest.mark.parametrize("method", [name for name in method_names() if settings_of(name).needs_gradients])
