@@ -13,6 +13,10 @@ from entitrack.engine.anatomy import Anatomy, unembed
 from entitrack.engine.memory import ends_at_once
 
 
+AT_ONCE = 1 << 20
+"""Logits of which copies are made at once on a CPU: so many as it keeps near."""
+
+
 class Prompts(TypedDict):
     """A batch of prompts, padded on either side; `mask` is 0 at the padding."""
 
@@ -63,7 +67,17 @@ def answer_probability(
     """Probability of the right answer, in float32."""
     logits = logits.float()
     index = answers.to(logits.device).view(-1, *[1] * (logits.dim() - 1)).expand(*logits.shape[:-1], 1)
-    return (logits.gather(-1, index).squeeze(-1) - logits.logsumexp(-1)).exp()
+    return (logits.gather(-1, index).squeeze(-1) - normaliser(logits)).exp()
+
+
+def normaliser(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch"]:
+    """Their `logsumexp`, a few rows at a time: copies of all of them are slow to make where vocabularies are large."""
+    rows = logits.reshape(-1, logits.shape[-1])
+    if logits.device.type != "cpu" or rows.numel() <= AT_ONCE:
+        return logits.logsumexp(-1)
+    return torch.cat([some.logsumexp(-1) for some in rows.split(max(1, AT_ONCE // rows.shape[1]))]).view(
+        logits.shape[:-1]
+    )
 
 
 def verdict(logits: Float[Tensor, "batch ... vocab"], answers: Int[Tensor, " batch"]) -> Verdict:

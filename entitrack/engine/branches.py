@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from entitrack.engine.anatomy import Anatomy
-from entitrack.engine.answers import Prompts, Verdict, verdict
+from entitrack.engine.answers import Prompts, Verdict, unembedded_in_pieces, verdict
 from entitrack.engine.caches import Run
 from entitrack.engine.layout import at_slots, lay_out, prefix_cache
 from entitrack.engine.masks import suffix_jobs
@@ -48,12 +48,22 @@ def branch_verdicts(
         branches: The branches.
         gib: Memory budget for what goes through the model at once, see `memory.budget_bytes`.
     """
-    answered: dict[int, Verdict] = {}
+    if not branches:
+        return []
+    ended: dict[int, Tensor] = {}
     for numbers in go_together(anatomy, prompts, branches):
         found = run_together(model, anatomy, prompts, run, [branches[number] for number in numbers], gib)
-        for place, number in enumerate(numbers):
-            answered[number] = {"prediction": found["prediction"][place], "probability": found["probability"][place]}
-    return [answered[number] for number in range(len(branches))]
+        ended.update(zip(numbers, found, strict=True))
+
+    def read(logits: Tensor, rows: slice, _: slice) -> Any:
+        return verdict(logits, prompts["answers"][rows])
+
+    # All at once: the matrix of a large vocabulary takes as long for few streams as for many.
+    hidden = torch.stack([ended[number] for number in range(len(branches))], 1)
+    with torch.no_grad():
+        answered = unembedded_in_pieces(model, anatomy, hidden, gib, read)
+    pairs = zip(answered["prediction"].unbind(1), answered["probability"].unbind(1), strict=True)
+    return [{"prediction": prediction, "probability": probability} for prediction, probability in pairs]
 
 
 def go_together(anatomy: Anatomy, prompts: Prompts, branches: Sequence[Branch]) -> list[list[int]]:
@@ -77,14 +87,13 @@ def first_places(branch: Branch) -> Int[Tensor, " batch"]:
 
 def run_together(
     model: Any, anatomy: Anatomy, prompts: Prompts, run: Run, branches: Sequence[Branch], gib: float | None
-) -> Verdict:
-    """Verdicts `[branch, batch]` of branches in passes from the first of their layers on."""
+) -> Float[Tensor, "branch batch d_model"]:
+    """The last token's streams at the end of branches, in passes from the first of their layers on."""
     batch, first = len(prompts["last"]), min(branch["first"] for branch in branches)
     lanes: Any = {"last": prompts["last"].repeat(len(branches)), "mask": prompts["mask"].repeat(len(branches), 1)}
     places = torch.cat([first_places(branch) for branch in branches])[None]
-    stream, device = run["streams"][first], run["logits"].device
-    prediction = torch.empty(len(branches) * batch, dtype=torch.long, device=device)
-    probability = torch.empty(len(branches) * batch, device=device)
+    stream = run["streams"][first]
+    ended: Tensor | None = None
     for job in suffix_jobs(anatomy, lanes, places, 1, gib):
         members, length = job["rows"].sort().values, job["length"]
         rows = members % batch
@@ -93,14 +102,12 @@ def run_together(
         cache = prefix_cache(run, layout, first)
         visits = side_by_side(branches, members // batch, rows, slots)
         ends = torch.full_like(rows, length - 1)
-        logits = run_slots(model, anatomy, layout, cache, visits, ends, first, at_slots(stream, layout))
-        assert logits is not None
-        own = verdict(logits, prompts["answers"][rows])
-        prediction[members.to(device)], probability[members.to(device)] = own["prediction"], own["probability"]
-    return {
-        "prediction": prediction.view(len(branches), batch),
-        "probability": probability.view(len(branches), batch),
-    }
+        hidden = run_slots(model, anatomy, layout, cache, visits, ends, first, at_slots(stream, layout))
+        assert hidden is not None
+        ended = hidden.new_empty(len(branches) * batch, hidden.shape[1]) if ended is None else ended
+        ended[members.to(hidden.device)] = hidden
+    assert ended is not None
+    return ended.view(len(branches), batch, -1)
 
 
 def side_by_side(

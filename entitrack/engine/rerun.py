@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.engine.anatomy import Anatomy, after_heads, find, last_logits, layer_at, part
+from entitrack.engine.anatomy import Anatomy, after_heads, at, find, layer_at, part
 from entitrack.engine.elsewhere import argument_names
 from entitrack.engine.layout import Layout
 from entitrack.engine.sites import Visit, Visits, visit_layer, visit_parts, visit_stream
@@ -99,7 +99,7 @@ def run_slots(
     ends: Int[Tensor, " lane"] | None,
     first: int = 0,
     stream: Float[Tensor, "lane token d_model"] | None = None,
-) -> Float[Tensor, "lane vocab"] | None:
+) -> Float[Tensor, "lane d_model"] | None:
     """One pass over the slots of one variant a prompt, all of it.
 
     Args:
@@ -108,14 +108,14 @@ def run_slots(
         layout: Where the slots are.
         cache: The prefix from the first layer on; the pass adds to it.
         visits: What is shown what.
-        ends: The slot whose logits are wanted; None for none: then the pass ends with the last layer that is visited.
+        ends: The slot that is wanted; None for none: then the pass ends with the last layer that is visited.
         first: The first layer that runs.
         stream: What enters it; None where it is 0, which the embeddings enter.
 
     Returns:
-        The logits at the ends.
+        The stream at the end of the last layer, at the ends.
     """
-    logits = None
+    hidden = None
     with torch.no_grad():
         with model.trace(slot_inputs(anatomy, layout, cache), use_cache=True) as tracer:
             for layer in range(first):
@@ -125,9 +125,10 @@ def run_slots(
                     use_mask(model, anatomy, layer, layout["masks"][anatomy["windows"][layer]])
                 visit_layer(model, anatomy, layer, visits.get(layer, {}))
             if ends is not None:
-                logits = last_logits(model, anatomy, ends)
+                output: Any = layer_at(model, anatomy, layer).output
+                hidden = at(output[0] if isinstance(output, tuple) else output, ends)
             tracer.stop()
-    return logits
+    return hidden
 
 
 def pass_attention(

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entitrack.engine.anatomy import Anatomy, part
+from entitrack.engine.anatomy import Anatomy, part, unembed
 from entitrack.engine.answers import forward_inputs
 from entitrack.engine.caches import cache_entries, empty_cache, filled_cache
 from entitrack.engine.layout import lay_out
@@ -191,7 +191,9 @@ def run_ends(
     layout = lay_out(anatomy, prompts, rows, slots[:, None], 1, keys[0].dtype)
     filled = with_fills(visits, None if fills is None else [fill[0][slots.to(fill.device)] for fill in fills])
     ends = prompts["last"] - shared["starts"] if logits else None
-    return cache, run_slots(model, anatomy, layout, cache, filled, ends)
+    hidden = run_slots(model, anatomy, layout, cache, filled, ends)
+    with torch.no_grad():
+        return cache, None if hidden is None else unembed(model, anatomy, hidden)
 
 
 def with_fills(visits: Mapping[int, Mapping[str, Visit]], fills: Sequence[Tensor] | None) -> Visits:
