@@ -12,7 +12,6 @@ from torch import Tensor
 from entitrack.engine.anatomy import Anatomy, unembed
 from entitrack.engine.memory import ends_at_once
 
-
 AT_ONCE = 1 << 20
 """Logits of which copies are made at once on a CPU: so many as it keeps near."""
 

@@ -121,6 +121,12 @@ def broken_program(bench: Bench) -> Outcome:
     return Outcome("error in the program", saw, "", 0, twice, runner.cost.retries)
 
 
+def restarted_without_its_queue(server: Loopback) -> None:
+    """A job stays in the queue, and the server is away for a moment."""
+    server.order("strand", UNITS)
+    server.order("poll_unavailable", 1)
+
+
 SCENARIOS: dict[str, dict[str, Any]] = {
     "503 twice": {"order": lambda server: server.order("reconnecting", 2)},
     "504 while asking what is hosted": {"order": lambda server: server.order("status_timeout", 2)},
@@ -142,6 +148,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "reconnect_s": 0.0,
     },
     "job forgotten by the server": {"order": lambda server: server.order("forget", 1), "again": True},
+    "queue forgotten in a restart": {"order": restarted_without_its_queue, "requeue_s": 0.3},
+    "passed over in the queue": {"order": lambda server: server.order("strand", 1), "requeue_s": 0.3},
     "job takes too long": {"order": lambda server: server.order("hang", 1, 4.0), "again": True, "timeout_s": 0.5},
 }
 """Fault -> how it is ordered, whether the first run stops, and how many jobs have to run anew."""

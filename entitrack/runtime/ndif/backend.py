@@ -24,6 +24,7 @@ from entitrack.runtime.ndif.payload import CorruptResult, TooLarge, envelope, ke
 from entitrack.runtime.ndif.preflight import Listing, check_key, check_versions, list_models, not_hosted, one_of
 from entitrack.runtime.ndif.saying import one_line
 from entitrack.runtime.ndif.settings import Settings
+from entitrack.runtime.ndif.stranded import Queues
 from entitrack.runtime.ndif.wire import Wire
 from entitrack.runtime.promises import WrongResult, check_result
 from entitrack.runtime.store import Store
@@ -55,12 +56,14 @@ class Ndif:
     _environment: dict[str, str] | None = field(default=None, repr=False)
     _asked: Cost = field(default_factory=Cost, repr=False)
     _finished: int = 0
+    _queues: Queues = field(init=False, repr=False)
     _gpus: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
     _missing: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse an address that is none."""
         self.settings.check()
+        self._queues = Queues(self.settings.requeue_s)
 
     @property
     def in_flight(self) -> int:
@@ -159,13 +162,19 @@ class Ndif:
         unit = Unit("", model, present, {})
         for again in range(_MOST_AGAIN + 1):
             job = self._post(unit, self._asked)
-            self._await(unit, job, None, self._asked)
-            assert job.last
-            if job.last.status != Status.ERROR:
-                return
-            if is_undeployed(job.last.description) or again == _MOST_AGAIN:
-                raise undeployed(self.settings.address, model.name, _named(model), job.last.description)
-            error = failed(self.settings.address, job.id, job.last.description, job.usage)
+            try:
+                self._await(unit, job, None, self._asked)
+            except Again as stranded:
+                error: Exception = stranded
+                description = str(stranded)
+            else:
+                assert job.last
+                if job.last.status != Status.ERROR:
+                    return
+                description = job.last.description
+                error = failed(self.settings.address, job.id, description, job.usage)
+            if is_undeployed(description) or again == _MOST_AGAIN:
+                raise undeployed(self.settings.address, model.name, _named(model), description)
             if not isinstance(error, Again):
                 raise error
             self._asked.resubmitted += 1
@@ -222,9 +231,10 @@ class Ndif:
     def _look(self, cost: Cost) -> None:
         """Wait a moment, then ask for the state of every job that has not ended."""
         time.sleep(self.settings.poll_s)
-        for job, _ in self._open:
+        for job, unit in self._open:
             if job.ended is None:
                 job.hear(self._wire.state(job.id, cost))
+                self._queues.serve(model_key(unit.model), job)
 
     def _overdue(self, job: Job) -> bool:
         return job.waited_s > self.settings.timeout_s or job.deploying_s > self.settings.deploy_timeout_s
@@ -233,8 +243,8 @@ class Ndif:
         """Wait for a job and fetch its result; a job that came to nothing is followed by another one."""
         again = 0
         while True:
-            self._await(unit, job, store, cost)
             try:
+                self._await(unit, job, store, cost)
                 return self._result(unit, job, store, cost)
             except Again as error:
                 _forget(unit, store)
@@ -247,11 +257,20 @@ class Ndif:
             job = self._submit(unit, store, cost)
 
     def _await(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> None:
-        """Wait for the end of a job, and count what it took."""
+        """Wait for the end of a job, and count what it took.
+
+        Raises:
+            Again: It will not come.
+            UserError: It takes too long, or the server does not know it any more.
+        """
         while job.ended is None:
             self._look(cost)
             if job.ended is None and (job.lost or self._overdue(job)):
                 self._give_up(unit, job, store)
+            if reason := self._queues.stranded(model_key(unit.model), job, self._wire.away):
+                self._close(job)
+                say(f"job {job.id} is submitted again: {reason}")
+                raise Again(reason)
         self._close(job)
         self._finished += 1
         cost.queued_s += job.queued_s

@@ -14,6 +14,7 @@ from entitrack.runtime.ndif.usage import Usage
 
 _ENDED = (Status.COMPLETED, Status.ERROR)
 _DEPLOYING = (Status.PROVISIONING, Status.DEPLOYING)
+_WAITING = (Status.RECEIVED, Status.QUEUED, *_DEPLOYING)
 
 
 @dataclass
@@ -80,6 +81,11 @@ class Job:
     def deploying(self) -> bool:
         """Whether the model is being brought up for it."""
         return self.last is not None and self.last.status in _DEPLOYING
+
+    @property
+    def waiting(self) -> bool:
+        """Whether its turn has not come yet."""
+        return self.last is not None and self.last.status in _WAITING
 
     @property
     def usage(self) -> Usage:

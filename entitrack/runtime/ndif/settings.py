@@ -45,6 +45,13 @@ class Settings(FormSettings):
     reconnect_s: float = Field(
         600.0, ge=0, le=1e7, description="seconds to wait for a server that says that it will be back (503)"
     )
+    requeue_s: float = Field(
+        60.0,
+        ge=0,
+        le=1e7,
+        description="seconds until a job that waits is submitted again, if a server that was away"
+        " seems to have forgotten it",
+    )
     retries: int = Field(6, ge=0, le=1000, description="after a lost connection, or an error of the server")
     backoff_s: float = Field(1.0, ge=0, le=3600, description="seconds before the first retry, doubled every time")
     poll_s: float = Field(0.5, gt=0, le=3600, description="seconds between two questions after a job's state")

@@ -35,6 +35,7 @@ _FORBIDDEN = 403
 _DENIED = (401, _FORBIDDEN)
 _TOO_MANY = 429
 _UNAVAILABLE = 503
+_DOWN = (502, _UNAVAILABLE)
 _UNPROCESSABLE = 422
 _GONE = (403, 404, 410)
 _REDIRECT = 300
@@ -72,6 +73,9 @@ class Reply:
 class Wire:
     """The way to one server.
 
+    Attributes:
+        away: When the server, not the way to it, was last seen to be down (clock of `time.monotonic`).
+
     Args:
         settings: Address, key, limits, and how often a request is repeated.
         transport: What carries requests, where that is not the network.
@@ -82,6 +86,7 @@ class Wire:
 
     def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
         self.settings = settings
+        self.away: float | None = None
         self._own = parse(settings.address)
         headers = {"accept-encoding": "identity"}
         try:
@@ -181,11 +186,13 @@ class Wire:
         headers = {**content.pop("headers", {}), **(self._key() if own else {})}
         begun, attempt = time.monotonic(), 0
         while True:
-            reply, trouble = self._attempt(method, address, cost, most, headers, **content)
+            reply, trouble, refused = self._attempt(method, address, cost, most, headers, **content)
             if own and judges_key and reply and reply.status in _DENIED:
                 raise denied(self.settings, reply.status, self._detail(reply))
             if reply and not trouble:
                 return reply
+            if own and (refused or (reply and reply.status in _DOWN)):
+                self.away = time.monotonic()
             patience = self.settings.reconnect_s if own and reply and reply.status == _UNAVAILABLE else 0.0
             if time.monotonic() - begun < patience:
                 warn(f"{self.settings.address}: {trouble}; waiting for it, {patience:g} s at most")
@@ -199,18 +206,18 @@ class Wire:
 
     def _attempt(
         self, method: str, address: str, cost: Cost, most: int, headers: dict[str, str], **content: Any
-    ) -> tuple[Reply | None, str]:
-        """The answer to a request, if there is one, and what is wrong with it that may pass."""
+    ) -> tuple[Reply | None, str, bool]:
+        """The answer to a request, if there is one, what is wrong with it that may pass, and whether nobody listens."""
         try:
             reply = self._send(method, address, cost, most, headers, **content)
         except httpx.RequestError as error:
-            return None, f"the connection failed ({_kind(error)}: {self._shown(error)})"
+            return None, f"the connection failed ({_kind(error)}: {self._shown(error)})", _refused(error)
         if _REDIRECT <= reply.status < _CLIENT_ERROR:
             problem = f"the server answers {reply.status}, which leads elsewhere ({self._shown(reply.reason)})"
             raise UserError("backend.host", f"{self.settings.address}: {problem}", fix="name the address itself")
         if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
-            return reply, f"the server answers {reply.status} ({self._detail(reply)})"
-        return reply, ""
+            return reply, f"the server answers {reply.status} ({self._detail(reply)})", False
+        return reply, "", False
 
     def _send(self, method: str, address: str, cost: Cost, most: int, headers: dict[str, str], **content: Any) -> Reply:
         """One request, and its answer as far as it may be read."""
@@ -321,6 +328,13 @@ def denied(settings: Settings, status: int, reason: str) -> UserError:
         forbidden = "knows no such key, or does not allow it this"
         problem = f"the server {forbidden if status == _FORBIDDEN else 'does not know this key'}"
     return UserError("backend.key", f"{settings.address}: {problem} ({reason})", fix=_KEY_FIX)
+
+
+def _refused(error: Exception | None) -> bool:
+    """Whether a connection failed because nobody listens at the other end."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return error is not None
 
 
 def _kind(error: Exception) -> str:

@@ -133,7 +133,8 @@ class Server:
             key = job.request.model_key
             if key in self.models:
                 self.say(job, "QUEUED", f"Added to Queue at position {self.waiting.qsize() + 1}.")
-                self.waiting.put(job)
+                if job.fault != "strand":
+                    self.waiting.put(job)
                 continue
             self.say(job, "PROVISIONING", "Model Provisioning...")
             self.parked[key].append(job)

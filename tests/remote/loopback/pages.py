@@ -19,7 +19,7 @@ from pydantic import ValidationError
 PACKAGE = "entitrack"
 EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
 JOB_FAULTS = (
-    "slow_dispatch", "slow_queue", "hang", "drop_socket", "drop_poll", "corrupt", "forget", "expire", "purge"
+    "slow_dispatch", "slow_queue", "hang", "drop_socket", "drop_poll", "corrupt", "forget", "strand", "expire", "purge"
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
     path=$(python -m tests.remote.real.installing --install)
     PYTHONPATH=$path python -m tests.remote.real matrix [METHOD...]
-    PYTHONPATH=$path python -m tests.remote.real faults
+    PYTHONPATH=$path python -m tests.remote.real faults [WORD...]
 
 `matrix`: method by backend, the largest difference from what is found here, and seconds; and what crosses the socket of
 the sandbox that a key without the tag `trusted` gets. `faults`: what goes wrong, what the user sees, what is lost.
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m tests.remote.real", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("matrix", "faults"))
-    parser.add_argument("method", nargs="*", help="only these methods")
+    parser.add_argument("only", nargs="*", help="only these methods, or faults with one of these words in their names")
     given = parser.parse_args(arguments)
     os.environ[ASKED] = "1"
     torch.set_num_threads(1)
@@ -55,7 +55,10 @@ def main(arguments: Sequence[str]) -> None:
         with server.inside():
             bare = zoo(weights=False)
             server.deploy([bare.load(name) for name in HOSTED])
-            console.print(faults(server) if given.what == "faults" else same(server, given.method or method_names()))
+            if given.what == "faults":
+                console.print(faults(server, given.only))
+            else:
+                console.print(same(server, given.only or method_names()))
     finally:
         server.stop()
 
@@ -90,13 +93,14 @@ def shown(measured: Measured) -> str:
     return f"{measured.probabilities:.1e}; {measured.seconds:.1f} s"
 
 
-def faults(real: Real) -> Table:
+def faults(real: Real, words: Sequence[str]) -> Table:
     """Fault by fault: what the user saw, and what was lost or done twice."""
     laid = table(f"Faults, with {UNITS} units to do", ("fault", "the user saw", "run again", "lost", "run twice"))
     laid.columns[1].justify = laid.columns[2].justify = "left"
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(real, zoo(weights=False), zoo(weights=True), Path(folder))
-        for fault in FAULTS:
+        for fault in [fault for fault in FAULTS if not words or set(words) & set(fault.name.split())]:
+            print(fault.name, file=sys.stderr)
             outcome = bench.play(fault)
             saw = outcome.saw.replace("[", "\\[")
             laid.add_row(fault.name, saw, outcome.again, str(outcome.lost), str(outcome.twice))

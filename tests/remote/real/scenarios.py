@@ -182,12 +182,13 @@ def no_model(bench: Bench) -> AbstractContextManager[None]:
     return standing(bench, lambda bench: [bench.real.model_process(MODEL)])
 
 
-def restarted(part: str) -> Callable[[Bench, str], None]:
-    """A part of the server is killed and started again."""
+def restarted(*parts: str) -> Callable[[Bench, str], None]:
+    """Parts of the server are killed and started again, one after the other."""
 
     def happen(bench: Bench, store: str) -> None:
-        bench.real.order("stop", part)
-        bench.real.order("start", part)
+        for part in parts:
+            bench.real.order("stop", part)
+            bench.real.order("start", part)
         bench.real.wait_until_connected()
 
     return happen
@@ -203,7 +204,7 @@ def model_killed(bench: Bench, store: str) -> None:
     os.kill(bench.real.model_process(MODEL), signal.SIGKILL)
 
 
-PATIENT: dict[str, Any] = {"backoff_s": 1.0}
+PATIENT: dict[str, Any] = {"backoff_s": 1.0, "requeue_s": 5.0}
 STARING: dict[str, Any] = {"poll_s": 3600.0}
 """A client that does not look again within a test."""
 
@@ -219,5 +220,6 @@ FAULTS = (
     Fault("client killed, results deleted", all_done, results_deleted, kills=True, settings=STARING, necessary=UNITS),
     Fault("model's process killed while a job runs", one_runs, model_killed, no_sandbox, settings=PATIENT),
     Fault("API killed while a job runs", one_runs, restarted("api"), no_sandbox, settings=PATIENT),
-    Fault("Redis killed while a job runs", one_runs, restarted("redis"), no_sandbox, settings=PATIENT),
+    # Redis forgets that the queue is connected, which says so once, when it starts: until then no job is taken.
+    Fault("Redis, then API killed while a job runs", one_runs, restarted("redis", "api"), no_sandbox, settings=PATIENT),
 )

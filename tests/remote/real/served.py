@@ -140,7 +140,7 @@ class Real:
                 if self.client.get(f"{ADDRESS}/connected").is_success:
                     return
             time.sleep(0.5)
-        raise TimeoutError("the server takes no jobs")
+        raise TimeoutError(f"the server takes no jobs:\n{self.logs()}")
 
     def delete(self, objects: Sequence[str]) -> None:
         """Delete results from its store; only the server may sign that."""
