@@ -163,7 +163,7 @@ class Ndif:
         for again in range(_MOST_AGAIN + 1):
             job = self._post(unit, self._asked)
             try:
-                self._await(unit, job, None, self._asked)
+                self._await(unit, job, None, self._asked, patient=again == _MOST_AGAIN)
             except Again as stranded:
                 error: Exception = stranded
                 description = str(stranded)
@@ -244,7 +244,7 @@ class Ndif:
         again = 0
         while True:
             try:
-                self._await(unit, job, store, cost)
+                self._await(unit, job, store, cost, patient=again == _MOST_AGAIN)
                 return self._result(unit, job, store, cost)
             except Again as error:
                 _forget(unit, store)
@@ -256,18 +256,19 @@ class Ndif:
             time.sleep(self.settings.backoff_s)
             job = self._submit(unit, store, cost)
 
-    def _await(self, unit: Unit, job: Job, store: Store | None, cost: Cost) -> None:
+    def _await(self, unit: Unit, job: Job, store: Store | None, cost: Cost, patient: bool = False) -> None:
         """Wait for the end of a job, and count what it took.
 
         Raises:
-            Again: It will not come.
+            Again: It seems that it will not come; not of the patient.
             UserError: It takes too long, or the server does not know it any more.
         """
         while job.ended is None:
             self._look(cost)
             if job.ended is None and (job.lost or self._overdue(job)):
                 self._give_up(unit, job, store)
-            if reason := self._queues.stranded(model_key(unit.model), job, self._wire.away):
+            reason = self._queues.stranded(model_key(unit.model), job, self._wire.away)
+            if reason and not patient:
                 self._close(job)
                 say(f"job {job.id} is submitted again: {reason}")
                 raise Again(reason)

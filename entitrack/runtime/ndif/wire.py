@@ -36,6 +36,7 @@ _DENIED = (401, _FORBIDDEN)
 _TOO_MANY = 429
 _UNAVAILABLE = 503
 _DOWN = (502, _UNAVAILABLE)
+_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 _UNPROCESSABLE = 422
 _GONE = (403, 404, 410)
 _REDIRECT = 300
@@ -74,7 +75,7 @@ class Wire:
     """The way to one server.
 
     Attributes:
-        away: When the server, not the way to it, was last seen to be down (clock of `time.monotonic`).
+        away: When the server last seemed to be down (clock of `time.monotonic`); not where it could not be found.
 
     Args:
         settings: Address, key, limits, and how often a request is repeated.
@@ -186,12 +187,12 @@ class Wire:
         headers = {**content.pop("headers", {}), **(self._key() if own else {})}
         begun, attempt = time.monotonic(), 0
         while True:
-            reply, trouble, refused = self._attempt(method, address, cost, most, headers, **content)
+            reply, trouble, broken = self._attempt(method, address, cost, most, headers, **content)
             if own and judges_key and reply and reply.status in _DENIED:
                 raise denied(self.settings, reply.status, self._detail(reply))
             if reply and not trouble:
                 return reply
-            if own and (refused or (reply and reply.status in _DOWN)):
+            if own and (broken or (reply and reply.status in _DOWN)):
                 self.away = time.monotonic()
             patience = self.settings.reconnect_s if own and reply and reply.status == _UNAVAILABLE else 0.0
             if time.monotonic() - begun < patience:
@@ -207,11 +208,11 @@ class Wire:
     def _attempt(
         self, method: str, address: str, cost: Cost, most: int, headers: dict[str, str], **content: Any
     ) -> tuple[Reply | None, str, bool]:
-        """The answer to a request, if there is one, what is wrong with it that may pass, and whether nobody listens."""
+        """The answer to a request, if there is one; what is wrong that may pass; whether the other end is gone."""
         try:
             reply = self._send(method, address, cost, most, headers, **content)
         except httpx.RequestError as error:
-            return None, f"the connection failed ({_kind(error)}: {self._shown(error)})", _refused(error)
+            return None, f"the connection failed ({_kind(error)}: {self._shown(error)})", _broken_off(error)
         if _REDIRECT <= reply.status < _CLIENT_ERROR:
             problem = f"the server answers {reply.status}, which leads elsewhere ({self._shown(reply.reason)})"
             raise UserError("backend.host", f"{self.settings.address}: {problem}", fix="name the address itself")
@@ -330,10 +331,12 @@ def denied(settings: Settings, status: int, reason: str) -> UserError:
     return UserError("backend.key", f"{settings.address}: {problem} ({reason})", fix=_KEY_FIX)
 
 
-def _refused(error: Exception | None) -> bool:
-    """Whether a connection failed because nobody listens at the other end."""
+def _broken_off(error: BaseException | None) -> bool:
+    """Whether a connection failed because the other end broke it off, or nobody listens there."""
+    if isinstance(error, _BROKEN):
+        return True
     while error is not None and not isinstance(error, ConnectionRefusedError):
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        error = error.__cause__ or error.__context__
     return error is not None
 
 
