@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from torch import Tensor
 
 from entitrack.core.errors import UserError
@@ -49,9 +50,13 @@ class Bench:
         self.inputs = few_prompts(full)
         self.right = list(Runner(Local()).map(full.load(MODEL), answer, self.inputs))
 
-    def work(self, store: str, **settings: Any) -> tuple[Runner, Callable[[], list[dict[str, Tensor]]]]:
+    def work(
+        self, store: str, transport: httpx.BaseTransport | None = None, **settings: Any
+    ) -> tuple[Runner, Callable[[], list[dict[str, Tensor]]]]:
         """A runner with a store of its own, and what has it do the units, which are of a key that is not trusted."""
-        runner = Runner(self.real.backend(form=UNTRUSTED, **settings), Store(self.folder / store))
+        backend = self.real.backend(form=UNTRUSTED, **settings)
+        backend.transport = transport
+        runner = Runner(backend, Store(self.folder / store))
         return runner, lambda: list(runner.map(self.model, answer, self.inputs))
 
     def pages(self, store: str) -> list[dict[str, Any]]:
@@ -80,6 +85,12 @@ class Bench:
         again: list[str] = []
         if fault.kills:
             saw = self._killed(store, work, fault)
+        elif fault.transport is not None:
+            runner, work = self.work(store, fault.transport(), **fault.settings)
+            try:
+                results, saw = work(), SERVED
+            except UserError as error:
+                saw = str(error).splitlines()[0]
         else:
             with ThreadPoolExecutor(1) as pool, fault.holds(self):
                 client = pool.submit(work)
@@ -130,6 +141,7 @@ class Fault:
         happens: What happens.
         holds: Keeps the jobs in these states until then.
         kills: The client is killed at that moment.
+        transport: What carries requests in the first run, where that is what goes wrong.
         settings: Of the client, in the first run.
         necessary: Units that have to run again.
     """
@@ -139,6 +151,7 @@ class Fault:
     happens: Callable[[Bench, str], None] = lambda bench, store: None
     holds: Callable[[Bench], AbstractContextManager[Any]] = lambda bench: nullcontext()
     kills: bool = False
+    transport: Callable[[], httpx.BaseTransport] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     necessary: int = 0
 
@@ -204,6 +217,14 @@ def model_killed(bench: Bench, store: str) -> None:
     os.kill(bench.real.model_process(MODEL), signal.SIGKILL)
 
 
+class OldClient(httpx.HTTPTransport):
+    """Says of every request that it comes from an nnsight of long ago."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.headers["nnsight-version"] = "0.1.0"
+        return super().handle_request(request)
+
+
 PATIENT: dict[str, Any] = {"backoff_s": 1.0, "requeue_s": 5.0}
 STARING: dict[str, Any] = {"poll_s": 3600.0}
 """A client that does not look again within a test."""
@@ -212,6 +233,7 @@ TESTED = (
     Fault("client killed while its jobs wait", all_wait, holds=no_model, kills=True),
     Fault("client killed while a job runs", one_runs, holds=no_sandbox, kills=True),
     Fault("client killed when all have finished", all_done, kills=True, settings=STARING),
+    Fault("request refused", all_wait, transport=OldClient),
 )
 """What tests have happen: each takes three jobs."""
 

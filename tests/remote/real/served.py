@@ -50,6 +50,7 @@ ENVIRONMENT = {
     "NDIF_OBJECT_STORE_URL": "http://127.0.0.1:9000",
     "NDIF_RAY_ADDRESS": "ray://127.0.0.1:10001",
     "NDIF_API_PORT": "8001",
+    "NDIF_MIN_NNSIGHT_VERSION": "0.5.0",
     "NDIF_DEFAULT_MODEL_ACTOR_CLASS": "ndif_cpu.CpuSandboxModelActor",
     "NDIF_CONTROLLER_IMPORT_PATH": "ndif_cpu.CpuController",
     "NDIF_DEFAULT_DTYPE": "float32",
