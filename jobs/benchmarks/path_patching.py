@@ -9,6 +9,8 @@ python jobs/bench.py path_patching                    all models; about 20 minut
 python jobs/bench.py path_patching --models golden    where golden data is: beside the published procedure's seconds
 python jobs/bench.py path_patching --grow             prompts, heads and layers of the 12-layer model, one by one
 python jobs/bench.py path_patching --models smollm2 gemma3-270m      real models and prompts, from their packages
+python jobs/bench.py path_patching ... --screened     also the last stage as `method.suffix=screened` goes, against the
+                                                      same naive way and the floor of exact scores
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ from benchmarks.shapes import SHAPES, embedded_base, golden_base, random_llama
 from benchmarks.timing import Seconds, measure, multiply_add_rate
 from entitrack.engine.anatomy import Anatomy
 from entitrack.engine.answers import Prompts
+from entitrack.engine.first_order import first_order_suffix
 from entitrack.engine.naive import naive_effects
 from entitrack.engine.passes import SourcePrompts, both_passes, passes_bytes
 from entitrack.engine.path_patching import path_effects
+from entitrack.methods.path_patching.suffixes import screened
 from entitrack.models.family import Model
 from entitrack.runtime.backends import Local
 
@@ -45,6 +49,10 @@ PASSES = "both passes"
 NAIVE_HEADS = {TINY: 13, GOLDEN: 13}
 """The naive way is timed on one head and on so many, 3 of other models; what a head takes is found from both."""
 GIB = 1.0
+CHOSEN = 12
+"""Heads that a stage may have, which are all scored exactly."""
+STAGES = 5
+"""The passes, and all stages."""
 _TOLERANCE = 1e-4
 
 PROMPTS = {TINY: 42, "12-layer": 14, "llama-3.2-1b": 1, "llama-7b": 7, **dict.fromkeys(REAL, 7)}
@@ -85,6 +93,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--layers", type=int, default=0, help="0: as the shape has; on a CPU 4 of Llama-3.2-1B")
     parser.add_argument("--grow", action="store_true", help="vary prompts, heads and layers of the 12-layer model")
     parser.add_argument("--stages", nargs="+", default=list(COMPONENTS), choices=list(COMPONENTS))
+    parser.add_argument("--screened", action="store_true", help="also time the last stage screened")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args(arguments)
@@ -157,6 +166,8 @@ def measure_stages(
         ours, found = measure_engine(model, stage, asked, kept, rate, given)
         naive = measure_naive(model, stage, asked, found, given)
         timed.append(replace(ours, naive=naive, published=known.get(stage)))
+    if given.screened:
+        timed.append(measure_screened(model, asked, kept, timed[-1], given))
     return timed
 
 
@@ -181,6 +192,32 @@ def measure_engine(
     everyone["known"] = {"sweep": sweep, "suffix": suffix}
     seconds = measure(partial(call, model, path_effects, everyone, kept), given.device, given.repeats, warm_up=0)
     return Timed(stage, seconds, stage_needed(model, asked) / rate, int(found["peak_bytes"])), found
+
+
+def measure_screened(
+    model: Model, asked: dict[str, Any], kept: dict[str, Any], exact: Timed, given: argparse.Namespace
+) -> Timed:
+    """The timing of the same stage with most senders to first order; chosen are as many heads as a stage may have."""
+    everyone = {**asked, "senders": [list(range(model.anatomy["n_heads"]))] * model.anatomy["n_layers"], "gib": GIB}
+    known: dict[str, Any] = {}
+
+    def rerun(senders: list[list[int]]) -> list[dict[str, Tensor]]:
+        found = call(model, path_effects, {**everyone, "senders": senders, **known}, kept)
+        known["known"] = dict(zip(("sweep", "suffix"), found["bytes_per_token"].tolist(), strict=True))
+        return [found]
+
+    def chosen(effects: Tensor, noise: float) -> list[tuple[int, int]]:
+        scores = effects.mean(0)
+        best = scores.flatten().argsort()[:CHOSEN].tolist()
+        heads = [divmod(index, scores.shape[1]) for index in best]
+        return [(layer, head) for layer, head in heads if scores[layer, head] < -noise]
+
+    def score() -> None:
+        screened([call(model, first_order_suffix, everyone, kept)], rerun, chosen)
+
+    score()
+    seconds = measure(score, given.device, given.repeats, warm_up=0)
+    return replace(exact, name=f"{exact.name}, screened", ours=seconds)
 
 
 def measure_naive(
@@ -241,6 +278,8 @@ def table(heading: str, timed: list[Timed]) -> Table:
     for count, name in ((4, "passes and first three"), (5, "all")):
         if len(timed) >= count:
             laid.add_row(name, *cells(timed[:count], published))
+    if len(timed) > STAGES:
+        laid.add_row("all, the last screened", *cells([*timed[: STAGES - 1], timed[-1]], published))
     return laid
 
 
