@@ -25,7 +25,6 @@ from tests.naive import layouts
 from tests.naive.hooks import editing
 from tests.naive.prompts import Prompts
 
-
 ROUNDING = 1e-5
 """Of gains in nats, where there are none."""
 
