@@ -49,6 +49,17 @@ def test_what_is_read_crosses_twice_and_what_is_written_once(
     assert cost.socket_bytes == output + values * stream + messages * ARCHIVE
 
 
+def test_a_module_that_is_called_takes_two_messages(golden_model: Model, cost: Cost) -> None:
+    envoy = golden_model.envoy
+    hidden = torch.zeros(1, TOKENS, golden_model.outline.config.hidden_size)
+    with torch.no_grad():
+        with envoy.trace({"input_ids": torch.zeros(1, TOKENS, dtype=torch.long)}, use_cache=False):
+            envoy.model.layers[LAYER].mlp(hidden)
+    output = 4 * TOKENS * int(golden_model.outline.config.vocab_size)
+    assert cost.socket_messages == 6
+    assert cost.socket_bytes == output + 2 * 4 * hidden.numel() + 6 * ARCHIVE
+
+
 def test_nothing_is_counted_afterwards(golden_model: Model) -> None:
     found = Cost()
     with counted(found):

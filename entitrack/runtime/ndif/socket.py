@@ -2,7 +2,8 @@
 
 NDIF's sandbox (`ndif` 0.1.2) sends, one message each: the session and what it saves; of every forward pass its
 inputs and its output; of a value that is read the value, the same when the code moves on, an answer, and what is wanted
-next; of a value that is written the value, and an answer. A tensor crosses with the whole memory that it is a view of.
+next; of a value that is written the value, and an answer; of a module that is called its inputs, and its output. A
+tensor crosses with the whole memory that it is a view of.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from nnsight.intervention.envoy import Envoy
 from nnsight.intervention.interleaver import Event, Interleaver, Mediator
 from torch import Tensor
 
@@ -21,6 +23,7 @@ OF_A_SESSION = 2
 OF_A_PASS = 2
 OF_A_READ = 4
 OF_A_WRITE = 2
+OF_A_CALL = 2
 ARCHIVE = 4096
 """Bytes around the tensors of a message, about: each is an archive of its own."""
 OUTPUT = "result"
@@ -30,7 +33,7 @@ OUTPUT = "result"
 @contextmanager
 def counted(cost: Cost) -> Iterator[None]:
     """Count what a session that is run within would send through the socket, but for itself and what it saves."""
-    ask, reach = Mediator.event.__func__, Interleaver.handle  # type: ignore[attr-defined]
+    ask, reach, run = Mediator.event.__func__, Interleaver.handle, Envoy.__call__  # type: ignore[attr-defined]
 
     def event(kind: Any, asked: Event, location: str, *given: Any) -> Any:
         answer = ask(kind, asked, location, *given)
@@ -45,7 +48,16 @@ def counted(cost: Cost) -> Iterator[None]:
             _count(cost, OF_A_PASS, _memory(value))
         return reach(self, location, value)
 
-    with patch.object(Mediator, "event", classmethod(event)), patch.object(Interleaver, "handle", handle):
+    def call(self: Envoy, *given: Any, **named: Any) -> Any:
+        output = run(self, *given, **named)
+        _count(cost, OF_A_CALL, _memory((given, named)) + _memory(output))
+        return output
+
+    with (
+        patch.object(Mediator, "event", classmethod(event)),
+        patch.object(Interleaver, "handle", handle),
+        patch.object(Envoy, "__call__", call),
+    ):
         _count(cost, OF_A_SESSION, 0)
         yield
 
