@@ -148,8 +148,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "reconnect_s": 0.0,
     },
     "job forgotten by the server": {"order": lambda server: server.order("forget", 1), "again": True},
-    "queue forgotten in a restart": {"order": restarted_without_its_queue, "requeue_s": 0.3},
-    "passed over in the queue": {"order": lambda server: server.order("strand", 1), "requeue_s": 0.3},
+    "queue forgotten in a restart": {"order": restarted_without_its_queue, "requeue_s": 0.3, "timeout_s": 60.0},
+    "passed over in the queue": {
+        "order": lambda server: server.order("strand", 1),
+        "requeue_s": 0.3,
+        "timeout_s": 60.0,
+    },
     "job takes too long": {"order": lambda server: server.order("hang", 1, 4.0), "again": True, "timeout_s": 0.5},
 }
 """Fault -> how it is ordered, whether the first run stops, and how many jobs have to run anew."""

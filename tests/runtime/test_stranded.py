@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 
+import httpx
 import pytest
 from nnsight.schema.response import ResponseModel, Status
 
+from entitrack.core.errors import UserError
+from entitrack.runtime.backends import Cost
 from entitrack.runtime.ndif.jobs import Job
+from entitrack.runtime.ndif.settings import Settings
 from entitrack.runtime.ndif.stranded import Queues
+from entitrack.runtime.ndif.wire import Wire
 
 PATIENCE = 10.0
 NOW = 1000.0
@@ -67,6 +74,51 @@ def test_what_a_later_job_has_passed_is_lost(other: Job, model: str, lost: bool)
     queues = Queues(PATIENCE)
     queues.serve(model, other)
     assert bool(queues.stranded("m", job(), None)) == lost
+
+
+def test_the_latest_that_has_ended_counts() -> None:
+    queues = Queues(PATIENCE)
+    queues.serve("m", ended(101.0, ago=12))
+    queues.serve("m", ended(99.0, ago=11))
+    assert queues.stranded("m", job(), None) == "it is QUEUED, and a job that was submitted after it has finished"
+
+
+@pytest.mark.parametrize(
+    ("answer", "down"),
+    [
+        (httpx.ReadError("reset"), True),
+        (httpx.RemoteProtocolError("disconnected"), True),
+        (502, True),
+        (503, True),
+        (httpx.ConnectTimeout("slow"), False),
+        (httpx.ConnectError("no such name"), False),
+        (500, False),
+        (404, False),
+    ],
+    ids=["reset", "disconnected", "502", "503", "slow", "not found", "an error", "no such job"],
+)
+def test_a_server_that_is_down_is_told_from_a_way_that_is_closed(
+    answer: httpx.Response | Exception, down: bool
+) -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer, stream=httpx.ByteStream(b"no"))
+
+    wire = Wire(Settings(host="http://server", retries=0, reconnect_s=0), httpx.MockTransport(handle))
+    with contextlib.suppress(UserError):
+        wire.state("a", Cost())
+    assert wire.away == (NOW if down else None)
+
+
+def test_nobody_who_listens_is_a_server_that_is_down() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    wire = Wire(Settings(host=address, retries=0))
+    with pytest.raises(UserError, match="the connection failed"):
+        wire.state("a", Cost())
+    assert wire.away == NOW
 
 
 def test_a_job_found_by_another_run_is_watched_first() -> None:
