@@ -97,9 +97,7 @@ def test_the_latest_that_has_ended_counts() -> None:
     ],
     ids=["reset", "disconnected", "502", "503", "slow", "not found", "an error", "no such job"],
 )
-def test_a_server_that_is_down_is_told_from_a_way_that_is_closed(
-    answer: httpx.Response | Exception, down: bool
-) -> None:
+def test_a_server_that_is_down_is_told_from_a_way_that_is_closed(answer: int | Exception, down: bool) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):
             raise answer
