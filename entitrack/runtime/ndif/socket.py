@@ -19,11 +19,8 @@ from torch import Tensor
 
 from entitrack.runtime.backends import Cost
 
-OF_A_SESSION = 2
-OF_A_PASS = 2
-OF_A_READ = 4
-OF_A_WRITE = 2
-OF_A_CALL = 2
+OF_A_SESSION, OF_A_PASS, OF_A_READ, OF_A_WRITE, OF_A_CALL = 2, 2, 4, 2, 2
+"""Messages, both ways."""
 ARCHIVE = 4096
 """Bytes around the tensors of a message, about: each is an archive of its own."""
 OUTPUT = "result"
@@ -36,6 +33,7 @@ def counted(cost: Cost) -> Iterator[None]:
     ask, reach, run = Mediator.event.__func__, Interleaver.handle, Envoy.__call__  # type: ignore[attr-defined]
 
     def event(kind: Any, asked: Event, location: str, *given: Any) -> Any:
+        """What a session reads or writes."""
         answer = ask(kind, asked, location, *given)
         if asked is Event.VALUE:
             _count(cost, OF_A_READ, 2 * _memory(answer))
@@ -44,11 +42,13 @@ def counted(cost: Cost) -> Iterator[None]:
         return answer
 
     def handle(self: Interleaver, location: str, value: Any) -> Any:
+        """What a forward pass comes by, of which its output is sent."""
         if location == OUTPUT:
             _count(cost, OF_A_PASS, _memory(value))
         return reach(self, location, value)
 
     def call(self: Envoy, *given: Any, **named: Any) -> Any:
+        """A module that a session calls by itself."""
         output = run(self, *given, **named)
         _count(cost, OF_A_CALL, _memory((given, named)) + _memory(output))
         return output
