@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from entitrack.engine.patching import answer
 from entitrack.models.model import Model
-from entitrack.runtime.backends import Cost
+from entitrack.runtime.backends import Cost, Local, Runner, dry_run
+from entitrack.runtime.forms import SANDBOX
 from entitrack.runtime.ndif.socket import ARCHIVE, counted
 
 TOKENS, LAYER = 3, 1
@@ -67,3 +69,17 @@ def test_nothing_is_counted_afterwards(golden_model: Model) -> None:
     before = found.socket_messages, found.socket_bytes
     own_pass(golden_model, read=True)
     assert (found.socket_messages, found.socket_bytes) == before
+
+
+def test_a_dry_run_adds_the_session_and_what_it_saves(golden_model: Model) -> None:
+    tokens = torch.zeros(2, TOKENS, dtype=torch.long)
+    prompts = {"tokens": tokens, "mask": tokens + 1, "last": tokens[:, 0] + TOKENS - 1, "answers": tokens[:, 0]}
+    crossed = Cost()
+    with counted(crossed):
+        Runner(Local(form=SANDBOX)).run(golden_model, answer, {"prompts": prompts})
+    dry, direct = Runner(dry_run(SANDBOX)), Runner(dry_run())
+    for runner in (dry, direct):
+        runner.run(golden_model, answer, {"prompts": prompts})
+    assert dry.cost.socket_messages == crossed.socket_messages > 0
+    assert dry.cost.socket_bytes == crossed.socket_bytes + dry.cost.wire_up + dry.cost.wire_down
+    assert (direct.cost.socket_messages, direct.cost.socket_bytes) == (0, 0)

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("what", choices=("matrix", "faults"))
     parser.add_argument("only", nargs="*", help="only these methods, or faults with one of these words in their names")
     given = parser.parse_args(arguments)
+    known = method_names() if given.what == "matrix" else {word for fault in FAULTS for word in fault.name.split()}
+    if unknown := [word for word in given.only if word not in known]:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     os.environ[ASKED] = "1"
     torch.set_num_threads(1)
     console = Console(width=None if sys.stdout.isatty() else 150)
